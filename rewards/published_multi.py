@@ -52,12 +52,13 @@ def accuracy(prediction: str, ground_truth: str) -> float:
     boxes, points = boxes.astype(float), points.astype(float)
     true_boxes = np.array([item["bbox_2d"] for item in truth], dtype=float)
     true_points = np.array([item["point_2d"] for item in truth], dtype=float)
-    inside = ((points >= boxes[:, :2]) & (points <= boxes[:, 2:])).all(axis=1)
-    hits = (
-        (pairwise_iou_inclusive(boxes, true_boxes) > IOU_THRESHOLD).astype(float)
-        + (pairwise_l1(boxes, true_boxes) < BOX_L1_PIXELS)
-        + ((pairwise_distance(points, true_points) < POINT_PIXELS) & inside[:, None])
-    )
+    inside = np.asarray(((points >= boxes[:, :2]) & (points <= boxes[:, 2:])).all(axis=1))
+    with np.errstate(over="ignore"):  # coordinates such as 1e308 are only too far away
+        hits = (
+            (pairwise_iou_inclusive(boxes, true_boxes) > IOU_THRESHOLD).astype(float)
+            + (pairwise_l1(boxes, true_boxes) < BOX_L1_PIXELS)
+            + ((pairwise_distance(points, true_points) < POINT_PIXELS) & inside[:, None])
+        )
     rows, columns = linear_sum_assignment(hits, maximize=True)
     return float(hits[rows, columns].sum() / max(len(predicted), len(truth)))
 

@@ -88,7 +88,7 @@ def match(response: Response) -> Pairs:
     scale_box, scale_point = np.array([width, height, width, height]), np.array([width, height])
     box_l1 = np.nan_to_num(pairwise_l1(boxes / scale_box, true_boxes / scale_box), nan=np.inf)
     distance = np.nan_to_num(pairwise_distance(points / scale_point, true_points / scale_point), nan=np.inf)
-    inside = ((points >= boxes[:, :2]) & (points <= boxes[:, 2:])).all(axis=1)
+    inside = np.asarray(((points >= boxes[:, :2]) & (points <= boxes[:, 2:])).all(axis=1))
     worth = iou + (box_l1 < BOX_L1_SHARE) + ((distance < POINT_SHARE) & inside[:, None])
     rows, columns = linear_sum_assignment(worth, maximize=True)
     return Pairs(iou[rows, columns], box_l1[rows, columns], distance[rows, columns], inside[rows])

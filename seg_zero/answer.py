@@ -134,7 +134,7 @@ def parse_answer(text: str) -> Answer:
 
 
 def _whole(values: Sequence[float]) -> list[int]:
-    return [int(math.floor(v + 0.5)) for v in values]
+    return [math.floor(v + 0.5) for v in values]
 
 
 def write_solution_multi(objects: Sequence[PromptObject]) -> str:

@@ -19,7 +19,9 @@ from seg_zero.answer import PromptObject
 SPEC_FILE = "seg_zero.json"
 
 _SINGLE_EXAMPLE = '{"bbox": [10,100,200,210], "points_1": [30,110], "points_2": [35,180]}'
-_MULTI_EXAMPLE = '[{"bbox_2d": [10,100,200,210], "point_2d": [30,110]}, {"bbox_2d": [225,296,706,786], "point_2d": [302,410]}]'
+_MULTI_EXAMPLE = (
+    '[{"bbox_2d": [10,100,200,210], "point_2d": [30,110]}, {"bbox_2d": [225,296,706,786], "point_2d": [302,410]}]'
+)
 
 TEMPLATES: dict[str, str] = {
     # One object: a box and the centres of two inscribed circles.
@@ -50,7 +52,8 @@ class PromptSpec:
 
     template: a key of :data:`TEMPLATES`.
     image_size: side in pixels of the square that every image is stretched to (aspect not kept, as in
-        the published data); answers are in pixels of this square.
+        the published data); answers are in pixels of this square. A multiple of 28, the size of one
+        Qwen2.5-VL image token, so that the processor does not resize once more.
     """
 
     template: str = "multi"
@@ -59,8 +62,8 @@ class PromptSpec:
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
             raise ValueError(f"unknown prompt template {self.template!r}; choose one of {sorted(TEMPLATES)}")
-        if not 28 <= self.image_size <= 4096:
-            raise ValueError(f"image_size {self.image_size} is outside 28..4096 pixels")
+        if not 28 <= self.image_size <= 3584 or self.image_size % 28:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of 28 within 28..3584 pixels; try 840")
 
     @property
     def multi(self) -> bool:

@@ -1,0 +1,39 @@
+# make demo   set up, then run the whole chain on the embedded models (2 cores are enough)
+# make test   set up, then lint, type-check and test
+PY := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help setup demo test test-fast lint lock clean
+
+help:
+	@sed -n 's/^# make/  make/p' Makefile
+
+# make setup  .venv with pinned packages
+setup:
+	@training_scripts/setup_env.sh
+
+demo: setup
+	$(PY) -m seg_zero.cli demo
+
+# make lint   ruff and mypy
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy seg_zero rewards
+
+# make test-fast  without the end-to-end tests
+test-fast: setup
+	$(PY) -m pytest tests --ignore tests/end_to_end
+
+test: lint
+	$(PY) -m pytest tests
+
+# make lock   pin requirements/*.txt anew from setup.py
+lock:
+	for kind in cpu gpu; do \
+	  uv pip compile --universal --python-version 3.10 --override requirements/overrides.txt \
+	    --extra $$kind --extra dev --no-annotate --no-header --quiet --output-file requirements/$$kind.txt setup.py || exit 1; \
+	done
+
+clean:
+	rm -rf .venv build outputs *.egg-info .pytest_cache .mypy_cache .ruff_cache

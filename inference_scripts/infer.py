@@ -1,0 +1,14 @@
+"""Answer one question about one image.
+
+    python inference_scripts/infer.py
+    python inference_scripts/infer.py --image_path photo.jpg --text "the cup that is still full"
+    python inference_scripts/infer.py --reasoning_model_path Ricky06662/VisionReasoner-7B \
+        --segmentation_model_path facebook/sam2-hiera-large --image_path photo.jpg --text "..."
+"""
+
+import sys
+
+from seg_zero.cli import infer, run
+
+if __name__ == "__main__":
+    sys.exit(run(infer))

@@ -1,0 +1,204 @@
+"""The command ``seg-zero``: infer, train, merge, evaluate, data, demo.
+
+Bad input ends in one line on standard error and exit code 2; nothing is half-written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from seg_zero.errors import InputError
+
+ASSETS = Path(__file__).parent / "assets"
+EXAMPLE_IMAGE = ASSETS / "example.png"
+EXAMPLE_QUESTION = "the largest circle"
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reasoning_model_path",
+        default="tiny",
+        help="policy: folder or hub id of the Qwen2-VL / Qwen2.5-VL families, or 'tiny' (default, embedded)",
+    )
+    parser.add_argument(
+        "--segmentation_model_path",
+        default="tiny",
+        help="SAM2: checkpoint file, folder or hub id, or 'tiny' (default, embedded)",
+    )
+    parser.add_argument("--template", choices=("single", "multi", "brief"), help="prompt (default: the model's own)")
+    parser.add_argument("--image_size", type=int, help="side the policy sees, in pixels (default: the model's own)")
+    parser.add_argument("--max_new_tokens", type=int, default=1024)
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
+
+
+def load_segmenter(args: argparse.Namespace) -> Any:
+    from seg_zero.pipeline import ReasoningSegmenter
+
+    return ReasoningSegmenter.from_pretrained(
+        args.reasoning_model_path,
+        args.segmentation_model_path,
+        device=args.device,
+        template=args.template,
+        image_size=args.image_size,
+        max_new_tokens=args.max_new_tokens,
+    )
+
+
+def infer(argv: Sequence[str]) -> int:
+    """Answer one question about one image."""
+    parser = argparse.ArgumentParser(prog="infer.py", description=infer.__doc__)
+    add_model_options(parser)
+    parser.add_argument("--image_path", default=str(EXAMPLE_IMAGE), help="the image (default: a shipped scene)")
+    parser.add_argument("--text", default=EXAMPLE_QUESTION, help=f"the question (default: {EXAMPLE_QUESTION!r})")
+    parser.add_argument(
+        "--output_path",
+        default="outputs/infer/answer.png",
+        help="overlay picture; the mask goes beside it as NAME_mask.png (default: %(default)s)",
+    )
+    args = parser.parse_args(argv)
+    from seg_zero.images import load_image
+    from seg_zero.prompting import normalise_question
+
+    # Everything that can be wrong with the input is found before a model is loaded.
+    image = load_image(args.image_path)
+    try:
+        normalise_question(args.text)
+    except ValueError as error:
+        raise InputError(f"--text: {error}") from error
+    output = Path(args.output_path)
+    if output.is_dir():
+        raise InputError(f"--output_path {output} is a folder; give a file name such as {output / 'answer.png'}")
+
+    result = load_segmenter(args)(image, args.text)
+    from seg_zero.files import write_image
+    from seg_zero.visualize import mask_image, overlay
+
+    mask_path = output.with_name(output.stem + "_mask.png")
+    write_image(output, overlay(image, result.masks, result.objects, min_side=448))
+    write_image(mask_path, mask_image(result.mask))
+
+    print(f"question:  {args.text}")
+    print(f"reasoning: {result.thinking or '(none)'}")
+    if result.problem is not None or not result.objects:
+        print(f"no object found{f' ({result.problem})' if result.problem else ''}; the policy wrote:")
+        print(result.text)
+    for number, (item, score) in enumerate(zip(result.objects, result.scores, strict=True), start=1):
+        box = "none" if item.box is None else [round(v) for v in item.box]
+        points = [[round(x), round(y)] for x, y in item.points]
+        print(f"object {number}:  box {box}  points {points}  SAM2 score {score:.2f}")
+    share = result.mask.mean()
+    print(f"mask:      {int(result.mask.sum())} pixels, {share:.1%} of {image.width}x{image.height}")
+    print(f"written:   {output}  {mask_path}")
+    print("seconds:   " + "  ".join(f"{name} {value:.2f}" for name, value in result.seconds.items()))
+    return 0
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """gIoU, cIoU and format rate of a policy over a dataset file."""
+    parser = argparse.ArgumentParser(prog="seg-zero evaluate", description=evaluate.__doc__)
+    add_model_options(parser)
+    parser.add_argument("--data", required=True, help="parquet file with masks (see docs/data.md)")
+    parser.add_argument("--out", required=True, help="folder for report.json and predictions.jsonl")
+    parser.add_argument("--limit", type=int, help="only the first N rows")
+    args = parser.parse_args(argv)
+    from tqdm import tqdm
+
+    from seg_zero.data.rows import read_rows
+    from seg_zero.evaluation import evaluate as run
+    from seg_zero.evaluation import write_evaluation
+
+    rows = read_rows(args.data)[: args.limit]
+    segmenter = load_segmenter(args)
+    with tqdm(total=len(rows), unit="row", file=sys.stderr) as bar:
+
+        def progress(done: int, _total: int, giou: float) -> None:
+            bar.update(done - bar.n)
+            bar.set_postfix(gIoU=f"{giou:.3f}")
+
+        report, predictions = run(segmenter, rows, progress=progress)
+    report.model, report.data = args.reasoning_model_path, args.data
+    write_evaluation(Path(args.out), report, predictions)
+    print(report.table())
+    print(f"written: {Path(args.out) / 'report.json'}, {Path(args.out) / 'predictions.jsonl'}")
+    return 0
+
+
+def data(argv: Sequence[str]) -> int:
+    """Make a dataset file of synthetic scenes."""
+    parser = argparse.ArgumentParser(prog="seg-zero data", description=data.__doc__)
+    parser.add_argument("source", choices=("synthetic",))
+    parser.add_argument("--out", required=True, help="parquet file to write")
+    parser.add_argument("--split", choices=("warm_up", "train", "held_out"), default="train")
+    parser.add_argument("--count", type=int, default=600)
+    parser.add_argument("--side", type=int, default=112, help="image side in pixels")
+    args = parser.parse_args(argv)
+    if args.count < 1:
+        raise InputError(f"--count {args.count}: a dataset needs at least one row")
+    from seg_zero.data import synthetic_rows as rows
+
+    seed = {"warm_up": rows.WARM_UP_SEED, "train": rows.TRAIN_SEED, "held_out": rows.HELD_OUT_SEED}[args.split]
+    written = rows.write_split(args.out, seed, args.count, args.side)
+    print(f"{written} rows of split {args.split} written to {args.out}")
+    return 0
+
+
+def train(argv: Sequence[str]) -> int:
+    """Train a policy with GRPO; arguments are Hydra overrides and --dry-run."""
+    from seg_zero.training.launch import main as launch
+
+    return launch(list(argv))
+
+
+def merge(argv: Sequence[str]) -> int:
+    """Merge a sharded checkpoint into a Hugging Face folder."""
+    from seg_zero.training.merge import main as merge_main
+
+    return merge_main(list(argv))
+
+
+def demo(argv: Sequence[str]) -> int:
+    """Data, evaluation, training, merging, evaluation, one answer, and a page about it."""
+    from seg_zero.demo import main as demo_main
+
+    return demo_main(list(argv))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "infer": infer,
+    "train": train,
+    "merge": merge,
+    "evaluate": evaluate,
+    "data": data,
+    "demo": demo,
+}
+
+
+def run(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Run one command; bad input becomes one line on standard error and exit code 2."""
+    try:
+        return command(sys.argv[1:] if argv is None else argv)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: seg-zero COMMAND [options]\n")
+        for name, command in COMMANDS.items():
+            print(f"  {name:<10}{(command.__doc__ or '').strip().splitlines()[0]}")
+        print("\n`seg-zero COMMAND --help` shows the options.")
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        print(f"error: unknown command {arguments[0]!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return run(COMMANDS[arguments[0]], arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

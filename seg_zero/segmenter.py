@@ -1,0 +1,252 @@
+"""Image and objects to masks with SAM2: the only module that imports sam2.
+
+Each object (a box and positive points in pixels of the original image) becomes one SAM2 prompt with
+three candidate masks, of which the one with the best predicted quality counts. The objects come from
+a policy and are not trusted: every number has a defined outcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import instantiate
+from hydra.version import VersionBase
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from PIL import Image
+
+from seg_zero.answer import MAX_ABS_COORDINATE, Box, Point, PromptObject
+from seg_zero.errors import InputError
+
+
+@contextlib.contextmanager
+def _hydra_as_found() -> Iterator[None]:
+    """Importing sam2 claims Hydra's global state; a process that uses Hydra itself needs it back."""
+    found, version = GlobalHydra.instance().hydra, VersionBase.instance().getbase()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = found
+        VersionBase.instance().version_base = version
+
+
+with _hydra_as_found():
+    import sam2
+    from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
+    from sam2.modeling.sam2_base import SAM2Base
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+TINY = "tiny"
+TINY_FOLDER = Path(__file__).parent / "models" / "tiny_sam2"
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Masks of one image.
+
+    masks: bool N x H x W, one per object in the order given.
+    scores: float32 N, SAM2's own estimate of each mask's IoU; 0 for an object without a usable prompt.
+    """
+
+    masks: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def union(self) -> np.ndarray:
+        """All masks together, bool H x W; all False without objects."""
+        return np.asarray(self.masks.any(axis=0))
+
+
+def _usable_box(box: Box | None, width: int, height: int) -> Box | None:
+    """The box with ordered corners, clipped to the image; None if nothing with an area is left."""
+    # The comparison is also False for NaN, and safe for integers too large for a float.
+    if box is None or not all(-MAX_ABS_COORDINATE <= v <= MAX_ABS_COORDINATE for v in box):
+        return None
+    x1, x2 = (min(max(float(x), 0.0), float(width)) for x in sorted((box[0], box[2])))
+    y1, y2 = (min(max(float(y), 0.0), float(height)) for y in sorted((box[1], box[3])))
+    return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
+
+
+def _usable_points(points: Sequence[Point], width: int, height: int) -> list[Point]:
+    """The points that lie in the image."""
+    return [(float(x), float(y)) for x, y in points if 0 <= x <= width and 0 <= y <= height]
+
+
+class Segmenter:
+    """A frozen SAM2. Set an image once, then segment as many lists of objects in it as needed."""
+
+    def __init__(self, model: SAM2Base) -> None:
+        self.model = model.eval()
+        self.predictor = SAM2ImagePredictor(model)
+        # sam2 1.1.0 writes down the feature sizes of 1024-pixel inputs (256, 128, 64); they are the
+        # strides 4, 8 and 16 of whatever size the model takes.
+        side = model.image_size
+        self.predictor._bb_feat_sizes = [(side // stride, side // stride) for stride in (4, 8, 16)]
+        self._size: tuple[int, int] | None = None
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | Path | None = None, device: str | None = None) -> Segmenter:
+        """Load a SAM2.
+
+        path_or_id: None or "tiny" for the embedded model; a folder with one ``*.yaml`` and one ``*.pt``;
+            a published checkpoint file such as ``sam2.1_hiera_large.pt``; or a published Hugging Face
+            id such as ``facebook/sam2-hiera-large``.
+        device: a torch device; CUDA if there is one, otherwise the CPU.
+
+        Raises InputError if the files are missing or do not hold a SAM2.
+        """
+        config, checkpoint = _find_files(path_or_id)
+        model = build_model(config)
+        _load_weights(model, checkpoint, config)
+        return cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def prepare_images(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """uint8 H x W x 3 RGB arrays as the model's input: normalised float B x 3 x S x S on its device."""
+        return self.predictor._transforms.forward_batch(list(images)).to(self.device)
+
+    def _precision(self) -> contextlib.AbstractContextManager[object]:
+        """bfloat16 on CUDA, as in sam2's examples; float32 elsewhere."""
+        if self.device.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def set_image(self, image: Image.Image) -> None:
+        """Embed an RGB image for the following calls of :meth:`segment_current`."""
+        if image.mode != "RGB":
+            raise InputError(f"the image has mode {image.mode}; read it with seg_zero.images.load_image")
+        with torch.inference_mode(), self._precision():
+            self.predictor.set_image(image)
+        self._size = image.size
+
+    def segment_current(self, objects: Sequence[PromptObject]) -> Segmentation:
+        """Masks of the objects in the image set last, H x W of that image.
+
+        Boxes and points are in its pixels. Corners are put in order and boxes are clipped to the image;
+        boxes without an area or with NaN are left out, and so are points outside. An object of which
+        nothing is left gets an empty mask with score 0. Raises RuntimeError if no image was set.
+        """
+        if self._size is None:
+            raise RuntimeError("no image is set; call set_image first")
+        width, height = self._size
+        masks = np.zeros((len(objects), height, width), dtype=bool)
+        scores = np.zeros(len(objects), dtype=np.float32)
+        for index, item in enumerate(objects):
+            box, points = _usable_box(item.box, width, height), _usable_points(item.points, width, height)
+            if box is None and not points:
+                continue
+            with torch.inference_mode(), self._precision():
+                candidates, quality, _ = self.predictor.predict(
+                    point_coords=np.array(points, dtype=np.float32) if points else None,
+                    point_labels=np.ones(len(points), dtype=np.int32) if points else None,
+                    box=None if box is None else np.array(box, dtype=np.float32),
+                    multimask_output=True,
+                )
+            best = int(quality.argmax())
+            masks[index], scores[index] = candidates[best] > 0, quality[best]
+        return Segmentation(masks, scores)
+
+    def segment(self, image: Image.Image, objects: Sequence[PromptObject]) -> Segmentation:
+        """:meth:`set_image`, then :meth:`segment_current`."""
+        self.set_image(image)
+        return self.segment_current(objects)
+
+
+def build_model(config: Path) -> SAM2Base:
+    """An untrained SAM2 on the CPU from a yaml whose ``model`` names sam2's modules."""
+    try:
+        tree = OmegaConf.load(config)
+        if not isinstance(tree, DictConfig) or "model" not in tree:
+            raise ValueError("it has no key 'model'")
+        _check_targets(OmegaConf.to_container(tree.model, resolve=True))
+        # Loaded and built by hand: sam2's own build function needs Hydra's global state.
+        return instantiate(tree.model, _recursive_=True)
+    except (OSError, ValueError, TypeError, OmegaConfBaseException) as error:
+        raise InputError(
+            f"{config} is no SAM2 configuration ({_one_line(error)}); use one from sam2/configs"
+        ) from error
+
+
+def _check_targets(node: object) -> None:
+    """A configuration names the callables it is built with; one that came with weights may name only sam2's."""
+    if isinstance(node, dict):
+        target = node.get("_target_", "sam2.")
+        if not str(target).startswith("sam2."):
+            raise ValueError(f"_target_ {target!r} is outside sam2")
+        for value in node.values():
+            _check_targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            _check_targets(value)
+
+
+def _load_weights(model: SAM2Base, checkpoint: Path, config: Path) -> None:
+    """Fill the model from ``{"model": state_dict}``; half-precision weights are cast to the model's."""
+    try:
+        model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["model"])
+    except (OSError, EOFError, RuntimeError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{checkpoint} does not hold the SAM2 weights of {config.name} ({_one_line(error)}); "
+            "download the checkpoint again or give the configuration that belongs to it"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+def _find_files(path_or_id: str | Path | None) -> tuple[Path, Path]:
+    """Configuration and checkpoint of what the user named."""
+    if path_or_id is None or path_or_id == TINY:
+        return _files_of_folder(TINY_FOLDER)
+    published = {Path(checkpoint).name: config for config, checkpoint in HF_MODEL_ID_TO_FILENAMES.values()}
+    configs = Path(next(iter(sam2.__path__)))
+    path = Path(path_or_id).expanduser()
+    if path.is_dir():
+        return _files_of_folder(path)
+    if path.is_file():
+        if path.name not in published:
+            raise InputError(
+                f"SAM2 checkpoint {path} has none of the published names {', '.join(sorted(published))}; "
+                "rename it, or give a folder with the checkpoint and its yaml"
+            )
+        return configs / published[path.name], path
+    if str(path_or_id) in HF_MODEL_ID_TO_FILENAMES:
+        config, checkpoint = HF_MODEL_ID_TO_FILENAMES[str(path_or_id)]
+        return configs / config, _download(str(path_or_id), checkpoint)
+    raise InputError(
+        f"SAM2 model {str(path_or_id)!r} is neither a file, a folder nor a published id; "
+        f'give "tiny", an existing path, or one of {", ".join(HF_MODEL_ID_TO_FILENAMES)}'
+    )
+
+
+def _files_of_folder(folder: Path) -> tuple[Path, Path]:
+    found = []
+    for pattern in ("*.yaml", "*.pt"):
+        matches = sorted(folder.glob(pattern))
+        if len(matches) != 1:
+            raise InputError(f"SAM2 folder {folder} holds {len(matches)} files {pattern}; it needs exactly one")
+        found.append(matches[0])
+    return found[0], found[1]
+
+
+def _download(repository: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo_id=repository, filename=file))
+    except (OSError, ValueError) as error:  # network and hub errors derive from OSError
+        raise InputError(
+            f"cannot get {file} of {repository} ({_one_line(error)}); "
+            "check the network, or download the file and give its path"
+        ) from error

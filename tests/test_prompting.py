@@ -1,0 +1,69 @@
+"""Prompts and resizing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seg_zero.answer import PromptObject
+from seg_zero.prompting import (
+    TEMPLATES,
+    PromptSpec,
+    build_messages,
+    normalise_question,
+    resize_for_policy,
+    to_image_pixels,
+    to_policy_pixels,
+)
+
+
+def test_question_is_lower_cased_and_loses_final_punctuation() -> None:
+    assert normalise_question("  The LEFT  cup?! ") == "the left cup"
+
+
+@pytest.mark.parametrize("question", ["", "   ", "?!"])
+def test_empty_question_is_refused(question: str) -> None:
+    with pytest.raises(ValueError, match="is empty"):
+        normalise_question(question)
+
+
+@pytest.mark.parametrize("template", sorted(TEMPLATES))
+def test_every_template_holds_the_question_and_both_tags(template: str) -> None:
+    (message,) = build_messages("The {braces} cup", PromptSpec(template, 112))
+    image, text = message["content"]
+    assert image == {"type": "image"}
+    assert '"the {braces} cup"' in text["text"]
+    assert "<think>" in text["text"] and "<answer>" in text["text"]
+
+
+def test_spec_travels_with_the_model_folder(tmp_path: Path) -> None:
+    assert PromptSpec.load(tmp_path) is None
+    PromptSpec("brief", 112).save(tmp_path)
+    assert PromptSpec.load(tmp_path) == PromptSpec("brief", 112)
+    (tmp_path / "seg_zero.json").write_text('{"template": "brief", "colour": 1}')
+    with pytest.raises(ValueError, match="colour"):
+        PromptSpec.load(tmp_path)
+
+
+@pytest.mark.parametrize(("template", "size"), [("nope", 840), ("multi", 0), ("multi", 100), ("multi", 100_000)])
+def test_impossible_spec_is_refused(template: str, size: int) -> None:
+    with pytest.raises(ValueError):
+        PromptSpec(template, size)
+
+
+def test_shrinking_averages_areas() -> None:
+    checker = np.indices((224, 224)).sum(axis=0) % 2 * 254
+    small = resize_for_policy(Image.fromarray(checker.astype(np.uint8)).convert("RGB"), PromptSpec("brief", 112))
+    assert small.size == (112, 112)
+    assert set(np.asarray(small).ravel()) == {127}
+
+
+def test_coordinates_return_to_the_original_pixels() -> None:
+    item = PromptObject((84.0, 168.0, 420.0, 840.0), ((420.0, 420.0),))
+    original = to_image_pixels(item, PromptSpec("multi", 840), 640, 480)
+    assert original.box == pytest.approx((64.0, 96.0, 320.0, 480.0))
+    back = to_policy_pixels(original, PromptSpec("multi", 840), 640, 480)
+    assert back.box == pytest.approx(item.box) and back.points[0] == pytest.approx(item.points[0])

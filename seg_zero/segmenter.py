@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
+from yaml import YAMLError
 
 from seg_zero.answer import MAX_ABS_COORDINATE, Box, Point, PromptObject
 from seg_zero.errors import InputError
@@ -102,7 +104,7 @@ class Segmenter:
 
         Raises InputError if the files are missing or do not hold a SAM2.
         """
-        config, checkpoint = _find_files(path_or_id)
+        config, checkpoint = find_files(path_or_id)
         model = build_model(config)
         _load_weights(model, checkpoint, config)
         return cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")))
@@ -171,7 +173,7 @@ def build_model(config: Path) -> SAM2Base:
         _check_targets(OmegaConf.to_container(tree.model, resolve=True))
         # Loaded and built by hand: sam2's own build function needs Hydra's global state.
         return instantiate(tree.model, _recursive_=True)
-    except (OSError, ValueError, TypeError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, TypeError, OmegaConfBaseException, HydraException, YAMLError) as error:
         raise InputError(
             f"{config} is no SAM2 configuration ({_one_line(error)}); use one from sam2/configs"
         ) from error
@@ -205,7 +207,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
 
 
-def _find_files(path_or_id: str | Path | None) -> tuple[Path, Path]:
+def find_files(path_or_id: str | Path | None) -> tuple[Path, Path]:
     """Configuration and checkpoint of what the user named."""
     if path_or_id is None or path_or_id == TINY:
         return _files_of_folder(TINY_FOLDER)

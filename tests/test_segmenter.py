@@ -16,7 +16,7 @@ from seg_zero.answer import PromptObject
 from seg_zero.data.synthetic import Sample, make_samples
 from seg_zero.errors import InputError
 from seg_zero.models.train_tiny_sam2 import HELD_OUT_SEED, iou_of_true_boxes
-from seg_zero.segmenter import TINY_FOLDER, Segmenter, build_model
+from seg_zero.segmenter import HF_MODEL_ID_TO_FILENAMES, TINY_FOLDER, Segmenter, build_model, find_files
 
 NAN, INF = float("nan"), float("inf")
 
@@ -146,12 +146,15 @@ def test_folder_loads_as_the_embedded_model(tmp_path: Path, segmenter: Segmenter
     assert (other.masks == segmenter.segment(scene.image, [scene.objects[0].prompt]).masks).all()
 
 
-@pytest.mark.parametrize("name", ["sam2_hiera_large.pt", "sam2.1_hiera_base_plus.pt", "sam2.1_hiera_tiny.pt"])
-def test_published_file_finds_its_configuration(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"not weights")
+def test_published_file_finds_its_configuration(tmp_path: Path) -> None:
+    for _, name in HF_MODEL_ID_TO_FILENAMES.values():
+        checkpoint = tmp_path / name
+        checkpoint.write_bytes(b"not weights")
+        config, found = find_files(checkpoint)
+        assert config.is_file() and config.parent.name == name.split("_")[0] and found == checkpoint
     # The architecture is built, then the contents are refused.
-    with torch.device("meta"), pytest.raises(InputError, match=f"{name} does not hold the SAM2 weights of sam2"):
-        Segmenter.from_pretrained(tmp_path / name, "cpu")
+    with pytest.raises(InputError, match=r"hiera_tiny\.pt does not hold the SAM2 weights of sam2\.1_hiera_t\.yaml"):
+        Segmenter.from_pretrained(tmp_path / "sam2.1_hiera_tiny.pt", "cpu")
 
 
 def test_hub_id_is_fetched_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +185,9 @@ def test_missing_and_wrong_models_are_named(tmp_path: Path) -> None:
         Segmenter.from_pretrained(checkpoint)
 
 
-@pytest.mark.parametrize("text", ["a: 1", "- 1", "model: [", "model:\n  _target_: os.system\n  command: 'true'"])
+@pytest.mark.parametrize(
+    "text", ["a: 1", "- 1", "model: [", "model:\n  _target_: os.abort", "model:\n  _target_: sam2.none"]
+)
 def test_configuration_builds_sam2_and_nothing_else(tmp_path: Path, text: str) -> None:
     config = tmp_path / "model.yaml"
     config.write_text(text)

@@ -1,0 +1,1 @@
+"""Hydra configuration of training: ``grpo.yaml`` and its groups."""

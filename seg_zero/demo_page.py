@@ -1,0 +1,195 @@
+"""The demo's HTML page: numbers, reward curves and a gallery, in one self-contained file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from seg_zero.answer import parse_answer
+from seg_zero.data.masks import decode_mask
+from seg_zero.data.rows import Row
+from seg_zero.evaluation import Prediction, Report, paired_gain
+from seg_zero.files import write_text
+from seg_zero.prompting import PromptSpec, to_image_pixels
+from seg_zero.visualize import overlay
+
+KIND_NAMES = {
+    "attr": "by attribute",
+    "size": "by size",
+    "pos": "by position",
+    "rel": "by relation",
+    "plural": "several objects",
+    "none": "no such object",
+}
+
+STYLE = """
+:root { color-scheme: light; --ink: #1d2433; --soft: #667085; --line: #e4e7ec; --before: #b54708; --after: #067647; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1120px; padding: 32px 20px 64px; color: var(--ink); background: #fff;
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { margin: 0 0 4px; font-size: 30px; } h2 { margin: 44px 0 10px; font-size: 21px; }
+p.lead, .note { color: var(--soft); } .note { font-size: 14px; }
+.tiles { display: flex; flex-wrap: wrap; gap: 14px; margin: 22px 0; }
+.tile { flex: 1 1 200px; border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px; }
+.tile b { display: block; font-size: 26px; } .tile span { color: var(--soft); font-size: 14px; }
+table { border-collapse: collapse; width: 100%; } th, td { padding: 7px 12px; border-bottom: 1px solid var(--line); }
+th { text-align: left; font-weight: 600; } td { text-align: right; font-variant-numeric: tabular-nums; }
+td:first-child { text-align: left; } .up { color: var(--after); } .down { color: var(--before); }
+.curves img { width: 100%; height: auto; }
+.case { border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; margin: 14px 0; }
+.case h3 { margin: 0 0 10px; font-size: 16px; }
+.case h3 em { color: var(--soft); font-style: normal; font-weight: 400; }
+.panels { display: grid; grid-template-columns: repeat(3, 1fr); gap: 14px; }
+.panels img { width: 100%; border-radius: 6px; image-rendering: pixelated; display: block; }
+.panels p { margin: 6px 0 0; font-size: 14px; overflow-wrap: anywhere; } .panels small { color: var(--soft); }
+@media (max-width: 640px) { .panels { grid-template-columns: 1fr; } }
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page shows; ``curves`` maps a metric's name to its (steps, values)."""
+
+    before: Report
+    after: Report
+    before_predictions: Sequence[Prediction]
+    after_predictions: Sequence[Prediction]
+    rows: Sequence[Row]
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    spec: PromptSpec
+    seconds: Mapping[str, float]
+    machine: str
+
+
+def _picture(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def draw_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], columns: int = 3) -> Image.Image:
+    """Small multiples, one panel per curve: the value of every step and its running mean over 5 steps."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    count = max(len(curves), 1)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.5 * rows), squeeze=False, dpi=110)
+    for axis in axes.flat[len(curves) :]:
+        axis.axis("off")
+    for axis, (name, (steps, values)) in zip(axes.flat, curves.items(), strict=False):
+        axis.plot(steps, values, color="#9db7e8", linewidth=1, marker="o", markersize=2)
+        if len(values) >= 5:
+            mean = np.convolve(values, np.ones(5) / 5, mode="valid")
+            axis.plot(steps[4:], mean, color="#1d4ed8", linewidth=2)
+        axis.set_title(name, fontsize=11, loc="left")
+        axis.grid(color="#eef0f3")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    for axis in axes[-1]:
+        axis.set_xlabel("training step", fontsize=9)
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    plt.close(figure)
+    return Image.open(buffer)
+
+
+def _change(before: float, after: float) -> str:
+    difference = after - before
+    return f'<td class="{"up" if difference >= 0 else "down"}">{difference:+.3f}</td>'
+
+
+def _numbers(page: Page) -> str:
+    rows = []
+    for name, before in page.before.metrics.items():
+        after = page.after.metrics[name]
+        rows.append(f"<tr><td>{name}</td><td>{before:.3f}</td><td>{after:.3f}</td>{_change(before, after)}</tr>")
+    for kind, before in page.before.by_kind.items():
+        after = page.after.by_kind[kind]
+        name = f"gIoU, {KIND_NAMES.get(kind, kind)}"
+        rows.append(f"<tr><td>{name}</td><td>{before:.3f}</td><td>{after:.3f}</td>{_change(before, after)}</tr>")
+    head = "<tr><th>held-out scenes</th><th>before</th><th>after</th><th>change</th></tr>"
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _panel(title: str, row: Row, prediction: Prediction | None, spec: PromptSpec) -> str:
+    image = row.image()
+    if prediction is None:
+        truth = row.truth()
+        masks = np.zeros((0, image.height, image.width), dtype=bool) if truth is None else truth[None]
+        picture, words = overlay(image, masks, row.objects(), min_side=300), ""
+        caption = f"<b>{title}</b>"
+    else:
+        answer = parse_answer(prediction.text)
+        objects = [to_image_pixels(item, spec, image.width, image.height) for item in answer.objects]
+        picture = overlay(image, decode_mask(prediction.mask)[None], objects, min_side=300)
+        caption = f"<b>{title}</b>: IoU {prediction.iou:.2f}"
+        words = html.escape(answer.thinking or prediction.text[:160])
+        if not objects:
+            caption += " <small>(no object named)</small>"
+    return f'<div><img alt="{title}" src="{_picture(picture)}"><p>{caption}<br><small>{words}</small></p></div>'
+
+
+def _gallery(page: Page, per_kind: int = 2) -> str:
+    shown: dict[str, int] = {}
+    cases = []
+    for row, before, after in zip(page.rows, page.before_predictions, page.after_predictions, strict=True):
+        if shown.get(row.kind, 0) >= per_kind:
+            continue
+        shown[row.kind] = shown.get(row.kind, 0) + 1
+        kind = KIND_NAMES.get(row.kind, row.kind)
+        panels = (
+            _panel("before", row, before, page.spec)
+            + _panel("after", row, after, page.spec)
+            + _panel("truth", row, None, page.spec)
+        )
+        cases.append(
+            f'<div class="case"><h3>“{html.escape(row.problem)}” <em>{kind}</em></h3>'
+            f'<div class="panels">{panels}</div></div>'
+        )
+    return "".join(cases)
+
+
+def write_page(path: Path, page: Page) -> None:
+    """Write the page; pictures are embedded, so the file can be sent around."""
+    gain, low, high = paired_gain(page.before.ious, page.after.ious)
+    steps = max((len(values) for _, values in page.curves.values()), default=0)
+    total = sum(page.seconds.values())
+    tiles = (
+        ("mean IoU (gIoU) before", f"{page.before.metrics['gIoU']:.3f}"),
+        ("mean IoU (gIoU) after", f"{page.after.metrics['gIoU']:.3f}"),
+        (f"gain, 95 % interval {low:+.3f} to {high:+.3f}", f"{gain:+.3f}"),
+        (f"{steps} GRPO steps, whole demo", f"{total / 60:.1f} min"),
+    )
+    tile_row = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for name, value in tiles)
+    body = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>Seg-Zero demo</title>
+<style>{STYLE}</style></head><body>
+<h1>Seg-Zero demo</h1>
+<p class="lead">A tiny Qwen2.5-VL policy names boxes and points, a tiny SAM2 turns them into masks, and GRPO
+trains the policy on rewards alone. Scenes and questions below were never trained on.</p>
+<div class="tiles">{tile_row}</div>
+<h2>Before and after training</h2>{_numbers(page)}
+<p class="note">{page.after.rows} held-out questions, greedy decoding. Answers that could not be read:
+{page.before.unparsable} before, {page.after.unparsable} after; they count as empty masks.
+The interval is a paired bootstrap over the questions of this one run; it says nothing about other training seeds.</p>
+<h2>Rewards while training</h2>
+<p class="note">Mean over the samples of each step (thin), and over the last 5 steps (thick).</p>
+<div class="curves"><img alt="curves of the reward terms" src="{_picture(draw_curves(page.curves))}"></div>
+<h2>Gallery</h2><p class="note">The first two held-out questions of every kind, not picked by result.
+White: the box the policy wrote; red: its point; tint: the mask.</p>
+{_gallery(page)}
+<h2>Where the time went</h2><table><tr><th>stage</th><th>seconds</th></tr>
+{"".join(f"<tr><td>{name}</td><td>{value:.0f}</td></tr>" for name, value in page.seconds.items())}</table>
+<p class="note">{html.escape(page.machine)}</p></body></html>"""
+    write_text(path, body)

@@ -1,0 +1,54 @@
+"""The pinned files agree with setup.py, and light modules stay light."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def declared() -> dict[str, list[str]]:
+    """The requirement lists of setup.py by name: CORE, MODELS, TRAINING, and the extras."""
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    lists = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    call = next(n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "setup")
+    extras = next(k.value for k in call.keywords if k.arg == "extras_require")
+    return {**lists, **ast.literal_eval(extras)}
+
+
+@pytest.mark.parametrize("variant", ["cpu", "gpu"])
+def test_pinned_files_hold_what_setup_declares(variant: str) -> None:
+    text = (ROOT / "requirements" / f"{variant}.txt").read_text()
+    pinned = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\n]+)", text, flags=re.MULTILINE))
+    lists = declared()
+    for requirement in (*lists["CORE"], *lists["MODELS"], *lists["TRAINING"], *lists["dev"], *lists[variant]):
+        name, _, version = re.sub(r"\[.*?\]", "", requirement).partition("==")
+        name = re.split(r"[<>=~]", name)[0]
+        assert name in pinned, f"{name} is missing from requirements/{variant}.txt; run make lock"
+        assert version in ("", pinned[name]), f"{name} is pinned at {pinned[name]}; run make lock"
+    assert "://" not in text and "--index" not in text
+
+
+LIGHT = ["rewards", "seg_zero.answer", "seg_zero.prompting", "seg_zero.metrics", "seg_zero.data.synthetic_rows"]
+
+
+def test_light_modules_import_no_torch() -> None:
+    heavy = "{'torch', 'transformers', 'verl', 'vllm', 'ray'}"
+    code = f"import sys, {', '.join(LIGHT)}; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_embedded_models_are_small() -> None:
+    sizes = [p.stat().st_size for p in (ROOT / "seg_zero" / "models").rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    assert sum(sizes) < 25_000_000

@@ -1,0 +1,174 @@
+"""What can be found wrong with a training run before anything is started. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from omegaconf import DictConfig, ListConfig
+
+import rewards.presets
+from seg_zero.errors import InputError
+from seg_zero.prompting import PromptSpec
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+_WEIGHTS = ("*.safetensors", "*.bin")
+PIXELS_PER_TOKEN = 28  # side of the square of pixels that becomes one image token in the Qwen2-VL families
+
+
+def check_policy(config: DictConfig) -> None:
+    """The prompt settings are valid and the model, unless it is a hub id, is a folder with all its parts."""
+    try:
+        PromptSpec(template=config.policy.template, image_size=config.policy.image_size)
+    except ValueError as error:
+        raise InputError(f"policy: {error}") from error
+    path = Path(config.actor_rollout_ref.model.path).expanduser()
+    if not path.is_dir():
+        if _HUB_ID.fullmatch(str(config.actor_rollout_ref.model.path)):
+            return
+        raise InputError(f"model folder {path} does not exist; set worker.actor.model.model_path to a folder or hub id")
+    wanted = {"config.json": ("config.json",), "an image processor": _PROCESSOR_FILES, "weights": _WEIGHTS}
+    wanted["a tokenizer"] = ("tokenizer.json", "vocab.json")
+    for what, patterns in wanted.items():
+        if not any(next(path.glob(pattern), None) for pattern in patterns):
+            raise InputError(f"model folder {path} has no {what} ({' or '.join(patterns)}); copy it from the base model")
+
+
+def check_prompt_fits(config: DictConfig) -> None:
+    """The image alone leaves room for words within data.max_prompt_length."""
+    tokens = round(config.policy.image_size / PIXELS_PER_TOKEN) ** 2
+    limit = config.data.max_prompt_length
+    if tokens >= limit:
+        raise InputError(
+            f"an image of {config.policy.image_size} x {config.policy.image_size} pixels is {tokens} tokens, but "
+            f"data.max_prompt_length={limit} counts image and text; raise it or lower policy.image_size"
+        )
+
+
+def data_files(config: DictConfig, key: str) -> list[str]:
+    value = config.data[key]
+    return [str(v) for v in value] if isinstance(value, list | ListConfig) else [str(value)]
+
+
+def count_rows(config: DictConfig, key: str) -> int:
+    """Rows in the files of ``data.<key>``. Raises InputError for a missing file or one that is not parquet."""
+    total = 0
+    for name in data_files(config, key):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise InputError(f"data.{key}: file {path} does not exist; set data.{key}=FILE.parquet or make the file")
+        try:
+            total += pq.ParquetFile(path).metadata.num_rows
+        except (OSError, ValueError) as error:
+            raise InputError(f"data.{key}: {path} is not a parquet file ({error}); see docs/data.md") from error
+    limit = config.data["train_max_samples" if key == "train_files" else "val_max_samples"]
+    return min(total, limit) if limit > 0 else total
+
+
+def check_data(config: DictConfig) -> None:
+    rows, batch = count_rows(config, "train_files"), config.data.train_batch_size
+    if rows < batch:
+        raise InputError(f"data.train_files has {rows} rows, fewer than data.train_batch_size={batch}; lower it")
+    if count_rows(config, "val_files") == 0:
+        raise InputError(f"data.val_files={config.data.val_files} has no rows; give a file with at least one")
+
+
+def check_reward(config: DictConfig) -> None:
+    settings = config.reward.custom_reward_function.get("reward_kwargs", {})
+    try:
+        rewards.presets.check_weights(settings.get("preset"), settings.get("weights"))
+    except ValueError as error:
+        raise InputError(f"reward: {error}") from error
+
+
+def check_batches(config: DictConfig) -> None:
+    """Prompts, samples, workers and micro-batches divide one another without rest."""
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    workers = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    batch, update, samples = config.data.train_batch_size, actor.ppo_mini_batch_size, rollout.n
+    tensor_parallel = rollout.tensor_model_parallel_size
+    for name, value in (
+        ("data.train_batch_size", batch),
+        ("worker.actor.global_batch_size", update),
+        ("worker.rollout.n", samples),
+        ("trainer.n_gpus_per_node", workers),
+        ("worker.rollout.tensor_parallel_size", tensor_parallel),
+        ("worker.actor.micro_batch_size_per_device_for_update", actor.ppo_micro_batch_size_per_gpu),
+        ("worker.actor.micro_batch_size_per_device_for_experience", rollout.log_prob_micro_batch_size_per_gpu),
+    ):
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"{name}={value} is not a whole number above 0; set it to 1 or more")
+    if workers % tensor_parallel:
+        raise InputError(
+            f"{workers} workers cannot be split into groups of worker.rollout.tensor_parallel_size={tensor_parallel}; "
+            "choose a divisor of the number of workers"
+        )
+    if batch % update:
+        raise InputError(
+            f"data.train_batch_size={batch} prompts cannot be split into updates of "
+            f"worker.actor.global_batch_size={update} prompts; choose a divisor of {batch}"
+        )
+    if update * samples % workers:
+        raise InputError(
+            f"an update of {update} prompts x {samples} samples = {update * samples} cannot be split over {workers} "
+            "workers; change worker.actor.global_batch_size, worker.rollout.n or trainer.n_gpus_per_node"
+        )
+    if actor.use_dynamic_bsz:
+        return
+    for name, total, micro in (
+        ("update", update * samples // workers, actor.ppo_micro_batch_size_per_gpu),
+        ("experience", batch * samples // workers, rollout.log_prob_micro_batch_size_per_gpu),
+    ):
+        if total % micro:
+            raise InputError(
+                f"{total} samples per worker cannot be split into micro-batches of "
+                f"worker.actor.micro_batch_size_per_device_for_{name}={micro}; choose a divisor of {total}"
+            )
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs that a run may use, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return len([line for line in listed.stdout.splitlines() if line.startswith("GPU ")])
+
+
+def count_cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def check_devices(
+    config: DictConfig, cpus: Callable[[], int] = count_cpus, gpus: Callable[[], int] = count_gpus
+) -> None:
+    """This machine has a core or GPU for each worker that the layout asks of it."""
+    asked = config.trainer.n_gpus_per_node
+    if config.trainer.device == "cpu":
+        have, what = cpus(), "CPU cores"
+    elif config.trainer.nnodes > 1:
+        return  # other machines of a Ray cluster hold the GPUs; Ray itself says what is missing
+    else:
+        have, what = gpus(), "GPUs"
+    if asked > have:
+        raise InputError(
+            f"trainer.n_gpus_per_node={asked} asks for {asked} {what}, this machine has {have}; "
+            "lower it or choose another hardware= (hardware=cpu_2core needs no GPU)"
+        )
+
+
+def check_run(config: DictConfig) -> None:
+    """Everything above that needs no data files; raises InputError at the first fault."""
+    check_reward(config)
+    check_batches(config)
+    check_prompt_fits(config)
+    check_devices(config)
+    check_policy(config)

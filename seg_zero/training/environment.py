@@ -1,0 +1,40 @@
+"""Environment variables that a training run needs, set by the launcher and never by the user."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+_CPU = {
+    "VERL_PLATFORM": "cpu",
+    "TORCHDYNAMO_DISABLE": "1",  # compilation costs minutes of start-up and gains nothing at this size
+    "OMP_NUM_THREADS": "1",  # a dozen processes share the cores; more threads each would thrash
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # automatic binding wants one NUMA node per tensor-parallel worker
+}
+
+
+def training_environment(config: DictConfig, output: Path, base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """A copy of ``base`` with what verl, vLLM and Ray read for this run."""
+    environment = dict(base)
+    environment.update(
+        PYTHONUNBUFFERED="1",
+        RAY_USAGE_STATS_ENABLED="0",
+        HYDRA_FULL_ERROR="1",
+        VERL_FILE_LOGGER_PATH=str(output / "verl_metrics.jsonl"),
+        TENSORBOARD_DIR=str(output / "tensorboard"),
+    )
+    if Path(config.actor_rollout_ref.model.path).is_dir():
+        environment.setdefault("HF_HUB_OFFLINE", "1")  # a local model needs no network, and no wait for one
+    if config.trainer.device == "cpu":
+        environment.update(_CPU)
+        # Without the byte-code cache a dozen processes compile the same packages: 100 s more.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        if not os.access(sysconfig.get_paths()["purelib"], os.W_OK):
+            environment.setdefault("PYTHONPYCACHEPREFIX", str(Path.home() / ".cache" / "seg_zero" / "pycache"))
+        if not environment.get("CUDA_VISIBLE_DEVICES", "0"):
+            del environment["CUDA_VISIBLE_DEVICES"]  # an empty list contradicts Ray's logical GPUs
+    return environment

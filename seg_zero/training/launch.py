@@ -1,0 +1,151 @@
+"""Starts a training run: ``python -m seg_zero.training.launch [HYDRA OVERRIDES] [--dry-run]``.
+
+Composes and checks the configuration, then runs verl's own ``verl.trainer.main_ppo`` as a child process,
+follows its metrics and stops it if it hangs. The run's folder holds config.yaml, metrics.jsonl,
+tensorboard/, train.log and checkpoints/.
+
+    small machine:  bash training_scripts/run_tiny_cpu.sh
+    eight GPUs:     bash training_scripts/run_visionreasoner_7b_8x140G.sh
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from omegaconf import DictConfig, OmegaConf
+
+from seg_zero.errors import InputError
+from seg_zero.training import checks, processes
+from seg_zero.training.config import load_config, package_folder
+from seg_zero.training.environment import training_environment
+from seg_zero.training.failure import last_error
+from seg_zero.training.metrics_log import MetricsLog, follow
+
+EMBEDDED_POLICY = "tiny"
+SYNTHETIC_ROWS = {"train_files": 1920, "val_files": 120}
+_POLL_SECONDS = 0.5
+
+
+def resolve_policy(config: DictConfig) -> None:
+    """Replace the name of the embedded policy by its folder, and local folders by absolute paths."""
+    path = config.actor_rollout_ref.model.path
+    folder = package_folder("seg_zero") / "models" / "tiny_policy" if path == EMBEDDED_POLICY else Path(path)
+    if path == EMBEDDED_POLICY or folder.expanduser().is_dir():
+        config.actor_rollout_ref.model.path = str(folder.expanduser().resolve())
+
+
+def make_synthetic_data(config: DictConfig) -> None:
+    """Write the synthetic splits that the configuration names by default, if they do not exist."""
+    from seg_zero.data.synthetic_rows import HELD_OUT_SEED, TRAIN_SEED, write_split
+
+    defaults = OmegaConf.load(package_folder("configs") / "data" / "synthetic.yaml")
+    for key, seed in (("train_files", TRAIN_SEED), ("val_files", HELD_OUT_SEED)):
+        path = Path(str(config.data[key]))
+        if str(path) == defaults[key] and not path.is_file():
+            print(f"writing {SYNTHETIC_ROWS[key]} synthetic rows to {path}", flush=True)
+            write_split(path, seed, SYNTHETIC_ROWS[key], side=config.policy.image_size)
+
+
+def total_steps(config: DictConfig) -> int:
+    """Steps that the run will make in all, resumed ones included."""
+    if config.trainer.total_training_steps is not None:
+        return int(config.trainer.total_training_steps)
+    return checks.count_rows(config, "train_files") // config.data.train_batch_size * config.trainer.total_epochs
+
+
+def steps_done(config: DictConfig) -> int:
+    """The step of the checkpoint that verl will resume from; 0 if it starts anew. Refuses a finished run."""
+    marker = Path(config.trainer.default_local_dir) / "latest_checkpointed_iteration.txt"
+    if config.trainer.resume_mode != "auto" or not marker.is_file():
+        return 0
+    done, wanted = int(marker.read_text()), total_steps(config)
+    if done >= wanted:
+        raise InputError(
+            f"{config.output_dir} already holds a run of {done} steps and {wanted} were asked; give "
+            "trainer.experiment_name=NEW for a new run, or a larger trainer.total_training_steps to go on"
+        )
+    return done
+
+
+def _stop(signum: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
+
+
+def supervise(config: DictConfig, output: Path) -> int:
+    """Run verl to its end; returns the exit code. Nothing of it is left running on any way out."""
+    log, started = output / "train.log", time.time()
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-path", str(output), "--config-name", "config"]
+    command += [f"hydra.run.dir={output}", "hydra.output_subdir=null", "hydra/job_logging=none"]
+    environment = training_environment(config, output)
+    metrics = MetricsLog(Path(environment["VERL_FILE_LOGGER_PATH"]), output / "metrics.jsonl")
+    limit, steps, last_sign = config.watchdog_minutes * 60, total_steps(config), time.monotonic()
+
+    processes.adopt_orphans()
+    signal.signal(signal.SIGTERM, _stop)
+    log.write_bytes(b"")
+    try:
+        child = processes.start(command, environment, log)
+        code = None
+        while code is None:
+            code = child.poll()  # before reading the metrics, so that the last step is seen
+            if follow(metrics, steps, lambda line: print(line, flush=True)):
+                last_sign = time.monotonic()
+            elif time.monotonic() - last_sign > limit:
+                print(
+                    f"error: no metrics for {config.watchdog_minutes} minutes; the run hangs (a failed weight "
+                    f"transfer does that) and was stopped; last error: {last_error(log)}; log: {log}",
+                    file=sys.stderr,
+                )
+                return 1
+            time.sleep(_POLL_SECONDS)
+    finally:
+        processes.kill_descendants()
+        processes.remove_shared_memory(since=started)
+    if code:
+        print(f"error: training failed: {last_error(log)}; log: {log}", file=sys.stderr)
+        return 1
+    print(f"done in {time.time() - started:.0f} s: {output}", flush=True)
+    return 0
+
+
+def launch(arguments: Sequence[str]) -> int:
+    """Check everything, then train. Raises InputError before anything is started or written."""
+    dry_run = "--dry-run" in arguments
+    config = load_config([argument for argument in arguments if argument != "--dry-run"])
+    resolve_policy(config)
+    if dry_run:
+        print(OmegaConf.to_yaml(config), end="")
+        return 0
+    checks.check_run(config)
+    make_synthetic_data(config)
+    checks.check_data(config)
+    done = steps_done(config)
+    output = Path(config.output_dir).resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    if done:
+        print(f"resuming {output} after step {done}")
+    print(f"starting Ray, vLLM and the trainer; their log is {output / 'train.log'}", flush=True)
+    return supervise(config, output)
+
+
+def main() -> None:
+    try:
+        code = launch(sys.argv[1:])
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

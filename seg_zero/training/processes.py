@@ -1,0 +1,88 @@
+"""Starting a training process and making sure that nothing of it stays behind."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+_PR_SET_CHILD_SUBREAPER = 36
+_SHARED_MEMORY = Path("/dev/shm")
+# Python's shared memory, vLLM's tensor-parallel channel on CPU, verl's weight buckets.
+_SHARED_PATTERNS = ("psm_*", "*cpushm_*", "verl_weights_*", "sem.mp-*")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every orphaned descendant (Linux), so that none escapes :func:`kill_descendants`.
+
+    Ray and vLLM start processes whose parents may die first.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a command with its output appended to ``log``."""
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            command, env=dict(environment), stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
+
+
+def kill_descendants(grace_seconds: float = 5.0) -> int:
+    """End every process below this one; returns how many were still there."""
+    processes = psutil.Process().children(recursive=True)
+    for process in processes:
+        _signal(process, force=False)
+    _, alive = psutil.wait_procs(processes, timeout=grace_seconds)
+    deadline = time.monotonic() + grace_seconds
+    while alive and time.monotonic() < deadline:
+        for process in alive:
+            _signal(process, force=True)
+        # A dying process may have started others meanwhile.
+        _, alive = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=0.5)
+    return len(processes)
+
+
+def _signal(process: psutil.Process, force: bool) -> None:
+    try:
+        process.kill() if force else process.terminate()
+    except psutil.NoSuchProcess:
+        pass
+
+
+def _mapped_files() -> set[str]:
+    """Names in /dev/shm that some process has mapped or open."""
+    names: set[str] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            for line in (process / "maps").read_text().splitlines():
+                if str(_SHARED_MEMORY) in line:
+                    names.add(Path(line.split(maxsplit=5)[5].removesuffix(" (deleted)")).name)
+            names.update(Path(os.readlink(fd)).name for fd in (process / "fd").iterdir())
+        except OSError:
+            continue  # it ended, or belongs to another user
+    return names
+
+
+def remove_shared_memory(since: float) -> int:
+    """Remove this user's leftover shared-memory files made after ``since`` (Unix time) that nobody uses."""
+    files = [path for pattern in _SHARED_PATTERNS for path in _SHARED_MEMORY.glob(pattern)]
+    if not files:
+        return 0
+    used, removed = _mapped_files(), 0
+    for path in files:
+        try:
+            status = path.stat()
+            if status.st_uid == os.getuid() and status.st_ctime >= since and path.name not in used:
+                path.unlink()
+                removed += 1
+        except FileNotFoundError:
+            continue
+    return removed

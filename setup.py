@@ -14,7 +14,7 @@ MODELS = [
     "safetensors",
     "hydra-core==1.3.8",
 ]
-TRAINING = ["verl==0.9.1", "ray[default]==2.60.0", "tensorboard", "matplotlib"]
+TRAINING = ["verl==0.9.1", "transferqueue==0.1.11", "ray[default]==2.60.0", "tensorboard", "matplotlib"]
 
 setup(
     name="seg-zero",

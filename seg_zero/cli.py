@@ -65,10 +65,7 @@ def infer(argv: Sequence[str]) -> int:
 
     # Everything that can be wrong with the input is found before a model is loaded.
     image = load_image(args.image_path)
-    try:
-        normalise_question(args.text)
-    except ValueError as error:
-        raise InputError(f"--text: {error}") from error
+    normalise_question(args.text)
     output = Path(args.output_path)
     if output.is_dir():
         raise InputError(f"--output_path {output} is a folder; give a file name such as {output / 'answer.png'}")
@@ -148,7 +145,7 @@ def data(argv: Sequence[str]) -> int:
 
 def train(argv: Sequence[str]) -> int:
     """Train a policy with GRPO; arguments are Hydra overrides and --dry-run."""
-    from seg_zero.training.launch import main as launch
+    from seg_zero.training.launch import launch
 
     return launch(list(argv))
 

@@ -70,26 +70,25 @@ def _train(out: Path, steps: int, seed: int, extra: Sequence[str]) -> Path:
         f"trainer.total_training_steps={steps}",
         f"trainer.save_freq={steps}",
         "trainer.test_freq=-1",
-        f"trainer.default_local_dir={run}",
+        f"output_dir={run}",
         *extra,
     ]
     print("      " + " ".join(command), flush=True)
     code = subprocess.run(command, check=False).returncode
     if code != 0:
         raise InputError(f"training ended with exit code {code}; see {run / 'train.log'}")
-    return run / f"global_step_{steps}"
+    return run / "checkpoints" / f"global_step_{steps}"
 
 
 def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[str]) -> int:
     # Heavy imports late, so that --help is quick.
     from seg_zero.data.rows import read_rows
     from seg_zero.data.synthetic_rows import HELD_OUT_SEED, TRAIN_SEED, write_split
-    from seg_zero.demo_page import Page, write_page
+    from seg_zero.demo_page import Page, read_curves, write_page
     from seg_zero.evaluation import Prediction, Report, evaluate, paired_gain, write_evaluation
     from seg_zero.files import write_image
     from seg_zero.pipeline import ReasoningSegmenter
     from seg_zero.training.merge import merge_checkpoint
-    from seg_zero.training.metrics_log import read_curves
     from seg_zero.visualize import mask_image, overlay
 
     if out.exists():
@@ -132,7 +131,7 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     with stages.stage("write the page"):
         page = Page(
             before, after, before_predictions, after_predictions, rows,
-            read_curves(checkpoint.parent / "metrics.jsonl"), trained.policy.spec, stages.seconds, describe_machine(),
+            read_curves(out / "train" / "metrics.jsonl"), trained.policy.spec, stages.seconds, describe_machine(),
         )  # fmt: skip
         write_page(out / "index.html", page)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ KIND_NAMES = {
     "plural": "several objects",
     "none": "no such object",
 }
+
+REWARD_MEAN = re.compile(r"reward/\w+/mean")
 
 STYLE = """
 :root { color-scheme: light; --ink: #1d2433; --soft: #667085; --line: #e4e7ec; --before: #b54708; --after: #067647; }
@@ -72,6 +76,25 @@ def _picture(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def read_curves(metrics: Path) -> dict[str, tuple[list[float], list[float]]]:
+    """The curves worth showing of a run's ``metrics.jsonl``: rewards, KL, entropy, length and time per step."""
+    steps = [json.loads(line) for line in metrics.read_text().splitlines()]
+    names = {key: f"reward: {key.split('/')[1]}" for step in steps for key in step if REWARD_MEAN.fullmatch(key)}
+    names["reward/box_iou/mean"] = "mean box IoU of the samples"
+    names |= {
+        "actor/kl_loss": "KL to the start",
+        "actor/entropy": "entropy",
+        "response_length/mean": "response length, tokens",
+        "timing_s/step": "seconds per step",
+    }
+    curves = {}
+    for key, name in names.items():
+        points = [(float(step["step"]), float(step[key])) for step in steps if key in step]
+        if points:
+            curves[name] = ([x for x, _ in points], [y for _, y in points])
+    return curves
 
 
 def draw_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], columns: int = 3) -> Image.Image:

@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from seg_zero.answer import PromptObject
+from seg_zero.errors import InputError
 
 SPEC_FILE = "seg_zero.json"
 
@@ -61,9 +62,9 @@ class PromptSpec:
 
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
-            raise ValueError(f"unknown prompt template {self.template!r}; choose one of {sorted(TEMPLATES)}")
+            raise InputError(f"unknown prompt template {self.template!r}; choose one of {sorted(TEMPLATES)}")
         if not 28 <= self.image_size <= 3584 or self.image_size % 28:
-            raise ValueError(f"image_size {self.image_size} is not a multiple of 28 within 28..3584 pixels; try 840")
+            raise InputError(f"image_size {self.image_size} is not a multiple of 28 within 28..3584 pixels; try 840")
 
     @property
     def multi(self) -> bool:
@@ -85,14 +86,14 @@ class PromptSpec:
                 raise ValueError(f"unknown keys {sorted(unknown)}")
             return cls(**values)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"cannot read {path}: {error}. Delete it to use the defaults") from error
+            raise InputError(f"cannot read {path}: {error}. Delete it to use the defaults") from error
 
 
 def normalise_question(question: str) -> str:
     """Lower case, outer white space and final punctuation removed, as in the published training data."""
     text = " ".join(question.split()).lower().rstrip(" .!?,;:\"'")
     if not text:
-        raise ValueError(f"the question {question!r} is empty; describe what to segment")
+        raise InputError(f"the question {question!r} is empty; describe what to segment")
     return text
 
 

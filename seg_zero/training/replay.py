@@ -44,6 +44,6 @@ class RewardLoggingReplayBuffer(ReplayBuffer):
         batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
         if partition_id == "train":
             fields = tq.kv_batch_get(keys=batch.keys, partition_id=partition_id, select_fields=["extra_fields"])
-            terms = [extra["reward_extra_info"] for extra in fields["extra_fields"].tolist()]
+            terms = [extra["reward_extra_info"] for extra in fields["extra_fields"]]
             metrics.update(reward_metrics(terms, [key.split("_")[0] for key in batch.keys]))
         return batch, metrics

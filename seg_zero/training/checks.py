@@ -36,7 +36,7 @@ def check_policy(config: DictConfig) -> None:
     wanted["a tokenizer"] = ("tokenizer.json", "vocab.json")
     for what, patterns in wanted.items():
         if not any(next(path.glob(pattern), None) for pattern in patterns):
-            raise InputError(f"model folder {path} has no {what} ({' or '.join(patterns)}); copy it from the base model")
+            raise InputError(f"model folder {path} has no {what} ({' or '.join(patterns)}); copy it there")
 
 
 def check_prompt_fits(config: DictConfig) -> None:

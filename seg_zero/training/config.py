@@ -31,7 +31,7 @@ def package_folder(name: str) -> Path:
 
 def key_names(config: DictConfig, prefix: str = "") -> Iterator[str]:
     """Every dotted key of a configuration, inner nodes included."""
-    for key in config:
+    for key in map(str, config):
         name = f"{prefix}{key}"
         yield name
         child = config._get_node(key)

@@ -26,7 +26,18 @@ def join_process_group() -> None:
         )
 
 
+def share_cores() -> None:
+    """Give each worker its share of the cores; the launcher keeps every other process to one thread.
+
+    The training phases run while the rollout sleeps, so they may use the whole machine.
+    """
+    import torch
+
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // int(os.environ["WORLD_SIZE"])))
+
+
 if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
     import seg_zero.training.cpu_engine  # noqa: F401  (registers the engine)
 
+    share_cores()
     join_process_group()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -103,8 +103,8 @@ class SegmentationDataset(Dataset):
         max_samples: int = -1,
     ):
         if processor is None:
-            raise InputError("the policy folder has no image processor; copy preprocessor_config.json beside the weights")
-        files = list(data_files) if isinstance(data_files, list | ListConfig) else [data_files]
+            raise InputError("the policy folder has no image processor; copy preprocessor_config.json there")
+        files = [data_files] if isinstance(data_files, str) else [str(file) for file in data_files]
         self.spec = PromptSpec(template=config.prompt.template, image_size=config.prompt.image_size)
         rows = [row for file in files for row in read_rows(Path(file).expanduser())]
         if 0 < max_samples < len(rows):

@@ -10,13 +10,13 @@ tensorboard/, train.log and checkpoints/.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -24,7 +24,7 @@ from seg_zero.errors import InputError
 from seg_zero.training import checks, processes
 from seg_zero.training.config import load_config, package_folder
 from seg_zero.training.environment import training_environment
-from seg_zero.training.failure import last_error
+from seg_zero.training.failure import Watchdog, last_error
 from seg_zero.training.metrics_log import MetricsLog, follow
 
 EMBEDDED_POLICY = "tiny"
@@ -44,7 +44,7 @@ def make_synthetic_data(config: DictConfig) -> None:
     """Write the synthetic splits that the configuration names by default, if they do not exist."""
     from seg_zero.data.synthetic_rows import HELD_OUT_SEED, TRAIN_SEED, write_split
 
-    defaults = OmegaConf.load(package_folder("configs") / "data" / "synthetic.yaml")
+    defaults: Any = OmegaConf.load(package_folder("configs") / "data" / "synthetic.yaml")
     for key, seed in (("train_files", TRAIN_SEED), ("val_files", HELD_OUT_SEED)):
         path = Path(str(config.data[key]))
         if str(path) == defaults[key] and not path.is_file():
@@ -84,7 +84,7 @@ def supervise(config: DictConfig, output: Path) -> int:
     command += [f"hydra.run.dir={output}", "hydra.output_subdir=null", "hydra/job_logging=none"]
     environment = training_environment(config, output)
     metrics = MetricsLog(Path(environment["VERL_FILE_LOGGER_PATH"]), output / "metrics.jsonl")
-    limit, steps, last_sign = config.watchdog_minutes * 60, total_steps(config), time.monotonic()
+    steps, watchdog = total_steps(config), Watchdog(log, config.watchdog_minutes)
 
     processes.adopt_orphans()
     signal.signal(signal.SIGTERM, _stop)
@@ -95,13 +95,10 @@ def supervise(config: DictConfig, output: Path) -> int:
         while code is None:
             code = child.poll()  # before reading the metrics, so that the last step is seen
             if follow(metrics, steps, lambda line: print(line, flush=True)):
-                last_sign = time.monotonic()
-            elif time.monotonic() - last_sign > limit:
-                print(
-                    f"error: no metrics for {config.watchdog_minutes} minutes; the run hangs (a failed weight "
-                    f"transfer does that) and was stopped; last error: {last_error(log)}; log: {log}",
-                    file=sys.stderr,
-                )
+                watchdog.sign_of_life()
+            verdict = watchdog.verdict() if code is None else None
+            if verdict is not None:
+                print(f"error: {verdict}; stopped. Last error: {last_error(log)}; log: {log}", file=sys.stderr)
                 return 1
             time.sleep(_POLL_SECONDS)
     finally:

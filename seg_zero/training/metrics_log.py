@@ -59,7 +59,8 @@ def step_line(metrics: Metrics, total_steps: int, width: int = 20) -> str:
         parts.append(f"reward {metrics['reward/score/mean']:.3f}  IoU {metrics['reward/box_iou/mean']:.3f}")
     if "timing_s/step" in metrics:
         phases = {"gen": "sampling", "old_log_prob": "log-prob", "ref": "reference", "update_actor": "update"}
-        shares = ", ".join(f"{name} {metrics[f'timing_s/{key}']:.1f}" for key, name in phases.items() if f"timing_s/{key}" in metrics)
+        seconds = {name: metrics[f"timing_s/{key}"] for key, name in phases.items() if f"timing_s/{key}" in metrics}
+        shares = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
         parts.append(f"{metrics['timing_s/step']:.1f} s ({shares})")
     validation = {key.split("/")[2]: value for key, value in metrics.items() if key.endswith("/mean@1")}
     if validation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import subprocess
@@ -51,10 +52,8 @@ def kill_descendants(grace_seconds: float = 5.0) -> int:
 
 
 def _signal(process: psutil.Process, force: bool) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process.kill() if force else process.terminate()
-    except psutil.NoSuchProcess:
-        pass
 
 
 def _mapped_files() -> set[str]:

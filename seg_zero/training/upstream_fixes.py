@@ -63,7 +63,7 @@ def keep_ragged_dimension() -> None:
     upstream = tensordict_utils.maybe_fix_3d_position_ids
 
     def maybe_fix_3d_position_ids(data: Any) -> None:
-        position_ids = data["position_ids"] if "position_ids" in data.keys() else None
+        position_ids = data.get("position_ids", None)
         if position_ids is not None and position_ids.dim() == 3 and position_ids.is_nested:
             lengths = position_ids.offsets().diff()
             if position_ids.values().shape[0] == int(lengths.sum()):  # ragged over channels, not over tokens

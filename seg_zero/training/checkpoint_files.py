@@ -1,0 +1,22 @@
+"""Adds to each checkpoint what verl does not know of (``trainer.checkpoint_callback_class``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
+
+from seg_zero.prompting import PromptSpec
+
+
+class PromptSpecCallback(CheckpointCallback):
+    """Saves the prompt settings beside the processor, so that they travel with the weights."""
+
+    def on_save(
+        self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **kwargs: Any
+    ) -> None:
+        prompt = self.config.data.prompt
+        folder = Path(checkpoint_dir) / "actor" / "huggingface"
+        folder.mkdir(parents=True, exist_ok=True)
+        PromptSpec(template=prompt.template, image_size=prompt.image_size).save(folder)

@@ -1,0 +1,11 @@
+"""Turn a training checkpoint into a Hugging Face folder.
+
+python3 training_scripts/model_merger.py --local_dir outputs/tiny_cpu/checkpoints/global_step_60
+"""
+
+import sys
+
+from seg_zero.cli import merge, run
+
+if __name__ == "__main__":
+    sys.exit(run(merge))

@@ -84,11 +84,11 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     # Heavy imports late, so that --help is quick.
     from seg_zero.data.rows import read_rows
     from seg_zero.data.synthetic_rows import HELD_OUT_SEED, TRAIN_SEED, write_split
-    from seg_zero.demo_page import Page, read_curves, write_page
+    from seg_zero.demo_page import Page, draw_before_after, read_curves, write_page
     from seg_zero.evaluation import Prediction, Report, evaluate, paired_gain, write_evaluation
     from seg_zero.files import write_image
     from seg_zero.pipeline import ReasoningSegmenter
-    from seg_zero.training.merge import merge_checkpoint
+    from seg_zero.training.merge import merge
     from seg_zero.visualize import mask_image, overlay
 
     if out.exists():
@@ -115,7 +115,7 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     with stages.stage(f"train: {steps} GRPO steps, rollouts in vLLM, updates in FSDP, on Ray"):
         checkpoint = _train(out, steps, seed, extra)
     with stages.stage("merge the checkpoint"):
-        merged = merge_checkpoint(checkpoint, out / "merged")
+        merged = merge(checkpoint, out / "merged")
         print(f"      {merged}")
     with stages.stage("evaluate the policy after training"):
         trained = ReasoningSegmenter.from_pretrained(merged, max_new_tokens=96)
@@ -134,6 +134,7 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
             read_curves(out / "train" / "metrics.jsonl"), trained.policy.spec, stages.seconds, describe_machine(),
         )  # fmt: skip
         write_page(out / "index.html", page)
+        write_image(out / "before_after.png", draw_before_after(page))
 
     gain, low, high = paired_gain(before.ious, after.ious)
     print(f"\nmean IoU on {held_out} held-out questions: {before.metrics['gIoU']:.3f} -> {after.metrics['gIoU']:.3f}")

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,44 @@ def draw_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], c
     return Image.open(buffer)
 
 
+def _drawn(row: Row, prediction: Prediction, spec: PromptSpec) -> Image.Image:
+    """The row's image with what the policy wrote and the mask it led to."""
+    image = row.image()
+    objects = [to_image_pixels(o, spec, image.width, image.height) for o in parse_answer(prediction.text).objects]
+    return overlay(image, decode_mask(prediction.mask)[None], objects, min_side=300)
+
+
+def draw_before_after(page: Page, kinds: Sequence[str] = ("rel", "pos", "plural", "none")) -> Image.Image:
+    """The first held-out question of each kind, answered before (upper row) and after (lower row) training."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    chosen = [next(i for i, row in enumerate(page.rows) if row.kind == kind) for kind in kinds]
+    figure, axes = plt.subplots(2, len(chosen), figsize=(3.1 * len(chosen), 6.9), dpi=110, squeeze=False)
+    for column, index in enumerate(chosen):
+        row = page.rows[index]
+        for axis, name, predictions in (
+            (axes[0][column], "before", page.before_predictions),
+            (axes[1][column], "after", page.after_predictions),
+        ):
+            prediction = predictions[index]
+            axis.imshow(_drawn(row, prediction, page.spec))
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+            title = f"“{row.problem}”\n" if name == "before" else ""
+            axis.set_title(f"{title}{name}: IoU {prediction.iou:.2f}", fontsize=10)
+            thought = parse_answer(prediction.text).thinking
+            axis.set_xlabel(textwrap.fill(thought, 34), fontsize=9, color="#475467", style="italic")
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    plt.close(figure)
+    return Image.open(buffer)
+
+
 def _change(before: float, after: float) -> str:
     difference = after - before
     return f'<td class="{"up" if difference >= 0 else "down"}">{difference:+.3f}</td>'
@@ -154,11 +193,10 @@ def _panel(title: str, row: Row, prediction: Prediction | None, spec: PromptSpec
         caption = f"<b>{title}</b>"
     else:
         answer = parse_answer(prediction.text)
-        objects = [to_image_pixels(item, spec, image.width, image.height) for item in answer.objects]
-        picture = overlay(image, decode_mask(prediction.mask)[None], objects, min_side=300)
+        picture = _drawn(row, prediction, spec)
         caption = f"<b>{title}</b>: IoU {prediction.iou:.2f}"
         words = html.escape(answer.thinking or prediction.text[:160])
-        if not objects:
+        if not answer.objects:
             caption += " <small>(no object named)</small>"
     return f'<div><img alt="{title}" src="{_picture(picture)}"><p>{caption}<br><small>{words}</small></p></div>'
 

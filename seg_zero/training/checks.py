@@ -32,8 +32,8 @@ def check_policy(config: DictConfig) -> None:
         if _HUB_ID.fullmatch(str(config.actor_rollout_ref.model.path)):
             return
         raise InputError(f"model folder {path} does not exist; set worker.actor.model.model_path to a folder or hub id")
-    wanted = {"config.json": ("config.json",), "an image processor": _PROCESSOR_FILES, "weights": _WEIGHTS}
-    wanted["a tokenizer"] = ("tokenizer.json", "vocab.json")
+    wanted = {"config.json": ("config.json",), "image processor": _PROCESSOR_FILES, "weights": _WEIGHTS}
+    wanted["tokenizer"] = ("tokenizer.json", "vocab.json")
     for what, patterns in wanted.items():
         if not any(next(path.glob(pattern), None) for pattern in patterns):
             raise InputError(f"model folder {path} has no {what} ({' or '.join(patterns)}); copy it there")

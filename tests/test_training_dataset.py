@@ -1,0 +1,203 @@
+"""Rows to prompts and ground truth, the reward adapter, reward curves, and the launcher's log reading."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from seg_zero.data.rows import Row, encode_png, write_rows
+from seg_zero.errors import InputError
+from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
+from seg_zero.training.dataset import SegmentationDataset, ground_truth_of, images_of, keep_short
+from seg_zero.training.failure import Watchdog, last_error
+from seg_zero.training.metrics_log import MetricsLog, step_line
+from seg_zero.training.replay import reward_metrics
+from seg_zero.training.reward import compute_score
+
+SOLUTION = '[{"bbox_2d":[10,20,50,60],"point_2d":[30,40]}]'
+SINGLE = "<box>(10,20),(50,60)</box><points>(30,40),(20,30)</points>"
+
+
+def _row(number: int = 0, problem: str = "the red circle", size: tuple[int, int] = (100, 200), **other: Any) -> Row:
+    rng = np.random.default_rng(number)
+    image = Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8))
+    values = {"solution": SOLUTION, "kind": "attr", **other}
+    return Row(f"row-{number}", problem, image_bytes=encode_png(image), img_height=size[1], img_width=size[0], **values)
+
+
+class FakeProcessor:
+    """Counts words as tokens, and an image as one token per 28 x 28 pixels."""
+
+    tokenizer = staticmethod(lambda text, **_: {"input_ids": text.split()})
+
+    def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> str:
+        return " ".join(part.get("text", "<image>") for part in messages[0]["content"])
+
+    def __call__(self, text: list[str], images: list[Image.Image], **_: Any) -> dict[str, Any]:
+        return {"input_ids": [text[0].split() + ["image"] * (images[0].width // 28 * images[0].height // 28)]}
+
+
+def _config(**changes: Any) -> Any:
+    values = {
+        "prompt": {"template": "brief", "image_size": 112},
+        "max_prompt_length": 40,
+        "mm_processor_kwargs": {},
+        **changes,
+    }
+    return OmegaConf.create(values)
+
+
+def _dataset(path: Path, rows: list[Row], **changes: Any) -> SegmentationDataset:
+    write_rows(path, rows)
+    return SegmentationDataset(str(path), None, _config(**changes), FakeProcessor())
+
+
+def test_a_sample_is_what_verl_needs(tmp_path: Path) -> None:
+    """Prompt from the one builder, image at the policy's size, ground truth in the policy's pixels."""
+    sample = _dataset(tmp_path / "scenes.parquet", [_row()])[0]
+    spec = PromptSpec("brief", 112)
+    seen = images_of(sample["raw_prompt"])
+    assert seen is not None
+    expected = resize_for_policy(_row().image(), spec)
+    assert sample["raw_prompt"] == build_messages("the red circle", spec, seen[0])
+    assert np.array_equal(np.asarray(seen[0]), np.asarray(expected))
+    assert json.loads(sample["reward_model"]["ground_truth"]) == [{"bbox_2d": [11, 11, 56, 34], "point_2d": [34, 22]}]
+    assert sample["extra_info"] == {"id": "row-0", "kind": "attr", "image_size": (112, 112), "index": 0}
+    assert sample["data_source"] == "scenes"
+    images, videos, audios = asyncio.run(SegmentationDataset.process_multi_modal_info(sample["raw_prompt"], 14, None))  # type: ignore[arg-type]
+    assert images == seen and videos is None and audios is None
+
+
+def test_single_object_ground_truth() -> None:
+    spec = PromptSpec("single", 840)
+    truth = ground_truth_of(_row(size=(420, 420), solution=SINGLE), spec)
+    assert truth == "<box>(20,40),(100,120)</box><points>(60,80),(40,60)</points>"
+    for solution in ("[]", SOLUTION):
+        with pytest.raises(InputError, match="row 'row-0'"):
+            ground_truth_of(_row(solution=solution), spec)
+
+
+def test_long_prompts_are_left_out_with_a_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [_row(0), _row(1, problem="the " + "very " * 30 + "red circle"), _row(2)]
+    dataset = _dataset(tmp_path / "rows.parquet", rows)
+    assert [row.id for row in dataset.rows] == ["row-0", "row-2"]
+    assert "1 of 3 prompts of" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"every prompt of .* is longer than data.max_prompt_length=5 tokens"):
+        _dataset(tmp_path / "rows.parquet", rows, max_prompt_length=5)
+    assert keep_short([], lambda _: 0, 1, "nothing") == []  # type: ignore[arg-type]
+
+
+def test_row_limit(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.parquet", [_row(n) for n in range(4)])
+    files = [str(tmp_path / "rows.parquet")] * 2
+    assert len(SegmentationDataset(files, None, _config(), FakeProcessor())) == 8
+    assert len(SegmentationDataset(files, None, _config(), FakeProcessor(), max_samples=3)) == 3
+
+
+def test_no_processor(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.parquet", [_row()])
+    with pytest.raises(InputError, match="no image processor"):
+        SegmentationDataset(str(tmp_path / "rows.parquet"), None, _config())
+
+
+@pytest.mark.parametrize("preset", ["seg_zero", "vision_reasoner", "seg", "seg_strict"])
+def test_reward_names_every_term(preset: str) -> None:
+    """Every term and the box IoU are reported beside the score, for perfect and for hopeless text."""
+    truth = SINGLE if preset.startswith("seg") and preset != "seg_zero" else SOLUTION
+    good = '<think>x</think><answer>{"bbox":[10,20,50,60],"points_1":[30,40],"points_2":[20,30]}</answer>'
+    good = good if truth is SINGLE else f"<think>x</think><answer>{SOLUTION}</answer>"
+    perfect, hopeless = (
+        compute_score("data", text, truth, {"image_size": (112, 112)}, preset=preset) for text in (good, "?")
+    )
+    assert set(perfect) == set(hopeless)
+    assert perfect["score"] == pytest.approx(sum(v for k, v in perfect.items() if k not in ("score", "box_iou")))
+    assert perfect["box_iou"] == 1.0 and hopeless["box_iou"] == 0.0
+    assert perfect["score"] > hopeless["score"]
+
+
+def test_reward_weights() -> None:
+    text = f"<think>x</think><answer>{SOLUTION}</answer>"
+    info = {"image_size": (112, 112)}
+    plain = compute_score("data", text, SOLUTION, info, preset="seg_zero")
+    double = compute_score("data", text, SOLUTION, info, preset="seg_zero", weights={"iou_soft": 2.0})
+    assert double["score"] == plain["score"] + plain["iou_soft"]
+
+
+def test_reward_curves() -> None:
+    terms = [{"score": 1.0, "think": 1.0}, {"score": 1.0, "think": 0.0}, {"score": 0.0, "think": 0.0}]
+    metrics = reward_metrics(terms, ["a", "a", "b"])
+    assert metrics["reward/score/mean"] == pytest.approx(2 / 3)
+    assert metrics["reward/think/mean"] == pytest.approx(1 / 3)
+    assert metrics["reward/flat_groups"] == 1.0
+
+
+def _log(path: Path, steps: list[int]) -> None:
+    path.write_text("".join(json.dumps({"step": step, "data": {"x": step}}) + "\n" for step in steps))
+
+
+def test_metrics_survive_a_resume(tmp_path: Path) -> None:
+    """Steps of an earlier start are kept, repeated ones replaced; half-written lines wait."""
+    source, target = tmp_path / "verl.jsonl", tmp_path / "metrics.jsonl"
+    log = MetricsLog(source, target)
+    assert log.poll() == []
+    _log(source, [1, 2, 3])
+    with source.open("a") as stream:
+        stream.write('{"step": 4, "da')
+    assert [m["step"] for m in log.poll()] == [1, 2, 3]
+    with source.open("a") as stream:
+        stream.write('ta": {"x": 4}}\n')
+    assert log.poll() == [{"step": 4, "x": 4}]
+    resumed = MetricsLog(source, target)
+    _log(source, [3, 4, 5])
+    resumed.poll()
+    assert [json.loads(line)["step"] for line in target.read_text().splitlines()] == [1, 2, 3, 4, 5]
+
+
+def test_step_line() -> None:
+    metrics = {"step": 5, "reward/score/mean": 2.5, "reward/box_iou/mean": 0.25, "timing_s/step": 4.0}
+    metrics |= {"timing_s/gen": 2.0, "val-aux/rows/box_iou/mean@1": 0.5}
+    line = step_line(metrics, 10, width=10)
+    assert line == "[#####.....] step 5/10  reward 2.500  IoU 0.250  4.0 s (sampling 2.0)  held out: IoU 0.500"
+    assert step_line({"step": 0}, 10, width=2) == "[..] step 0/10"
+
+
+@pytest.mark.parametrize(
+    ("log", "error"),
+    [
+        ("", "the log is empty"),
+        ("all fine\nKilled\n", "Killed"),
+        ("ValueError: first\nRuntimeError: then\n", "RuntimeError: then"),
+        ("KeyError: 'a'\nray.exceptions.RayTaskError(KeyError): \x1b[36mray::run()\x1b[39m (pid=1)\n", "KeyError: 'a'"),
+        (
+            "\x1b[36m(TaskRunnerV1 pid=3)\x1b[0m seg_zero.errors.InputError: every prompt is too long\n",
+            "every prompt is too long",
+        ),
+        (
+            "(vLLMHttpServer pid=1) (Worker pid=2) ERROR 11-21 03:32:15 [multiproc_executor.py:1000] BufferError: no\n"
+            "(EngineCore pid=3) ERROR 11-21 03:32:15 [core.py:1449] RuntimeError: Worker failed with error 'no'\n",
+            "BufferError: no",
+        ),
+    ],
+)
+def test_last_error(tmp_path: Path, log: str, error: str) -> None:
+    path = tmp_path / "train.log"
+    path.write_text(log)
+    assert last_error(path) == error
+
+
+def test_watchdog(tmp_path: Path) -> None:
+    """Silence and a dead vLLM each end a run, but signs of life and time to end by itself are given."""
+    log = tmp_path / "train.log"
+    log.write_text("starting\n")
+    assert Watchdog(log, minutes=1).verdict() is None
+    assert "no metrics for 0 minutes" in str(Watchdog(log, minutes=0).verdict())
+    log.write_text("starting\nvllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue\n")
+    assert Watchdog(log, minutes=1, grace_seconds=60).verdict() is None
+    assert "a vLLM process died" in str(Watchdog(log, minutes=1, grace_seconds=0).verdict())

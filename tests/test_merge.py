@@ -115,9 +115,7 @@ def _copy(step: Path, to: Path) -> Path:
         ("actor/huggingface/config.json", None, "has no config.json"),
     ],
 )
-def test_damaged_checkpoint(
-    step_folder: Path, tmp_path: Path, remove: str, write: bytes | None, message: str
-) -> None:
+def test_damaged_checkpoint(step_folder: Path, tmp_path: Path, remove: str, write: bytes | None, message: str) -> None:
     """One clear line, and no target folder is left."""
     step = _copy(step_folder, tmp_path / "global_step_7")
     for path in step.glob(remove):

@@ -146,7 +146,7 @@ def test_short_and_long_keys(key: str, value: object, reached: str) -> None:
         ("worker.rollout.tensor_parallel_size=2", "1 workers cannot be split into groups"),
         ("trainer.n_gpus_per_node=4096", "cannot be split over 4096 workers"),
         ("data.max_prompt_length=16", "is 16 tokens, but data.max_prompt_length=16"),
-        ("worker.actor.model.model_path=/nowhere", "model folder /nowhere does not exist"),
+        ("worker.actor.model.model_path=/nowhere", "worker.actor.model.model_path: policy /nowhere is neither"),
         ("reward.custom_reward_function.reward_kwargs.preset=best", "unknown reward preset 'best'"),
         ("+reward.custom_reward_function.reward_kwargs.weights.iuo=1", "unknown reward terms ['iuo']"),
     ],
@@ -173,7 +173,7 @@ def test_too_few_devices() -> None:
 def test_model_folder_parts(tmp_path: Path) -> None:
     """A folder that lacks the processor is refused by name of what is missing."""
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        (tmp_path / name).write_text("{}")
+        (tmp_path / name).write_text('{"model_type": "qwen2_5_vl"}')
     with pytest.raises(InputError, match="has no image processor"):
         checks.check_policy(load_config([*TINY, f"worker.actor.model.model_path={tmp_path}"]))
     (tmp_path / "preprocessor_config.json").write_text("{}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,30 +12,22 @@ from omegaconf import DictConfig, ListConfig
 
 import rewards.presets
 from seg_zero.errors import InputError
+from seg_zero.policy import resolve_model
 from seg_zero.prompting import PromptSpec
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-_WEIGHTS = ("*.safetensors", "*.bin")
 PIXELS_PER_TOKEN = 28  # side of the square of pixels that becomes one image token in the Qwen2-VL families
 
 
 def check_policy(config: DictConfig) -> None:
-    """The prompt settings are valid and the model, unless it is a hub id, is a folder with all its parts."""
+    """The prompt settings are valid and the model is a hub id or a folder with all its parts."""
     try:
         PromptSpec(template=config.policy.template, image_size=config.policy.image_size)
     except ValueError as error:
         raise InputError(f"policy: {error}") from error
-    path = Path(config.actor_rollout_ref.model.path).expanduser()
-    if not path.is_dir():
-        if _HUB_ID.fullmatch(str(config.actor_rollout_ref.model.path)):
-            return
-        raise InputError(f"model folder {path} does not exist; set worker.actor.model.model_path to a folder or hub id")
-    wanted = {"config.json": ("config.json",), "image processor": _PROCESSOR_FILES, "weights": _WEIGHTS}
-    wanted["tokenizer"] = ("tokenizer.json", "vocab.json")
-    for what, patterns in wanted.items():
-        if not any(next(path.glob(pattern), None) for pattern in patterns):
-            raise InputError(f"model folder {path} has no {what} ({' or '.join(patterns)}); copy it there")
+    try:
+        resolve_model(config.actor_rollout_ref.model.path)
+    except InputError as error:
+        raise InputError(f"worker.actor.model.model_path: {error}") from error
 
 
 def check_prompt_fits(config: DictConfig) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.errors import InputError
+from seg_zero.policy import TINY_POLICY
 from seg_zero.training import checks, processes
 from seg_zero.training.config import load_config, package_folder
 from seg_zero.training.environment import training_environment
@@ -33,11 +34,14 @@ _POLL_SECONDS = 0.5
 
 
 def resolve_policy(config: DictConfig) -> None:
-    """Replace the name of the embedded policy by its folder, and local folders by absolute paths."""
-    path = config.actor_rollout_ref.model.path
-    folder = package_folder("seg_zero") / "models" / "tiny_policy" if path == EMBEDDED_POLICY else Path(path)
-    if path == EMBEDDED_POLICY or folder.expanduser().is_dir():
-        config.actor_rollout_ref.model.path = str(folder.expanduser().resolve())
+    """Replace the name of the embedded policy by its folder, and local folders by absolute paths.
+
+    Ray's workers have another working directory.
+    """
+    model = config.actor_rollout_ref.model
+    folder = TINY_POLICY if model.path == EMBEDDED_POLICY else Path(model.path).expanduser()
+    if model.path == EMBEDDED_POLICY or folder.is_dir():
+        model.path = str(folder.resolve())
 
 
 def make_synthetic_data(config: DictConfig) -> None:

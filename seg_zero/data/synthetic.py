@@ -230,12 +230,21 @@ def _ask_plural(scene: Scene, side: int) -> Iterator[tuple[str, list[int]]]:
 
 
 def _ask_none(scene: Scene, side: int) -> Iterator[tuple[str, list[int]]]:
-    # Near misses only: the colour or the shape is there, the combination is not.
-    for colour in COLOURS:
-        for shape in SHAPES:
-            near = bool(_matching(scene, colour, None)) + bool(_matching(scene, None, shape))
-            if near and not _matching(scene, colour, shape):
+    # Always a near miss, and in every form that other kinds use: the wording must not give it away.
+    colours = list(dict.fromkeys(o.colour for o in scene.objects))
+    shapes = list(dict.fromkeys(o.shape for o in scene.objects))
+    for colour in colours:
+        for shape in shapes:
+            if not _matching(scene, colour, shape):
                 yield f"the {_noun(colour, shape)}", []
+                yield f"all {_noun(colour, shape, plural=True)}", []
+    for colour in COLOURS:
+        if colour not in colours:
+            yield f"the {_noun(colour, None)}", []
+            yield f"the {_noun(colour, shapes[0])}", []
+    for shape in SHAPES:
+        if shape not in shapes:
+            yield f"the {_noun(None, shape)}", []
 
 
 _ASK: dict[str, Callable[[Scene, int], Iterator[tuple[str, list[int]]]]] = {

@@ -67,13 +67,12 @@ def find_checkpoint(folder: Path) -> Checkpoint:
 
 def _load_shard(path: Path) -> dict[str, torch.Tensor]:
     import torch
-    import torch.distributed.tensor  # the shards hold distributed tensors
+    import torch.distributed.tensor  # registers distributed tensors, which the shards hold, as safe to load
 
     # It warns that the mesh of the training processes does not exist here; nothing here needs it.
     logging.getLogger("torch.distributed.device_mesh").setLevel(logging.ERROR)
     try:
-        # The shards are this project's own files; distributed tensors need the full unpickler.
-        return torch.load(path, map_location="cpu", weights_only=False)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"shard {path} cannot be read ({error}); copy it again or take another checkpoint") from error
 

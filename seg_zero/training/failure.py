@@ -11,7 +11,14 @@ _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*m")
 _PREFIX = re.compile(r"^(?:\s*\([^()]*pid=[^()]*\))*\s*(?:ERROR [\d-]+ [\d:]+ \[[^\]]*\])?")
 _ERROR = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Exit|Interrupt|OutOfMemory)\b)(?:\([^)]*\))?: *(.+)")
 # Messages that only report that another process failed, or failed to tidy up after it.
-_SECOND_HAND = ("RayTaskError", "ActorDiedError", "Engine core init", "EngineDeadError", "Worker failed")
+_SECOND_HAND = (
+    "RayTaskError",
+    "ActorDiedError",
+    "Engine core init",
+    "WorkerProc init",
+    "EngineDeadError",
+    "Worker failed",
+)
 # After these a run never goes on, yet verl 0.9.1 waits for the dead part for ever.
 _FATAL = (b"EngineCore encountered a fatal error", b"EngineDeadError", b"died unexpectedly")
 _TAIL_BYTES = 4_000_000

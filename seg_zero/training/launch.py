@@ -108,6 +108,7 @@ def supervise(config: DictConfig, output: Path) -> int:
     finally:
         processes.kill_descendants()
         processes.remove_shared_memory(since=started)
+        metrics.close()
     if code:
         print(f"error: training failed: {last_error(log)}; log: {log}", file=sys.stderr)
         return 1

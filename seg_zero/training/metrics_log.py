@@ -43,6 +43,11 @@ class MetricsLog:
                     stream_out.write(lines)
         return steps
 
+    def close(self) -> None:
+        """Remove verl's own file; all of it is in ``metrics.jsonl``."""
+        self.poll()
+        self._source.unlink(missing_ok=True)
+
     def _before(self, step: int) -> str:
         if not self._target.is_file():
             return ""

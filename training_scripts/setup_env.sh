@@ -46,15 +46,19 @@ free_gb=$(df -Pk . | awk 'NR==2 {print int($4 / 1048576)}')
 [ -d .venv ] || [ "$free_gb" -ge "$need_gb" ] ||
   fail "only $free_gb GB free in $(pwd), the environment needs about $need_gb GB" "free some space"
 
+uv=$(command -v uv || true)
+[ -n "$uv" ] || [ ! -x .venv/bin/uv ] || uv=.venv/bin/uv
 if [ ! -x .venv/bin/python ]; then
   say "making .venv"
   rm -rf .venv
-  "$python" -m venv .venv >/dev/null 2>&1 ||
-    fail "$python cannot make a virtual environment" "install its venv module, e.g. apt-get install python3-venv"
+  if [ -n "$uv" ]; then
+    "$uv" venv --quiet --python "$python" .venv || fail "uv cannot make a virtual environment (see above)" "remove .venv"
+  else
+    "$python" -m venv .venv >/dev/null 2>&1 ||
+      fail "$python cannot make a virtual environment" "install its venv module, e.g. apt-get install python3-venv"
+  fi
 fi
-if command -v uv >/dev/null; then
-  uv=uv
-else
+if [ -z "$uv" ]; then
   say "installing uv into .venv with pip"
   .venv/bin/python -m pip install --quiet uv ||
     fail "pip could not install uv" "check that the package registry is reachable (proxy? PIP_INDEX_URL?)"

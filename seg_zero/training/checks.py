@@ -104,6 +104,11 @@ def check_batches(config: DictConfig) -> None:
             f"data.train_batch_size={batch} prompts cannot be split into updates of "
             f"worker.actor.global_batch_size={update} prompts; choose a divisor of {batch}"
         )
+    if batch != update and config.trainer.v1.sampler.sampler_kwargs.get("sort_by_length"):
+        raise InputError(
+            f"with worker.actor.global_batch_size={update} of data.train_batch_size={batch} prompts, sorted batches "
+            "would bias the updates; set trainer.v1.sampler.sampler_kwargs.sort_by_length=false"
+        )
     if update * samples % workers:
         raise InputError(
             f"an update of {update} prompts x {samples} samples = {update * samples} cannot be split over {workers} "

@@ -32,7 +32,12 @@ def reward_metrics(terms: Sequence[Mapping[str, float]], groups: Sequence[str]) 
 
 
 class RewardLoggingReplayBuffer(ReplayBuffer):
-    """``sampler_kwargs.poll_interval``: seconds between looks at the queue (verl's default is 2)."""
+    """Settings in ``trainer.v1.sampler.sampler_kwargs``:
+
+    poll_interval: seconds between looks at the queue (verl's default is 2).
+    sort_by_length: hand out the batch in order of length, so that micro-batches which are padded hold
+        samples of about one length. Only for one update per step, whose gradient no order changes.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         interval = kwargs["sampler_kwargs"].get("poll_interval")
@@ -43,6 +48,8 @@ class RewardLoggingReplayBuffer(ReplayBuffer):
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict[str, float]]:
         batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
         if partition_id == "train":
+            if self.sampler_kwargs.get("sort_by_length", False):
+                batch.reorder(sorted(range(len(batch)), key=lambda i: batch.tags[i]["seq_len"]))
             fields = tq.kv_batch_get(keys=batch.keys, partition_id=partition_id, select_fields=["extra_fields"])
             terms = [extra["reward_extra_info"] for extra in fields["extra_fields"]]
             metrics.update(reward_metrics(terms, [key.split("_")[0] for key in batch.keys]))

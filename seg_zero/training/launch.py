@@ -118,6 +118,9 @@ def supervise(config: DictConfig, output: Path) -> int:
 
 def launch(arguments: Sequence[str]) -> int:
     """Check everything, then train. Raises InputError before anything is started or written."""
+    if "--help" in arguments or "-h" in arguments:
+        print(__doc__)
+        return 0
     dry_run = "--dry-run" in arguments
     config = load_config([argument for argument in arguments if argument != "--dry-run"])
     resolve_policy(config)

@@ -171,6 +171,12 @@ def test_too_few_devices() -> None:
         checks.check_devices(cpu, cpus=lambda: 2)
 
 
+def test_missing_flash_attention() -> None:
+    with pytest.raises(InputError, match="flash-attn is not installed"):
+        checks.check_attention(load_config(["hardware=4x80g"]), installed=lambda _: None)
+    checks.check_attention(load_config(["hardware=cpu_2core"]), installed=lambda _: None)
+
+
 def test_model_folder_parts(tmp_path: Path) -> None:
     """A folder that lacks the processor is refused by name of what is missing."""
     for name in ("config.json", "model.safetensors", "tokenizer.json"):

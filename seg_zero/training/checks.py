@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 from collections.abc import Callable
@@ -161,10 +162,23 @@ def check_devices(
         )
 
 
+def check_attention(config: DictConfig, installed: Callable[[str], object] = importlib.util.find_spec) -> None:
+    """Packed sequences and flash_attention_2 need the flash-attn package, which pip has to compile."""
+    model = config.actor_rollout_ref.model
+    attention = model.override_config.get("attn_implementation", "flash_attention_2")
+    if attention == "flash_attention_2" and installed("flash_attn") is None:
+        raise InputError(
+            "actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2 but flash-attn is not "
+            "installed; pip install flash-attn==2.8.3 --no-build-isolation, or set it to sdpa together with "
+            "actor_rollout_ref.model.use_remove_padding=false (slower: sequences are padded)"
+        )
+
+
 def check_run(config: DictConfig) -> None:
     """Everything above that needs no data files; raises InputError at the first fault."""
     check_reward(config)
     check_batches(config)
     check_prompt_fits(config)
     check_devices(config)
+    check_attention(config)
     check_policy(config)

@@ -15,7 +15,7 @@ from seg_zero.errors import InputError
 
 ASSETS = Path(__file__).parent / "assets"
 EXAMPLE_IMAGE = ASSETS / "example.png"
-EXAMPLE_QUESTION = "the largest circle"
+EXAMPLE_QUESTION = "the green circle"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """Turn a training checkpoint into a Hugging Face folder.
 
-python3 training_scripts/model_merger.py --local_dir outputs/tiny_cpu/checkpoints/global_step_60
+python3 training_scripts/model_merger.py --local_dir outputs/tiny_cpu/checkpoints/global_step_40
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Turns a training checkpoint into a Hugging Face folder.
 
-    python3 training_scripts/model_merger.py --local_dir outputs/tiny_cpu/checkpoints/global_step_60
+    python3 training_scripts/model_merger.py --local_dir outputs/tiny_cpu/checkpoints/global_step_40
 
 The sharded FSDP2 checkpoint of any number of workers becomes safetensors weights in the dtype that was
 trained, beside configuration, processor, tokenizer, chat template, generation configuration and the

@@ -35,9 +35,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
 
 
+def quiet_transformers() -> None:
+    """Keep transformers' loading bars and warnings out of a command's output."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
 def load_segmenter(args: argparse.Namespace) -> Any:
     from seg_zero.pipeline import ReasoningSegmenter
 
+    quiet_transformers()
     return ReasoningSegmenter.from_pretrained(
         args.reasoning_model_path,
         args.segmentation_model_path,

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from seg_zero.cli import EXAMPLE_IMAGE, EXAMPLE_QUESTION
+from seg_zero.cli import EXAMPLE_IMAGE, EXAMPLE_QUESTION, quiet_transformers
 from seg_zero.errors import InputError
 
 PROMPTS_PER_STEP = 16
@@ -91,6 +91,7 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     from seg_zero.training.merge import merge
     from seg_zero.visualize import mask_image, overlay
 
+    quiet_transformers()
     if out.exists():
         shutil.rmtree(out)  # the folder is the demo's own; main() has checked that
     out.mkdir(parents=True)

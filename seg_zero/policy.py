@@ -101,9 +101,6 @@ class TransformersPolicy:
         name = resolve_model(path_or_id)
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.float32 if device.startswith("cpu") else torch.bfloat16
         try:

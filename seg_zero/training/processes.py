@@ -16,7 +16,8 @@ import psutil
 _PR_SET_CHILD_SUBREAPER = 36
 _SHARED_MEMORY = Path("/dev/shm")
 # Python's shared memory, vLLM's tensor-parallel channel on CPU, verl's weight buckets.
-_SHARED_PATTERNS = ("psm_*", "*cpushm_*", "verl_weights_*", "sem.mp-*")
+_SHARED_PATTERNS = ("psm_*", "*cpushm_*", "verl_weights_*")
+_SETTLED_SECONDS = 1.0  # a file exists for a moment before its maker maps it
 
 
 def adopt_orphans() -> None:
@@ -72,6 +73,7 @@ def _mapped_files() -> set[str]:
 
 def remove_shared_memory(since: float) -> int:
     """Remove this user's leftover shared-memory files made after ``since`` (Unix time) that nobody uses."""
+    listed = time.time()
     files = [path for pattern in _SHARED_PATTERNS for path in _SHARED_MEMORY.glob(pattern)]
     if not files:
         return 0
@@ -79,7 +81,8 @@ def remove_shared_memory(since: float) -> int:
     for path in files:
         try:
             status = path.stat()
-            if status.st_uid == os.getuid() and status.st_ctime >= since and path.name not in used:
+            settled = since <= status.st_ctime <= listed - _SETTLED_SECONDS
+            if status.st_uid == os.getuid() and settled and path.name not in used:
                 path.unlink()
                 removed += 1
         except FileNotFoundError:

@@ -45,7 +45,7 @@ p.lead, .note { color: var(--soft); } .note { font-size: 14px; }
 .tile { flex: 1 1 200px; border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px; }
 .tile b { display: block; font-size: 26px; } .tile span { color: var(--soft); font-size: 14px; }
 table { border-collapse: collapse; width: 100%; } th, td { padding: 7px 12px; border-bottom: 1px solid var(--line); }
-th { text-align: left; font-weight: 600; } td { text-align: right; font-variant-numeric: tabular-nums; }
+th { text-align: right; font-weight: 600; } th:first-child { text-align: left; } td { text-align: right; font-variant-numeric: tabular-nums; }
 td:first-child { text-align: left; } .up { color: var(--after); } .down { color: var(--before); }
 .curves img { width: 100%; height: auto; }
 .case { border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; margin: 14px 0; }
@@ -135,7 +135,7 @@ def _drawn(row: Row, prediction: Prediction, spec: PromptSpec) -> Image.Image:
     return overlay(image, decode_mask(prediction.mask)[None], objects, min_side=300)
 
 
-def draw_before_after(page: Page, kinds: Sequence[str] = ("rel", "pos", "plural", "none")) -> Image.Image:
+def draw_before_after(page: Page, kinds: Sequence[str] = tuple(KIND_NAMES)) -> Image.Image:
     """The first held-out question of each kind, answered before (upper row) and after (lower row) training."""
     import matplotlib
 
@@ -143,7 +143,9 @@ def draw_before_after(page: Page, kinds: Sequence[str] = ("rel", "pos", "plural"
     import matplotlib.pyplot as plt
 
     chosen = [next(i for i, row in enumerate(page.rows) if row.kind == kind) for kind in kinds]
-    figure, axes = plt.subplots(2, len(chosen), figsize=(3.1 * len(chosen), 6.9), dpi=110, squeeze=False)
+    figure, axes = plt.subplots(
+        2, len(chosen), figsize=(2.9 * len(chosen), 7.2), dpi=100, squeeze=False, layout="constrained"
+    )
     for column, index in enumerate(chosen):
         row = page.rows[index]
         for axis, name, predictions in (
@@ -155,11 +157,10 @@ def draw_before_after(page: Page, kinds: Sequence[str] = ("rel", "pos", "plural"
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
-            title = f"“{row.problem}”\n" if name == "before" else ""
-            axis.set_title(f"{title}{name}: IoU {prediction.iou:.2f}", fontsize=10)
+            title = textwrap.fill(f"“{row.problem}”", 30) + "\n" if name == "before" else ""
+            axis.set_title(f"{title}{name}: IoU {prediction.iou:.2f}", fontsize=11)
             thought = parse_answer(prediction.text).thinking
-            axis.set_xlabel(textwrap.fill(thought, 34), fontsize=9, color="#475467", style="italic")
-    figure.tight_layout()
+            axis.set_xlabel(textwrap.fill(thought, 32), fontsize=10, color="#475467", style="italic")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     plt.close(figure)

@@ -100,13 +100,15 @@ class TransformersPolicy:
         """Load a Qwen2-VL or Qwen2.5-VL policy: bfloat16 on a GPU, float32 on CPU."""
         name = resolve_model(path_or_id)
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForImageTextToText, AutoProcessor
+
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.float32 if device.startswith("cpu") else torch.bfloat16
         try:
             processor = AutoProcessor.from_pretrained(name)
             model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, attn_implementation="sdpa")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise InputError(f"policy {name} cannot be loaded ({reason}); check the folder or hub id") from error
         processor.tokenizer.padding_side = "left"

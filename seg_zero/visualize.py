@@ -19,7 +19,7 @@ def overlay(
     image: Image.Image,
     masks: np.ndarray,
     objects: Sequence[PromptObject] = (),
-    opacity: float = 0.5,
+    opacity: float = 0.4,
     min_side: int = 0,
 ) -> Image.Image:
     """The RGB image with each mask (boolean N x H x W) tinted and outlined, boxes and points drawn on top.

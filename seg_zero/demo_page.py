@@ -45,7 +45,8 @@ p.lead, .note { color: var(--soft); } .note { font-size: 14px; }
 .tile { flex: 1 1 200px; border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px; }
 .tile b { display: block; font-size: 26px; } .tile span { color: var(--soft); font-size: 14px; }
 table { border-collapse: collapse; width: 100%; } th, td { padding: 7px 12px; border-bottom: 1px solid var(--line); }
-th { text-align: right; font-weight: 600; } th:first-child { text-align: left; } td { text-align: right; font-variant-numeric: tabular-nums; }
+th { text-align: right; font-weight: 600; }
+th:first-child { text-align: left; }
 td:first-child { text-align: left; } .up { color: var(--after); } .down { color: var(--before); }
 .curves img { width: 100%; height: auto; }
 .case { border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; margin: 14px 0; }

@@ -11,13 +11,14 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from seg_zero.answer import parse_answer
 from seg_zero.data.masks import decode_mask
-from seg_zero.data.rows import Row
+from seg_zero.data.rows import Row, encode_png
 from seg_zero.evaluation import Prediction, Report, paired_gain
 from seg_zero.files import write_text
 from seg_zero.prompting import PromptSpec, to_image_pixels
@@ -75,9 +76,24 @@ class Page:
 
 
 def _picture(image: Image.Image) -> str:
+    return "data:image/png;base64," + base64.b64encode(encode_png(image)).decode("ascii")
+
+
+def _pyplot() -> Any:
+    """matplotlib without a display; imported late, since only the demo's pictures need it."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _rendered(figure: Any) -> Image.Image:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    figure.savefig(buffer, format="png")
+    _pyplot().close(figure)
+    return Image.open(buffer)
 
 
 def read_curves(metrics: Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -101,11 +117,7 @@ def read_curves(metrics: Path) -> dict[str, tuple[list[float], list[float]]]:
 
 def draw_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], columns: int = 3) -> Image.Image:
     """Small multiples, one panel per curve: the value of every step and its running mean over 5 steps."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = _pyplot()
     count = max(len(curves), 1)
     rows = -(-count // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.5 * rows), squeeze=False, dpi=110)
@@ -123,10 +135,7 @@ def draw_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], c
     for axis in axes[-1]:
         axis.set_xlabel("training step", fontsize=9)
     figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    plt.close(figure)
-    return Image.open(buffer)
+    return _rendered(figure)
 
 
 def _drawn(row: Row, prediction: Prediction, spec: PromptSpec) -> Image.Image:
@@ -138,11 +147,7 @@ def _drawn(row: Row, prediction: Prediction, spec: PromptSpec) -> Image.Image:
 
 def draw_before_after(page: Page, kinds: Sequence[str] = tuple(KIND_NAMES)) -> Image.Image:
     """The first held-out question of each kind, answered before (upper row) and after (lower row) training."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = _pyplot()
     chosen = [next(i for i, row in enumerate(page.rows) if row.kind == kind) for kind in kinds]
     figure, axes = plt.subplots(
         2, len(chosen), figsize=(2.9 * len(chosen), 7.2), dpi=100, squeeze=False, layout="constrained"
@@ -162,10 +167,7 @@ def draw_before_after(page: Page, kinds: Sequence[str] = tuple(KIND_NAMES)) -> I
             axis.set_title(f"{title}{name}: IoU {prediction.iou:.2f}", fontsize=11)
             thought = parse_answer(prediction.text).thinking
             axis.set_xlabel(textwrap.fill(thought, 32), fontsize=10, color="#475467", style="italic")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    plt.close(figure)
-    return Image.open(buffer)
+    return _rendered(figure)
 
 
 def _change(before: float, after: float) -> str:

@@ -7,6 +7,7 @@ on a row that has a target its IoU is 0. Failures are counted and printed, never
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -96,8 +97,6 @@ def evaluate(
     progress: Callable[[int, int, float], None] | None = None,
 ) -> tuple[Report, list[Prediction]]:
     """Answer every row and score it; ``progress`` is told (rows done, rows, gIoU so far)."""
-    import time
-
     if not rows:
         raise InputError("the evaluation set has no rows; check the data file")
     start = time.perf_counter()

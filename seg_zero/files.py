@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write through a temporary file beside ``path``; missing folders are made."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to; it becomes ``path`` at the end, or goes if that fails.
+
+    Missing folders are made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        partial.write_bytes(data)
+        yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    with whole_file(path) as partial:
+        partial.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -31,10 +43,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_image(path: Path, image: Image.Image) -> None:
     """Write a picture in the format of the file's ending (PNG if it has none that Pillow knows)."""
-    from io import BytesIO
-
     suffix = path.suffix.lower()
     kind = Image.registered_extensions().get(suffix, "PNG")
-    buffer = BytesIO()
+    buffer = io.BytesIO()
     image.save(buffer, format=kind)
     write_bytes(path, buffer.getvalue())

@@ -19,7 +19,6 @@ The stored image may be the original or a stretched copy (as in the published 84
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from PIL import Image
 from seg_zero.answer import PromptObject, parse_solution
 from seg_zero.data.masks import decode_mask
 from seg_zero.errors import InputError
+from seg_zero.files import whole_file
 from seg_zero.images import load_image
 
 SCHEMA = pa.schema(
@@ -91,7 +91,6 @@ def encode_png(image: Image.Image) -> bytes:
 def write_rows(path: Path | str, rows: Iterable[Row]) -> int:
     """Write rows as one parquet file, atomically; returns their number."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     records = [
         {
             "id": row.id,
@@ -105,12 +104,8 @@ def write_rows(path: Path | str, rows: Iterable[Row]) -> int:
         }
         for row in rows
     ]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(path) as partial:
         pq.write_table(pa.Table.from_pylist(records, schema=SCHEMA), partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return len(records)
 
 

@@ -134,22 +134,10 @@ def evaluate(argv: Sequence[str]) -> int:
 
 
 def data(argv: Sequence[str]) -> int:
-    """Make a dataset file of synthetic scenes."""
-    parser = argparse.ArgumentParser(prog="seg-zero data", description=data.__doc__)
-    parser.add_argument("source", choices=("synthetic",))
-    parser.add_argument("--out", required=True, help="parquet file to write")
-    parser.add_argument("--split", choices=("warm_up", "train", "held_out"), default="train")
-    parser.add_argument("--count", type=int, default=600)
-    parser.add_argument("--side", type=int, default=112, help="image side in pixels")
-    args = parser.parse_args(argv)
-    if args.count < 1:
-        raise InputError(f"--count {args.count}: a dataset needs at least one row")
-    from seg_zero.data import synthetic_rows as rows
+    """Make, import or check a dataset file."""
+    from seg_zero.data.commands import main as data_main
 
-    seed = {"warm_up": rows.WARM_UP_SEED, "train": rows.TRAIN_SEED, "held_out": rows.HELD_OUT_SEED}[args.split]
-    written = rows.write_split(args.out, seed, args.count, args.side)
-    print(f"{written} rows of split {args.split} written to {args.out}")
-    return 0
+    return data_main(argv)
 
 
 def train(argv: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ image          struct{bytes: encoded PNG/JPEG, path: text or null}
 img_height     height in pixels of the original picture
 img_width      width in pixels of the original picture
 mask           struct{size: [H, W], counts: COCO RLE text} of the stored image, or null
+ignore         like mask: pixels that count neither for nor against (ReasonSeg), or null
 kind           what sort of question it is, for reports
 =============  =======================================================================
 
@@ -34,6 +35,7 @@ from seg_zero.data.masks import decode_mask
 from seg_zero.errors import InputError
 from seg_zero.files import whole_file
 from seg_zero.images import load_image
+from seg_zero.metrics import IGNORE
 
 SCHEMA = pa.schema(
     [
@@ -44,6 +46,7 @@ SCHEMA = pa.schema(
         ("img_height", pa.int32()),
         ("img_width", pa.int32()),
         ("mask", pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])),
+        ("ignore", pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])),
         ("kind", pa.string()),
     ]
 )
@@ -62,6 +65,7 @@ class Row:
     img_width: int
     mask: dict[str, Any] | None = None
     kind: str = ""
+    ignore: dict[str, Any] | None = None
 
     def image(self) -> Image.Image:
         """The stored image as RGB. Raises InputError that names the row if it is unreadable."""
@@ -78,8 +82,16 @@ class Row:
             raise InputError(f"row {self.id!r}: {error}") from error
 
     def truth(self) -> np.ndarray | None:
-        """The ground-truth mask, boolean H x W of the stored image, or None if the row has none."""
-        return None if self.mask is None else decode_mask(self.mask)
+        """The ground-truth mask, H x W of the stored image, or None if the row has none.
+
+        Boolean; with ignored pixels uint8 of 0, 1 and 255 (ignore).
+        """
+        if self.mask is None:
+            return None
+        mask = decode_mask(self.mask)
+        if self.ignore is None:
+            return mask
+        return np.where(decode_mask(self.ignore) & ~mask, np.uint8(IGNORE), mask.astype(np.uint8))
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -101,6 +113,7 @@ def write_rows(path: Path | str, rows: Iterable[Row]) -> int:
             "img_width": row.img_width,
             "mask": row.mask,
             "kind": row.kind,
+            "ignore": row.ignore,
         }
         for row in rows
     ]
@@ -128,6 +141,7 @@ def _row(record: dict[str, Any], path: Path, number: int) -> Row:
         img_width=record.get("img_width") or 0,
         mask=record.get("mask"),
         kind=record.get("kind") or "",
+        ignore=record.get("ignore"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from seg_zero.answer import write_solution_multi
 from seg_zero.data.masks import encode_mask
 from seg_zero.data.rows import Row, encode_png, write_rows
 from seg_zero.data.synthetic import KINDS, Sample, make_samples
+from seg_zero.errors import InputError
 
 # One seed per use, so that no picture is in two of them.
 WARM_UP_SEED, TRAIN_SEED, HELD_OUT_SEED = 1, 2, 3
+SEEDS = {"warm_up": WARM_UP_SEED, "train": TRAIN_SEED, "held_out": HELD_OUT_SEED}
 
 
 def sample_to_row(sample: Sample, name: str) -> Row:
@@ -33,3 +36,19 @@ def write_split(path: Path | str, seed: int, count: int, side: int = 112, kinds:
     """Write ``count`` rows of the split ``seed`` to a parquet file; returns their number."""
     samples = make_samples(seed, count, side, kinds)
     return write_rows(path, (sample_to_row(s, f"synthetic-{seed}-{i:06d}") for i, s in enumerate(samples)))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, help="parquet file to write")
+    parser.add_argument("--split", choices=tuple(SEEDS), default="train")
+    parser.add_argument("--count", type=int, default=600)
+    parser.add_argument("--side", type=int, default=112, help="image side in pixels")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command ``seg-zero data synthetic``."""
+    if args.count < 1:
+        raise InputError(f"--count {args.count}: a dataset needs at least one row")
+    written = write_split(args.out, SEEDS[args.split], args.count, args.side)
+    print(f"{written} rows of split {args.split} written to {args.out}")
+    return 0

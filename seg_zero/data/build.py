@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +29,7 @@ from seg_zero.metrics import intersection_union
 from seg_zero.prompting import PromptSpec, resize_for_policy, to_policy_pixels
 
 T = TypeVar("T")
+CHUNK = 16  # records that a worker takes at a time
 JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
 
 
@@ -52,11 +54,13 @@ class Source(Generic[T]):
     """Light records of a source and the function that turns one into an :class:`Example`.
 
     ``load`` is a module-level function or a partial of one, since workers receive it by pickling. It
-    raises InputError, naming the record and the remedy, for a record that cannot be used.
+    raises InputError, naming the record and the remedy, for a record that cannot be used. ``notes`` are
+    lines for the report, such as how many questions the source did not ask.
     """
 
     records: Sequence[T]
     load: Callable[[T], Example]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -104,7 +108,10 @@ def example_to_row(example: Example, image_size: int | None) -> Row:
     width, height = image.size
     for mask in (*example.masks, *([] if example.ignore is None else [example.ignore])):
         if mask.shape != (height, width):
-            raise InputError(f"{name}: a mask is {mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}")
+            raise InputError(
+                f"{name}: a mask is {mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}; "
+                "the annotations belong to another size of the image"
+            )
     try:
         objects = [mask_to_prompt_object(mask) for mask in example.masks]
     except ValueError as error:
@@ -124,7 +131,10 @@ def example_to_row(example: Example, image_size: int | None) -> Row:
             lossy = stored.format == "JPEG"
         data = _encoded(resize_for_policy(image, spec), lossy)
         objects = [to_policy_pixels(item, spec, width, height) for item in objects]
-        union = _resized_mask(union, image_size)
+        stretched = _resized_mask(union, image_size)
+        if example.masks and not stretched.any():
+            raise InputError(f"{name}: nothing of its mask is left at {image_size} pixels; take a larger --image_size")
+        union = stretched
         ignore = None if ignore is None else _resized_mask(ignore, image_size)
     return Row(
         id=example.id,
@@ -139,22 +149,41 @@ def example_to_row(example: Example, image_size: int | None) -> Row:
     )
 
 
-def _attempt(record: T, load: Callable[[T], Example], image_size: int | None) -> Row | str:
-    """The record's row, or the line that says why there is none."""
-    try:
-        return example_to_row(load(record), image_size)
-    except InputError as error:
-        return str(error)
+def _attempts_of(records: Sequence[T], load: Callable[[T], Example], image_size: int | None) -> list[Row | str]:
+    """For each record its row, or the line that says why there is none."""
+
+    def attempt(record: T) -> Row | str:
+        try:
+            return example_to_row(load(record), image_size)
+        except InputError as error:
+            return str(error)
+
+    return [attempt(record) for record in records]
 
 
-def _attempts(source: Source[T], image_size: int | None, workers: int) -> Iterator[Row | str]:
-    attempt = partial(_attempt, load=source.load, image_size=image_size)
-    if workers <= 1:
-        yield from map(attempt, source.records)
+def _attempts(source: Source[T], image_size: int | None, workers: int) -> Generator[Row | str, None, None]:
+    """The attempts at all records, in their order. Closing it ends the workers after what they have begun."""
+    chunks = (source.records[start : start + CHUNK] for start in range(0, len(source.records), CHUNK))
+    if workers <= 1 or len(source.records) <= CHUNK:
+        for chunk in chunks:
+            for record in chunk:
+                yield from _attempts_of([record], source.load, image_size)
         return
     # Not forked: torch, which the filter needs, does not survive a fork of a process with threads.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(attempt, source.records, chunksize=16)
+        waiting: deque[Future[list[Row | str]]] = deque()
+        try:
+            for chunk in chunks:
+                waiting.append(pool.submit(_attempts_of, chunk, source.load, image_size))
+                if len(waiting) > 2 * workers:  # finished rows wait in memory, so not too many of them
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise InputError("a worker process was killed, most likely for memory; take fewer --workers") from error
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def agreement(row: Row, segmenter: Any) -> float:
@@ -189,18 +218,24 @@ def build(
     counted. Raises InputError if no row is left.
     """
     report = BuildReport()
+    seen: set[str] = set()
 
     def rows() -> Iterator[Row]:
-        for result in _attempts(source, image_size, workers):
-            if progress is not None:
-                progress()
-            if isinstance(result, str):
-                if not skip_bad:
-                    raise InputError(f"{result}. --skip-bad leaves such examples out and lists them")
-                report.problems.append(result)
-            elif segmenter is not None and agreement(result, segmenter) < min_agreement:
-                report.disagreed += 1
-            else:
+        with closing(_attempts(source, image_size, workers)) as results:
+            for result in results:
+                if progress is not None:
+                    progress()
+                if isinstance(result, Row) and result.id in seen:
+                    result = f"example {result.id!r} is in the source more than once; the first of them counts"
+                if isinstance(result, str):
+                    if not skip_bad:
+                        raise InputError(f"{result}. --skip-bad leaves such examples out and lists them")
+                    report.problems.append(result)
+                    continue
+                seen.add(result.id)
+                if segmenter is not None and agreement(result, segmenter) < min_agreement:
+                    report.disagreed += 1
+                    continue
                 report.kinds[result.kind] += 1
                 yield result
         if not report.kinds:

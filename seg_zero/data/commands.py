@@ -13,7 +13,12 @@ from typing import Any
 from seg_zero.errors import InputError
 
 # Name -> (module, what it reads). A builder's module has add_arguments(parser) and source(args).
-BUILDERS: dict[str, tuple[str, str]] = {}
+BUILDERS: dict[str, tuple[str, str]] = {
+    "refcoco": ("seg_zero.data.refcoco", "RefCOCO, RefCOCO+ and RefCOCOg"),
+    "grefcoco": ("seg_zero.data.grefcoco", "gRefCOCO: one, several or no object"),
+    "lvis": ("seg_zero.data.lvis", "LVIS v1: all objects of a category"),
+    "coco": ("seg_zero.data.coco", "COCO instances: all objects of a category"),
+}
 # Name -> (module, what it does). A tool's module has add_arguments(parser) and run(args) -> exit code.
 TOOLS: dict[str, tuple[str, str]] = {
     "synthetic": ("seg_zero.data.synthetic_rows", "synthetic scenes with exact masks"),

@@ -32,8 +32,8 @@ class ImageLabels:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--instances", metavar="FILE", required=True, help="annotations, such as instances.json")
-    parser.add_argument("--images", metavar="FOLDER", required=True, help="folder of the images")
+    parser.add_argument("--instances", metavar="FILE", required=True, help="the annotations (JSON)")
+    parser.add_argument("--images", metavar="FOLDER", required=True, help="the images' folder")
     parser.add_argument(
         "--max_objects", type=int, default=10, help="no question has more targets (default: %(default)s)"
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import random
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError
+from seg_zero.files import write_text
 
 # Name -> (module, what it reads). A builder's module has add_arguments(parser) and source(args).
 BUILDERS: dict[str, tuple[str, str]] = {
@@ -24,6 +27,8 @@ TOOLS: dict[str, tuple[str, str]] = {
     "synthetic": ("seg_zero.data.synthetic_rows", "synthetic scenes with exact masks"),
 }
 
+SHOWN_PROBLEMS = 20
+
 
 def _add_builder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="parquet file to write")
@@ -32,7 +37,8 @@ def _add_builder_options(parser: argparse.ArgumentParser) -> None:
         default="840",
         help="side that images are stretched to, in pixels, a multiple of 28, or 'original' (default: %(default)s)",
     )
-    parser.add_argument("--limit", type=int, help="only the first N questions")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions")
+    parser.add_argument("--shuffle", type=int, metavar="SEED", help="questions in a random order, before --limit")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="(default: one per core)")
     parser.add_argument("--skip-bad", action="store_true", help="leave unusable examples out and list them")
     parser.add_argument(
@@ -56,15 +62,19 @@ def _side(text: str) -> int | None:
 def _build(module: Any, args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from seg_zero.data.build import Source, build
+    from seg_zero.data.build import build
 
     image_size = _side(args.image_size)
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit {args.limit}: give 1 or more")
     if not 0 <= args.min_agreement <= 1:
         raise InputError(f"--min_agreement {args.min_agreement} is not within 0..1; it is an IoU")
+    print("reading the annotations", flush=True)
     source = module.source(args)
-    source = Source(source.records[: args.limit], source.load)
+    records = list(source.records)
+    if args.shuffle is not None:
+        random.Random(args.shuffle).shuffle(records)
+    source = replace(source, records=records[: args.limit])
     segmenter = None
     if args.sam2_filter:
         from seg_zero.segmenter import Segmenter
@@ -81,8 +91,14 @@ def _build(module: Any, args: argparse.Namespace) -> int:
             min_agreement=args.min_agreement,
             progress=bar.update,
         )
-    for problem in report.problems:
+    for problem in report.problems[:SHOWN_PROBLEMS]:
         print(f"left out: {problem}")
+    if len(report.problems) > SHOWN_PROBLEMS:
+        everything = Path(f"{args.out}.left_out.txt")
+        write_text(everything, "".join(f"{problem}\n" for problem in report.problems))
+        print(f"left out: {len(report.problems) - SHOWN_PROBLEMS} more; all are in {everything}")
+    for note in source.notes:
+        print(note)
     print(f"{report.rows} rows written to {args.out}; {len(report.problems)} unusable examples left out", end="")
     print(f"; {report.disagreed} dropped by the SAM2 filter" if segmenter else "")
     for kind, count in report.kinds.most_common():

@@ -1,5 +1,6 @@
-"""Rewards: plain functions of (text, ground truth, image size)."""
+"""Rewards: plain functions of a response and its ground truth, listed and weighted in ``configs/reward``."""
 
-from rewards.presets import PRESETS, compute
+from rewards.presets import compute, presets
+from rewards.response import Response
 
-__all__ = ["PRESETS", "compute"]
+__all__ = ["Response", "compute", "presets"]

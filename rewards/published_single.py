@@ -1,7 +1,7 @@
 """The published single-object rewards ``seg`` and ``seg_strict``: five 0/1 terms, at most 5.
 
 Values follow Seg-Zero (arXiv 2503.06520), faults included; new work should use preset ``seg_zero``.
-Each term is 0 whenever anything in it goes wrong.
+Each term is 0 whenever anything in it goes wrong. ``strict``: keys must be named exactly.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from rewards.geometry import box_iou_inclusive
-from seg_zero.answer import parse_solution
+from rewards.response import Response
+from seg_zero.answer import PromptObject
 
-# Used as a full match: any leading or trailing character loses the term.
-THINK_FORMAT = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
+_BLOCKS_MEET = re.compile(r"</think>\s*<answer>")
 _FIRST_OBJECT = re.compile(r"\{[^{}]*\}")
 
 IOU_THRESHOLD = 0.5
@@ -24,69 +24,16 @@ BOX_L1_PIXELS = 10
 POINT_PIXELS = 100
 
 
-def think(prediction: str) -> float:
-    """1 if the whole string is a think block, optional white space and an answer block."""
-    if not (prediction.startswith("<think>") and prediction.endswith("</answer>")):
-        return 0.0  # cheap, and spares the regular expression hopeless texts
-    return float(THINK_FORMAT.fullmatch(prediction) is not None)
+def think(response: Response) -> float:
+    """1 if the whole string is a think block, optional white space and an answer block.
 
-
-def _first_object(prediction: str) -> dict[str, Any] | None:
-    found = _FIRST_OBJECT.search(prediction)
-    if found is None:
-        return None
-    data = json.loads(found[0])
-    return data if isinstance(data, dict) else None
-
-
-def _key(data: dict[str, Any], word: str, count: int) -> list[str]:
-    return [key for key in data if word in key.lower()][:count]
-
-
-def format_term(prediction: str, strict: bool) -> float:
-    """1 if the first JSON object has a box of length 4 and two points of length 2."""
-    data = _first_object(prediction)
-    if not data:
+    Any character before or after them loses the term; the blocks may hold anything, tags included.
+    """
+    text = response.text
+    if not (text.startswith("<think>") and text.endswith("</answer>")):
         return 0.0
-    if strict:
-        named = [data["bbox"], data["points_1"], data["points_2"]]
-    else:
-        named = [data[_key(data, "bbox", 1)[0]], *(data[key] for key in _key(data, "point", 2))]
-    wanted = (4, 2, 2)
-    return float(len(named) == 3 and all(len(value) == n for value, n in zip(named, wanted, strict=True)))
-
-
-def _box(data: dict[str, Any], strict: bool) -> Any:
-    return data["bbox"] if strict else data[_key(data, "bbox", 1)[0]]
-
-
-def iou(prediction: str, truth: tuple[float, ...], strict: bool) -> float:
-    data = _first_object(prediction)
-    box = _box(data, strict) if data else []
-    return float(len(box) == 4 and box_iou_inclusive(truth, box) > IOU_THRESHOLD)
-
-
-def box_l1(prediction: str, truth: tuple[float, ...], strict: bool) -> float:
-    data = _first_object(prediction)
-    box = _box(data, strict) if data else []
-    return float(len(box) == 4 and sum(abs(a - b) for a, b in zip(truth, box, strict=True)) / 4 < BOX_L1_PIXELS)
-
-
-def point(prediction: str, truth: tuple[tuple[float, float], ...], strict: bool) -> float:
-    """Both points inside the predicted box, and near the true points under the better pairing."""
-    data = _first_object(prediction)
-    if not data:
-        return 0.0
-    box = _box(data, strict)
-    keys = ["points_1", "points_2"] if strict else _key(data, "points", 2)
-    p, q = ((int(data[key][0]), int(data[key][1])) for key in keys)
-    if len(box) != 4:
-        return 0.0
-    if not all(box[0] <= x <= box[2] and box[1] <= y <= box[3] for x, y in (p, q)):
-        return 0.0
-    s, t = truth
-    distance = min(math.dist(p, s) + math.dist(q, t), math.dist(p, t) + math.dist(q, s)) / 2
-    return float(distance < POINT_PIXELS)
+    found = _BLOCKS_MEET.search(text, len("<think>"))
+    return float(found is not None and found.end() <= len(text) - len("</answer>"))
 
 
 def guarded(term: Callable[..., float], *arguments: Any) -> float:
@@ -97,13 +44,78 @@ def guarded(term: Callable[..., float], *arguments: Any) -> float:
         return 0.0
 
 
-def score(prediction: str, ground_truth: str, strict: bool) -> dict[str, float]:
-    """All terms of ``seg`` (or ``seg_strict``) for one response; the ground truth is the tag string."""
-    (truth,) = parse_solution(ground_truth)
-    return {
-        "think": think(prediction),
-        "format": guarded(format_term, prediction, strict),
-        "iou": guarded(iou, prediction, truth.box, strict),
-        "box_l1": guarded(box_l1, prediction, truth.box, strict),
-        "point": guarded(point, prediction, truth.points, strict),
-    }
+def _truth(response: Response) -> PromptObject:
+    truth = response.truth
+    if len(truth) != 1 or truth[0].box is None or len(truth[0].points) != 2:
+        raise ValueError(
+            f"the published single-object rewards need '<box>(x1,y1),(x2,y2)</box><points>(x,y),(x,y)</points>', "
+            f"got {response.ground_truth[:120]!r}; use reward=vision_reasoner or reward=seg_zero for this data"
+        )
+    return truth[0]
+
+
+def _first_object(text: str) -> dict[str, Any]:
+    """The first JSON object without an inner brace. Raises if there is none."""
+    found = _FIRST_OBJECT.search(text)
+    data = json.loads(found[0]) if found else None
+    if not isinstance(data, dict):
+        raise ValueError("no JSON object")
+    return data
+
+
+def _keys(data: dict[str, Any], word: str, count: int) -> list[str]:
+    return [key for key in data if word in key.lower()][:count]
+
+
+def _box(data: dict[str, Any], strict: bool) -> Any:
+    box = data["bbox"] if strict else data[_keys(data, "bbox", 1)[0]]
+    if len(box) != 4:
+        raise ValueError("a box has four numbers")
+    return box
+
+
+def answer_format(response: Response, strict: bool) -> float:
+    """1 if the first JSON object has a box of length 4 and two points of length 2."""
+    return guarded(_answer_format, response.text, strict)
+
+
+def _answer_format(text: str, strict: bool) -> float:
+    data = _first_object(text)
+    points = ["points_1", "points_2"] if strict else _keys(data, "point", 2)
+    return float(len(_box(data, strict)) == 4 and [len(data[key]) for key in points] == [2, 2])
+
+
+def iou(response: Response, strict: bool) -> float:
+    """1 if the box IoU with inclusive pixel areas is above 0.5."""
+    return guarded(_iou, response.text, _truth(response).box, strict)
+
+
+def _iou(text: str, truth: tuple[float, ...], strict: bool) -> float:
+    return float(box_iou_inclusive(truth, _box(_first_object(text), strict)) > IOU_THRESHOLD)
+
+
+def box_l1(response: Response, strict: bool) -> float:
+    """1 if the four coordinates are off by less than 10 pixels on average."""
+    return guarded(_box_l1, response.text, _truth(response).box, strict)
+
+
+def _box_l1(text: str, truth: tuple[float, ...], strict: bool) -> float:
+    box = _box(_first_object(text), strict)
+    return float(sum(abs(a - b) for a, b in zip(truth, box, strict=True)) / 4 < BOX_L1_PIXELS)
+
+
+def point(response: Response, strict: bool) -> float:
+    """1 if both points lie in the predicted box and near the true ones under the better pairing."""
+    return guarded(_point, response.text, _truth(response).points, strict)
+
+
+def _point(text: str, truth: tuple[tuple[float, float], ...], strict: bool) -> float:
+    data = _first_object(text)
+    box = _box(data, strict)
+    keys = ["points_1", "points_2"] if strict else _keys(data, "points", 2)
+    p, q = ((int(data[key][0]), int(data[key][1])) for key in keys)
+    if not all(box[0] <= x <= box[2] and box[1] <= y <= box[3] for x, y in (p, q)):
+        return 0.0
+    s, t = truth
+    distance = min(math.dist(p, s) + math.dist(q, t), math.dist(p, t) + math.dist(q, s)) / 2
+    return float(distance < POINT_PIXELS)

@@ -49,12 +49,14 @@ class Answer:
 
     ``problem`` is None for a well-formed answer, otherwise one line that says what is wrong.
     ``objects`` may be empty without a problem: the policy then says that nothing matches.
+    ``left_out`` counts list entries that are no usable object, or stand beyond the first MAX_OBJECTS.
     """
 
     objects: tuple[PromptObject, ...]
     thinking: str
     text: str
     problem: str | None = None
+    left_out: int = 0
 
 
 def _between(text: str, opening: str, closing: str) -> str | None:
@@ -75,6 +77,8 @@ def load_json(text: str) -> object:
     """``json.loads`` for untrusted text: any failure, too deep nesting included, is a ValueError."""
     if len(text) > MAX_ANSWER_CHARS:
         raise ValueError(f"the answer has {len(text)} characters, more than {MAX_ANSWER_CHARS}")
+    if '"' not in text:
+        text = text.replace("'", '"')  # Python's quotes; a policy copies them from published prompts
     try:
         return json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
@@ -129,8 +133,9 @@ def parse_answer(text: str) -> Answer:
         return Answer((), thinking, text, f"the answer is a JSON {type(value).__name__}, not a list or object")
     objects = tuple(o for o in (_read_object(item) for item in items[:MAX_OBJECTS]) if o is not None)
     if items and not objects:
-        return Answer((), thinking, text, "no object in the answer has a box of 4 numbers or a point of 2")
-    return Answer(objects, thinking, text)
+        problem = "no object in the answer has a box of 4 numbers or a point of 2"
+        return Answer((), thinking, text, problem, len(items))
+    return Answer(objects, thinking, text, None, len(items) - len(objects))
 
 
 def _whole(values: Sequence[float]) -> list[int]:

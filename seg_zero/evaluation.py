@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from rewards.terms import Response, format_term, iou_soft, think
+from rewards import Response
+from rewards.boxes import iou
+from rewards.text import answer_format, think
 from seg_zero.answer import write_solution_multi
 from seg_zero.data.masks import encode_mask
 from seg_zero.data.rows import Row
@@ -75,17 +77,17 @@ def judge(row: Row, result: SegmentationResult, segmenter: ReasoningSegmenter, m
     height, width = truth.shape
     true_objects = [to_policy_pixels(item, spec, width, height) for item in row.objects()]
     side = float(spec.image_size)
-    response = Response.read(result.text, write_solution_multi(true_objects), (side, side))
+    response = Response(result.text, write_solution_multi(true_objects), (side, side))
     return Prediction(
         id=row.id,
         question=row.problem,
         kind=row.kind,
         text=result.text,
         problem=result.problem,
-        well_formed=think(response) == 1.0 and format_term(response) == 1.0,
+        well_formed=think(response) == 1.0 and answer_format(response) == 1.0,
         objects=len(result.objects),
         iou=metrics.add(result.mask, truth),
-        box_iou=iou_soft(response),
+        box_iou=iou(response, threshold=None),
         mask=encode_mask(result.mask),
     )
 

@@ -45,6 +45,8 @@ with _hydra_as_found():
     from sam2.modeling.sam2_base import SAM2Base
     from sam2.sam2_image_predictor import SAM2ImagePredictor
 
+DECODER_BATCH = 16  # three masks of the image's size are held for each prompt
+
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent / "models" / "tiny_sam2"
 
@@ -66,6 +68,15 @@ class Segmentation:
         return np.asarray(self.masks.any(axis=0))
 
 
+@dataclass(frozen=True)
+class Embedding:
+    """An encoded image: ``size`` is its (width, height); the tensors are SAM2's features, 1 x C x h x w each."""
+
+    size: tuple[int, int]
+    coarse: torch.Tensor
+    fine: list[torch.Tensor]
+
+
 def _usable_box(box: Box | None, width: int, height: int) -> Box | None:
     """The box with ordered corners, clipped to the image; None if nothing with an area is left."""
     # The comparison is also False for NaN, and safe for integers too large for a float.
@@ -82,7 +93,7 @@ def _usable_points(points: Sequence[Point], width: int, height: int) -> list[Poi
 
 
 class Segmenter:
-    """A frozen SAM2. Set an image once, then segment as many lists of objects in it as needed."""
+    """A frozen SAM2. Embed an image once, then segment as many lists of objects in it as needed."""
 
     def __init__(self, model: SAM2Base) -> None:
         self.model = model.eval()
@@ -91,7 +102,6 @@ class Segmenter:
         # strides 4, 8 and 16 of whatever size the model takes.
         side = model.image_size
         self.predictor._bb_feat_sizes = [(side // stride, side // stride) for stride in (4, 8, 16)]
-        self._size: tuple[int, int] | None = None
 
     @classmethod
     def from_pretrained(cls, path_or_id: str | Path | None = None, device: str | None = None) -> Segmenter:
@@ -123,45 +133,67 @@ class Segmenter:
             return torch.autocast("cuda", dtype=torch.bfloat16)
         return contextlib.nullcontext()
 
-    def set_image(self, image: Image.Image) -> None:
-        """Embed an RGB image for the following calls of :meth:`segment_current`."""
-        if image.mode != "RGB":
-            raise InputError(f"the image has mode {image.mode}; read it with seg_zero.images.load_image")
+    def embed(self, images: Sequence[Image.Image]) -> list[Embedding]:
+        """Run the image encoder on RGB images, in one batch; each embedding serves any number of prompts."""
+        for image in images:
+            if image.mode != "RGB":
+                raise InputError(f"the image has mode {image.mode}; read it with seg_zero.images.load_image")
+        if not images:
+            return []
         with torch.inference_mode(), self._precision():
-            self.predictor.set_image(image)
-        self._size = image.size
+            self.predictor.set_image_batch([np.asarray(image) for image in images])
+        features = self.predictor._features
+        fine = features["high_res_feats"]
+        return [
+            Embedding(image.size, features["image_embed"][i : i + 1].clone(), [f[i : i + 1].clone() for f in fine])
+            for i, image in enumerate(images)
+        ]
 
-    def segment_current(self, objects: Sequence[PromptObject]) -> Segmentation:
-        """Masks of the objects in the image set last, H x W of that image.
+    def segment_embedded(self, embedding: Embedding, objects: Sequence[PromptObject]) -> Segmentation:
+        """Masks of the objects in an embedded image, H x W of that image.
 
         Boxes and points are in its pixels. Corners are put in order and boxes are clipped to the image;
         boxes without an area or with NaN are left out, and so are points outside. An object of which
-        nothing is left gets an empty mask with score 0. Raises RuntimeError if no image was set.
+        nothing is left gets an empty mask with score 0.
         """
-        if self._size is None:
-            raise RuntimeError("no image is set; call set_image first")
-        width, height = self._size
+        width, height = embedding.size
         masks = np.zeros((len(objects), height, width), dtype=bool)
         scores = np.zeros(len(objects), dtype=np.float32)
-        for index, item in enumerate(objects):
-            box, points = _usable_box(item.box, width, height), _usable_points(item.points, width, height)
-            if box is None and not points:
-                continue
-            with torch.inference_mode(), self._precision():
-                candidates, quality, _ = self.predictor.predict(
-                    point_coords=np.array(points, dtype=np.float32) if points else None,
-                    point_labels=np.ones(len(points), dtype=np.int32) if points else None,
-                    box=None if box is None else np.array(box, dtype=np.float32),
-                    multimask_output=True,
-                )
-            best = int(quality.argmax())
-            masks[index], scores[index] = candidates[best] > 0, quality[best]
+        prompts = [(_usable_box(o.box, width, height), _usable_points(o.points, width, height)) for o in objects]
+        # Prompts of one shape go through the decoder together, a bounded number at a time.
+        shapes: dict[tuple[bool, int], list[int]] = {}
+        for index, (box, points) in enumerate(prompts):
+            if box is not None or points:
+                shapes.setdefault((box is not None, len(points)), []).append(index)
+        chunks = [found[i : i + DECODER_BATCH] for found in shapes.values() for i in range(0, len(found), DECODER_BATCH)]
+        for chunk in chunks:
+            masks[chunk], scores[chunk] = self._decode(embedding, [prompts[i] for i in chunk])
         return Segmentation(masks, scores)
 
+    def _decode(
+        self, embedding: Embedding, prompts: Sequence[tuple[Box | None, list[Point]]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The best of three candidate masks of each prompt and its score; all prompts have one shape."""
+        predictor, (width, height) = self.predictor, embedding.size
+        # What the predictor keeps of an image; sam2 1.1.0 has no call to put an earlier one back.
+        predictor._features = {"image_embed": embedding.coarse, "high_res_feats": embedding.fine}
+        predictor._orig_hw, predictor._is_image_set, predictor._is_batch = [(height, width)], True, False
+        boxes, points = [box for box, _ in prompts], [found for _, found in prompts]
+        with torch.inference_mode(), self._precision():
+            candidates, quality, _ = predictor.predict(
+                point_coords=np.array(points, dtype=np.float32) if points[0] else None,
+                point_labels=np.ones((len(points), len(points[0])), dtype=np.int32) if points[0] else None,
+                box=None if boxes[0] is None else np.array(boxes, dtype=np.float32),
+                multimask_output=True,
+            )
+        candidates, quality = candidates.reshape(len(prompts), -1, height, width), quality.reshape(len(prompts), -1)
+        best = quality.argmax(axis=1)
+        each = np.arange(len(prompts))
+        return candidates[each, best] > 0, quality[each, best]
+
     def segment(self, image: Image.Image, objects: Sequence[PromptObject]) -> Segmentation:
-        """:meth:`set_image`, then :meth:`segment_current`."""
-        self.set_image(image)
-        return self.segment_current(objects)
+        """:meth:`embed` and :meth:`segment_embedded` of one image."""
+        return self.segment_embedded(self.embed([image])[0], objects)
 
 
 def build_model(config: Path) -> SAM2Base:

@@ -47,7 +47,7 @@ def test_well_formed_answers_are_read(text: str, objects: int) -> None:
         ("<answer>[]", "no <answer>"),
         ('<think>[{"bbox_2d":[1,2,3,4]}]</think>', "no <answer>"),
         (wrap(""), "not JSON"),
-        (wrap("{'bbox': [1,2,3,4]}"), "not JSON"),
+        (wrap("{'bbox': [1,2,3,4], \"note\": 1}"), "not JSON"),
         (wrap('[{"bbox_2d": [NaN,2,3,4]}]'), "not JSON"),
         (wrap('[{"bbox_2d": [Infinity,2,3,4]}]'), "not JSON"),
         (wrap('[{"bbox_2d": [1e309,2,3,4]}]'), "no object"),
@@ -97,3 +97,15 @@ def test_both_published_solution_formats_read_back() -> None:
 def test_unreadable_ground_truth_raises_with_the_text(solution: str) -> None:
     with pytest.raises(ValueError, match="cannot read the solution"):
         parse_solution(solution)
+
+
+def test_quotes_of_python_are_read_too() -> None:
+    """Prompts published with single-quoted examples taught policies to write them."""
+    (item,) = parse_answer(wrap("{'bbox': [1,2,3,4], 'points_1': [2,3], 'points_2': [1,2]}")).objects
+    assert item == PromptObject((1, 2, 3, 4), ((2, 3), (1, 2)))
+
+
+def test_entries_that_are_no_objects_are_counted() -> None:
+    good = '{"bbox_2d": [1,2,3,4], "point_2d": [2,3]}'
+    assert parse_answer(wrap(f"[{good}, 5, {{}}]")).left_out == 2
+    assert parse_answer(wrap("[" + ",".join([good] * 125) + "]")).left_out == 5

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-import rewards.presets
+from rewards.presets import read_terms
 from seg_zero.errors import InputError
 from seg_zero.policy import resolve_model
 from seg_zero.prompting import PromptSpec
@@ -71,11 +71,26 @@ def check_data(config: DictConfig) -> None:
 
 
 def check_reward(config: DictConfig) -> None:
-    settings = config.reward.custom_reward_function.get("reward_kwargs", {})
+    """Every term can be imported and takes its settings; SAM2 is there if a term needs it."""
     try:
-        rewards.presets.check_weights(settings.get("preset"), settings.get("weights"))
+        terms = read_terms(OmegaConf.to_container(config.reward.terms))  # type: ignore[arg-type]
     except ValueError as error:
         raise InputError(f"reward: {error}") from error
+    if any(term.needs_mask for term in terms):
+        check_mask_scorer(config)
+
+
+def check_mask_scorer(config: DictConfig) -> None:
+    settings = config.reward.mask_scorer
+    for key, least in (("actors", 1), ("cache_images", 1), ("timeout_seconds", 1), ("num_gpus", 0)):
+        if not isinstance(settings[key], int | float) or settings[key] < least:
+            raise InputError(f"reward.mask_scorer.{key}={settings[key]} is not a number from {least} up")
+    from seg_zero.segmenter import find_files  # imports torch, and fetches a published id before the run starts
+
+    try:
+        find_files(settings.segmentation_model)
+    except InputError as error:
+        raise InputError(f"reward.mask_scorer.segmentation_model: {error}") from error
 
 
 def check_batches(config: DictConfig) -> None:

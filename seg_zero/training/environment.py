@@ -28,6 +28,8 @@ def training_environment(config: DictConfig, output: Path, base: Mapping[str, st
         VERL_FILE_LOGGER_PATH=str(output / "verl_metrics.jsonl"),
         TENSORBOARD_DIR=str(output / "tensorboard"),
     )
+    # Reward terms of the user's own are imported from the working directory.
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), environment.get("PYTHONPATH")]))
     if Path(config.actor_rollout_ref.model.path).is_dir():
         environment.setdefault("HF_HUB_OFFLINE", "1")  # a local model needs no network, and no wait for one
     if config.trainer.device == "cpu":

@@ -36,7 +36,8 @@ WIDE = Example("wide", " the cup ", picture(40, 20), (rectangle(40, 20, 10, 5, 1
 def test_stretching_scales_and_rounds_what_the_original_mask_says() -> None:
     row = example_to_row(WIDE, 56)
     # 56/40 = 1.4 across and 56/20 = 2.8 down: 10, 5, 19, 9 become 14, 14, 26.6, 25.2. The rectangle is 3 deep
-    # at (12, 7) first, that is (16.8, 19.6); half of the pixels are 3 or more columns to the right: (15, 7) is (21, 19.6).
+    # at (12, 7) first, that is (16.8, 19.6). Half of the pixels are 3 or more columns to the right of it, of which
+    # (15, 7) is the first as deep: (21, 19.6).
     assert row.solution == "<box>(14,14),(27,25)</box><points>(17,20),(21,20)</points>"
     assert row.problem == "the cup" and (row.img_width, row.img_height) == (40, 20)
     assert row.image().size == (56, 56)
@@ -141,7 +142,7 @@ def test_an_id_that_comes_twice_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_build_without_rows_says_why(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="1 records, 1 unusable.*first problem: example 9 is bad"):
+    with pytest.raises(InputError, match=r"1 records, 1 unusable.*first problem: example 9 is bad"):
         build(Source([9], numbered), tmp_path / "x.parquet", skip_bad=True)
     assert list(tmp_path.iterdir()) == []
 

@@ -112,8 +112,8 @@ def category_source(
         absent = sorted(c for c in label.absent if c not in groups and c in questions)
         for category in random.Random(image_id).sample(absent, min(negatives, len(absent))):
             records.append(record(category, []))
-    notes = [f"{crowded} questions with more than {max_objects} objects are not asked"] if crowded else []
-    notes += [f"{incomplete} questions on which the image is not fully annotated are not asked"] if incomplete else []
+    notes = [f"questions with more than {max_objects} targets, not asked: {crowded}"] if crowded else []
+    notes += [f"questions not annotated completely, not asked: {incomplete}"] if incomplete else []
     if not records:
         raise InputError(f"{instances.path} gives no question" + "".join(f"; {note}" for note in notes))
     return Source(records, load_record, tuple(notes))

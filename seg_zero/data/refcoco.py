@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from seg_zero.data.build import Source
@@ -12,6 +11,7 @@ from seg_zero.data.instances import (
     Entry,
     Instances,
     Record,
+    Shape,
     existing_folder,
     load_record,
     read_instances,
@@ -64,7 +64,7 @@ def refs_source(args: argparse.Namespace, dataset: str, split_by: str, refs_name
     prefix = f"{dataset}_{split_by}"
     records = []
     for number, ref in enumerate(refs):
-        found = list(_records(ref, prefix, instances, images, number))
+        found = _records(ref, prefix, instances, images, number)
         records.extend(found[:1] if args.sentences == "first" else found)
     return Source(records, load_record)
 
@@ -112,25 +112,36 @@ def _targets(ref: Entry) -> list[int]:
     return targets
 
 
-def _records(ref: Entry, prefix: str, instances: Instances, images: Path, number: int) -> Iterator[Record]:
+def _shape(target: int, image_id: int, instances: Instances) -> Shape:
+    annotation = instances.annotations.get(target)
+    if annotation is None:
+        raise ValueError(f"annotation id {target} is not in {instances.path}; it belongs to other annotations")
+    if annotation["image_id"] != image_id:
+        raise ValueError(
+            f"annotation {target} is of image {annotation['image_id']} in {instances.path}, not of {image_id}; "
+            "it belongs to other annotations"
+        )
+    return shape_of(annotation)
+
+
+def _records(ref: Entry, prefix: str, instances: Instances, images: Path, number: int) -> list[Record]:
     """The ref's records, one per sentence; one with a problem if the ref cannot be used."""
     name = f"{prefix}_{ref.get('ref_id', f'number{number}')}"
     try:
         image = instances.images.get(ref["image_id"])
         if image is None:
             raise ValueError(f"image id {ref['image_id']} is not in {instances.path}; it belongs to other annotations")
-        targets = _targets(ref)
-        absent = [target for target in targets if target not in instances.annotations]
-        if absent:
-            raise ValueError(f"annotation id {absent[0]} is not in {instances.path}; it belongs to other annotations")
+        shapes = tuple(_shape(target, ref["image_id"], instances) for target in _targets(ref))
         # The name in the ref ends in the annotation's id; the picture on disk has the one in the instances.
         file = images / image["file_name"]
-        shapes = tuple(shape_of(instances.annotations[target]) for target in targets)
-        sentences = [(sentence["sent_id"], sentence["sent"]) for sentence in ref["sentences"]]
+        sentences = {sentence["sent_id"]: sentence["sent"] for sentence in ref["sentences"]}
+        if not sentences or not all(isinstance(text, str) for text in sentences.values()):
+            raise ValueError("it has no sentence, or one that is not text")
     except KeyError as error:
-        yield Record(name, "", images, 0, 0, problem=f"the ref or its image has no {error}; see docs/datasets.md")
+        return [Record(name, "", images, 0, 0, problem=f"the ref or its image has no {error}; see docs/datasets.md")]
     except ValueError as error:
-        yield Record(name, "", images, 0, 0, problem=str(error))
-    else:
-        for sent_id, text in sentences:
-            yield Record(f"{name}_{sent_id}", text, file, image["height"], image["width"], shapes)
+        return [Record(name, "", images, 0, 0, problem=str(error))]
+    return [
+        Record(f"{name}_{sent_id}", text, file, image["height"], image["width"], shapes)
+        for sent_id, text in sentences.items()
+    ]

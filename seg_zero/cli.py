@@ -107,17 +107,19 @@ def evaluate(argv: Sequence[str]) -> int:
     """gIoU, cIoU and format rate of a policy over a dataset file."""
     parser = argparse.ArgumentParser(prog="seg-zero evaluate", description=evaluate.__doc__)
     add_model_options(parser)
-    parser.add_argument("--data", required=True, help="parquet file with masks (see docs/data.md)")
+    parser.add_argument("--data", required=True, help="dataset with masks: file, folder, hub id or NAME@SPLIT")
     parser.add_argument("--out", required=True, help="folder for report.json and predictions.jsonl")
     parser.add_argument("--limit", type=int, help="only the first N rows")
     args = parser.parse_args(argv)
     from tqdm import tqdm
 
-    from seg_zero.data.rows import read_rows
+    from seg_zero.data.source import open_rows
     from seg_zero.evaluation import evaluate as run
     from seg_zero.evaluation import write_evaluation
 
-    rows = read_rows(args.data)[: args.limit]
+    rows = open_rows(args.data)
+    if args.limit is not None:
+        rows = rows.select(range(min(args.limit, len(rows))))
     segmenter = load_segmenter(args)
     with tqdm(total=len(rows), unit="row", file=sys.stderr) as bar:
 

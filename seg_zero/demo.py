@@ -82,7 +82,7 @@ def _train(out: Path, steps: int, seed: int, extra: Sequence[str]) -> Path:
 
 def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[str]) -> int:
     # Heavy imports late, so that --help is quick.
-    from seg_zero.data.rows import read_rows
+    from seg_zero.data.source import open_rows
     from seg_zero.data.synthetic_rows import HELD_OUT_SEED, TRAIN_SEED, write_split
     from seg_zero.demo_page import Page, draw_before_after, read_curves, write_page
     from seg_zero.evaluation import Prediction, Report, evaluate, paired_gain, write_evaluation
@@ -101,7 +101,7 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     with stages.stage("make scenes"):
         write_split(out / "data" / "train.parquet", TRAIN_SEED, steps * PROMPTS_PER_STEP)
         write_split(out / "data" / "held_out.parquet", HELD_OUT_SEED, held_out)
-        rows = read_rows(out / "data" / "held_out.parquet")
+        rows = open_rows(out / "data" / "held_out.parquet")[:]
         print(f"      {steps * PROMPTS_PER_STEP} training and {held_out} held-out questions in {out / 'data'}")
 
     def judge(name: str, segmenter: ReasoningSegmenter) -> tuple[Report, list[Prediction]]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from seg_zero.data.masks import decode_mask, encode_mask, mask_to_prompt_object
-from seg_zero.data.rows import read_rows, write_rows
+from seg_zero.data.rows import write_rows
+from seg_zero.data.source import open_rows
 from seg_zero.data.synthetic import KINDS, make_sample, make_samples
 from seg_zero.data.synthetic_rows import HELD_OUT_SEED, TRAIN_SEED, WARM_UP_SEED, write_split
 from seg_zero.errors import InputError
@@ -73,7 +74,7 @@ def test_masks_survive_run_length_encoding() -> None:
 def test_rows_survive_parquet(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "rows.parquet"
     assert write_split(path, seed=4, count=7) == 7
-    rows = read_rows(path)
+    rows = open_rows(path)[:]
     sample = make_sample(4, 0)
     assert [row.id for row in rows][:2] == ["synthetic-4-000000", "synthetic-4-000001"]
     assert rows[0].problem == sample.question.text
@@ -86,7 +87,7 @@ def test_rows_survive_parquet(tmp_path: Path) -> None:
 
 def test_bad_data_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        read_rows(tmp_path / "none.parquet")
+        open_rows(tmp_path / "none.parquet")
     (tmp_path / "text.parquet").write_text("no parquet")
     with pytest.raises(InputError, match="not parquet"):
-        read_rows(tmp_path / "text.parquet")
+        open_rows(tmp_path / "text.parquet")

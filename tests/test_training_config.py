@@ -6,11 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from seg_zero.data.synthetic_rows import write_split
 from seg_zero.errors import InputError
 from seg_zero.training import checks, launch
 from seg_zero.training.config import load_config
@@ -189,17 +188,17 @@ def test_model_folder_parts(tmp_path: Path) -> None:
 
 def test_data_files(tmp_path: Path) -> None:
     few = tmp_path / "few.parquet"
-    pq.write_table(pa.table({"id": ["a"] * 3}), few)
+    write_split(few, seed=4, count=3)
     broken = tmp_path / "broken.parquet"
     broken.write_text("no")
-    for name, message in ((few, "has 3 rows, fewer than"), (broken, "is not a parquet"), ("gone.parquet", "not exist")):
+    for name, message in ((few, "has 3 rows, fewer than"), (broken, "is not parquet"), ("gone.parquet", "not exist")):
         with pytest.raises(InputError, match=message):
             checks.check_data(load_config([*TINY, f"data.train_files={name}", f"data.val_files={few}"]))
 
 
 def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
     rows = tmp_path / "rows.parquet"
-    pq.write_table(pa.table({"id": ["a"] * 32}), rows)
+    write_split(rows, seed=4, count=32)
     overrides = [*TINY, f"output_dir={tmp_path}", f"data.train_files={rows}", "trainer.total_training_steps=3"]
     config = load_config(overrides)
     assert launch.steps_done(config) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from seg_zero.data.augmentation import whole
 from seg_zero.data.rows import Row, encode_png, write_rows
+from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
-from seg_zero.training.dataset import SegmentationDataset, ground_truth_of, images_of, keep_short
+from seg_zero.training.dataset import SegmentationDataset, ground_truth_of, images_of
 from seg_zero.training.failure import Watchdog, last_error
 from seg_zero.training.metrics_log import MetricsLog, step_line
 from seg_zero.training.replay import reward_metrics
-from seg_zero.training.reward import compute_score
 
 SOLUTION = '[{"bbox_2d":[10,20,50,60],"point_2d":[30,40]}]'
 SINGLE = "<box>(10,20),(50,60)</box><points>(30,40),(20,30)</points>"
@@ -32,10 +34,21 @@ def _row(number: int = 0, problem: str = "the red circle", size: tuple[int, int]
     return Row(f"row-{number}", problem, image_bytes=encode_png(image), img_height=size[1], img_width=size[0], **values)
 
 
+class WordTokenizer:
+    """Counts how many texts it was given."""
+
+    backend_tokenizer = SimpleNamespace(to_str=lambda: "words")
+    seen = 0
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, Any]:
+        WordTokenizer.seen += len(texts)
+        return {"input_ids": [text.split() for text in texts]}
+
+
 class FakeProcessor:
     """Counts words as tokens, and an image as one token per 28 x 28 pixels."""
 
-    tokenizer = staticmethod(lambda text, **_: {"input_ids": text.split()})
+    tokenizer = WordTokenizer()
 
     def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> str:
         return " ".join(part.get("text", "<image>") for part in messages[0]["content"])
@@ -49,6 +62,9 @@ def _config(**changes: Any) -> Any:
         "prompt": {"template": "brief", "image_size": 112},
         "max_prompt_length": 40,
         "mm_processor_kwargs": {},
+        "train_files": "elsewhere.parquet",
+        "augmentation": {"flip": 0.0, "scale_jitter": 0.0},
+        "bad_rows": None,
         **changes,
     }
     return OmegaConf.create(values)
@@ -69,7 +85,10 @@ def test_a_sample_is_what_verl_needs(tmp_path: Path) -> None:
     assert sample["raw_prompt"] == build_messages("the red circle", spec, seen[0])
     assert np.array_equal(np.asarray(seen[0]), np.asarray(expected))
     assert json.loads(sample["reward_model"]["ground_truth"]) == [{"bbox_2d": [11, 11, 56, 34], "point_2d": [34, 22]}]
-    assert sample["extra_info"] == {"id": "row-0", "kind": "attr", "image_size": (112, 112), "index": 0}
+    info = sample["extra_info"]
+    assert open_rows(info.pop("source"))[info.pop("row")] == _row()
+    assert info.pop("view") == {"window": [0, 0, 100, 200], "flipped": False}
+    assert info == {"id": "row-0", "kind": "attr", "image_size": (112, 112), "index": 0}
     assert sample["data_source"] == "scenes"
     images, videos, audios = asyncio.run(SegmentationDataset.process_multi_modal_info(sample["raw_prompt"], 14, None))  # type: ignore[arg-type]
     assert images == seen and videos is None and audios is None
@@ -77,21 +96,21 @@ def test_a_sample_is_what_verl_needs(tmp_path: Path) -> None:
 
 def test_single_object_ground_truth() -> None:
     spec = PromptSpec("single", 840)
-    truth = ground_truth_of(_row(size=(420, 420), solution=SINGLE), spec)
+    truth = ground_truth_of(_row(size=(420, 420), solution=SINGLE), spec, whole((420, 420)))
     assert truth == "<box>(20,40),(100,120)</box><points>(60,80),(40,60)</points>"
     for solution in ("[]", SOLUTION):
         with pytest.raises(InputError, match="row 'row-0'"):
-            ground_truth_of(_row(solution=solution), spec)
+            ground_truth_of(_row(solution=solution), spec, whole((100, 200)))
 
 
 def test_long_prompts_are_left_out_with_a_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [_row(0), _row(1, problem="the " + "very " * 30 + "red circle"), _row(2)]
     dataset = _dataset(tmp_path / "rows.parquet", rows)
-    assert [row.id for row in dataset.rows] == ["row-0", "row-2"]
+    assert [dataset[i]["extra_info"]["id"] for i in range(len(dataset))] == ["row-0", "row-2"]
+    assert dataset[1]["extra_info"]["row"] == 2
     assert "1 of 3 prompts of" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"every prompt of .* is longer than data.max_prompt_length=5 tokens"):
         _dataset(tmp_path / "rows.parquet", rows, max_prompt_length=5)
-    assert keep_short([], lambda _: 0, 1, "nothing") == []  # type: ignore[arg-type]
 
 
 def test_row_limit(tmp_path: Path) -> None:
@@ -105,29 +124,6 @@ def test_no_processor(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.parquet", [_row()])
     with pytest.raises(InputError, match="no image processor"):
         SegmentationDataset(str(tmp_path / "rows.parquet"), None, _config())
-
-
-@pytest.mark.parametrize("preset", ["seg_zero", "vision_reasoner", "seg", "seg_strict"])
-def test_reward_names_every_term(preset: str) -> None:
-    """Every term and the box IoU are reported beside the score, for perfect and for hopeless text."""
-    truth = SINGLE if preset.startswith("seg") and preset != "seg_zero" else SOLUTION
-    good = '<think>x</think><answer>{"bbox":[10,20,50,60],"points_1":[30,40],"points_2":[20,30]}</answer>'
-    good = good if truth is SINGLE else f"<think>x</think><answer>{SOLUTION}</answer>"
-    perfect, hopeless = (
-        compute_score("data", text, truth, {"image_size": (112, 112)}, preset=preset) for text in (good, "?")
-    )
-    assert set(perfect) == set(hopeless)
-    assert perfect["score"] == pytest.approx(sum(v for k, v in perfect.items() if k not in ("score", "box_iou")))
-    assert perfect["box_iou"] == 1.0 and hopeless["box_iou"] == 0.0
-    assert perfect["score"] > hopeless["score"]
-
-
-def test_reward_weights() -> None:
-    text = f"<think>x</think><answer>{SOLUTION}</answer>"
-    info = {"image_size": (112, 112)}
-    plain = compute_score("data", text, SOLUTION, info, preset="seg_zero")
-    double = compute_score("data", text, SOLUTION, info, preset="seg_zero", weights={"iou_soft": 2.0})
-    assert double["score"] == plain["score"] + plain["iou_soft"]
 
 
 def test_reward_curves() -> None:

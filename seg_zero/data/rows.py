@@ -1,26 +1,27 @@
-"""The one row schema and its parquet layout, read by training, evaluation and the demo.
+"""The one row schema and its parquet layout, which training, evaluation and the demo read.
 
 =============  =======================================================================
 column         meaning
 =============  =======================================================================
-id             unique text
+id             text that names the row
 problem        the question
 solution       ground truth of a published format, in pixels of the stored image
 image          struct{bytes: encoded PNG/JPEG, path: text or null}
-img_height     height in pixels of the original picture
-img_width      width in pixels of the original picture
+img_height     height in pixels of the original picture; 0 if not known
+img_width      width in pixels of the original picture; 0 if not known
 mask           struct{size: [H, W], counts: COCO RLE text} of the stored image, or null
 ignore         like mask: pixels that count neither for nor against (ReasonSeg), or null
 kind           what sort of question it is, for reports
 =============  =======================================================================
 
 The stored image may be the original or a stretched copy (as in the published 840 x 840 sets).
+:func:`write_rows` writes this layout; :func:`seg_zero.data.source.open_rows` reads it and the published ones.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from seg_zero.files import whole_file
 from seg_zero.images import load_image
 from seg_zero.metrics import IGNORE
 
+_RLE = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -45,17 +47,33 @@ SCHEMA = pa.schema(
         ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
         ("img_height", pa.int32()),
         ("img_width", pa.int32()),
-        ("mask", pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])),
-        ("ignore", pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])),
+        ("mask", _RLE),
+        ("ignore", _RLE),
         ("kind", pa.string()),
     ]
 )
-REQUIRED = ("id", "problem", "solution", "image")
+
+# One random row costs one row group to read, so groups are small; encoded images do not compress further.
+GROUP_ROWS = 32
+GROUP_BYTES = 8 << 20
+_COMPRESSION = {"problem": "snappy", "solution": "snappy", "mask.counts": "snappy", "ignore.counts": "snappy"}
+
+
+def _check_rle(name: str, rle: object) -> None:
+    if not isinstance(rle, dict) or not isinstance(rle.get("counts"), str):
+        raise InputError(f"{name} is not COCO RLE with 'size' [H, W] and 'counts' text; use masks.encode_mask")
+    size = rle.get("size")
+    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(v, int) and v > 0 for v in size):
+        raise InputError(f"{name} has size {size!r}; it must be [height, width] in pixels")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One question about one image, with its ground truth; the image is decoded on demand."""
+    """One question about one image, with its ground truth; the image is decoded on demand.
+
+    The fields are the columns of the schema above. Raises InputError for a value of another type; whether
+    image, solution and mask can be read and agree is for :mod:`seg_zero.data.check` to find out.
+    """
 
     id: str
     problem: str
@@ -66,6 +84,21 @@ class Row:
     mask: dict[str, Any] | None = None
     kind: str = ""
     ignore: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name, wanted in (("id", str), ("problem", str), ("solution", str), ("kind", str), ("image_bytes", bytes)):
+            value = getattr(self, name)
+            if not isinstance(value, wanted):
+                raise InputError(
+                    f"row {self.id!r}: {name} is {type(value).__name__}, not {wanted.__name__}; correct it"
+                )
+        for name in ("img_height", "img_width"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 0:
+                raise InputError(f"row {self.id!r}: {name} is {value!r}; give whole pixels, or 0 if not known")
+        for name in ("mask", "ignore"):
+            if getattr(self, name) is not None:
+                _check_rle(f"row {self.id!r}: {name}", getattr(self, name))
 
     def image(self) -> Image.Image:
         """The stored image as RGB. Raises InputError that names the row if it is unreadable."""
@@ -100,70 +133,42 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def _record(row: Row) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "problem": row.problem,
+        "solution": row.solution,
+        "image": {"bytes": row.image_bytes, "path": None},
+        "img_height": row.img_height,
+        "img_width": row.img_width,
+        "mask": row.mask,
+        "ignore": row.ignore,
+        "kind": row.kind,
+    }
+
+
 def write_rows(path: Path | str, rows: Iterable[Row]) -> int:
-    """Write rows as one parquet file, atomically; returns their number."""
-    path = Path(path)
-    records = [
-        {
-            "id": row.id,
-            "problem": row.problem,
-            "solution": row.solution,
-            "image": {"bytes": row.image_bytes, "path": None},
-            "img_height": row.img_height,
-            "img_width": row.img_width,
-            "mask": row.mask,
-            "kind": row.kind,
-            "ignore": row.ignore,
-        }
-        for row in rows
-    ]
-    with whole_file(path) as partial:
-        pq.write_table(pa.Table.from_pylist(records, schema=SCHEMA), partial)
-    return len(records)
+    """Write rows as one parquet file, atomically and in constant memory; returns their number."""
+    written = 0
+    with (
+        whole_file(Path(path)) as partial,
+        pq.ParquetWriter(
+            partial, SCHEMA, compression=_COMPRESSION, use_dictionary=["kind"], write_statistics=False
+        ) as writer,
+    ):
+        group: list[dict[str, Any]] = []
+        size = 0
 
+        def flush() -> None:
+            writer.write_table(pa.Table.from_pylist(group, schema=SCHEMA))
 
-def _row(record: dict[str, Any], path: Path, number: int) -> Row:
-    image = record["image"]
-    data = image.get("bytes") if isinstance(image, dict) else image
-    if data is None and isinstance(image, dict) and image.get("path"):
-        file = path.parent / image["path"]
-        if not file.is_file():
-            raise InputError(f"row {number} of {path}: image file {file} does not exist")
-        data = file.read_bytes()
-    if not data:
-        raise InputError(f"row {number} of {path}: column 'image' holds neither bytes nor a path")
-    return Row(
-        id=str(record["id"]),
-        problem=record["problem"],
-        solution=record["solution"],
-        image_bytes=data,
-        img_height=record.get("img_height") or 0,
-        img_width=record.get("img_width") or 0,
-        mask=record.get("mask"),
-        kind=record.get("kind") or "",
-        ignore=record.get("ignore"),
-    )
-
-
-def read_rows(path: Path | str) -> list[Row]:
-    """Read a parquet file of the schema. Raises InputError for a missing file or missing columns."""
-    return list(iterate_rows(path))
-
-
-def iterate_rows(path: Path | str) -> Iterator[Row]:
-    """Like :func:`read_rows`, one row at a time."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"data file {path} does not exist; make one with `seg-zero data synthetic --out FOLDER`")
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"data file {path} is not parquet ({error})") from error
-    missing = [name for name in REQUIRED if name not in file.schema_arrow.names]
-    if missing:
-        raise InputError(f"data file {path} lacks the columns {missing}; it has {file.schema_arrow.names}")
-    number = 0
-    for batch in file.iter_batches(batch_size=64):
-        for record in batch.to_pylist():
-            yield _row(record, path, number)
-            number += 1
+        for row in rows:
+            group.append(_record(row))
+            size += len(row.image_bytes)
+            written += 1
+            if len(group) == GROUP_ROWS or size >= GROUP_BYTES:
+                flush()
+                group, size = [], 0
+        if group or not written:
+            flush()
+    return written

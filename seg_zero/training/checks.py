@@ -6,15 +6,17 @@ import importlib.util
 import os
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
-import pyarrow.parquet as pq
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
 
 from rewards.presets import read_terms
+from seg_zero.data.augmentation import Augmentation
+from seg_zero.data.check import ERRORS, check_once
 from seg_zero.errors import InputError
 from seg_zero.policy import resolve_model
 from seg_zero.prompting import PromptSpec
+from seg_zero.training.row_files import chosen_rows, names_of, open_all
 
 PIXELS_PER_TOKEN = 28  # side of the square of pixels that becomes one image token in the Qwen2-VL families
 
@@ -42,32 +44,53 @@ def check_prompt_fits(config: DictConfig) -> None:
         )
 
 
-def data_files(config: DictConfig, key: str) -> list[str]:
-    value = config.data[key]
-    return [str(v) for v in value] if isinstance(value, list | ListConfig) else [str(value)]
-
-
 def count_rows(config: DictConfig, key: str) -> int:
-    """Rows in the files of ``data.<key>``. Raises InputError for a missing file or one that is not parquet."""
-    total = 0
-    for name in data_files(config, key):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise InputError(f"data.{key}: file {path} does not exist; set data.{key}=FILE.parquet or make the file")
-        try:
-            total += pq.ParquetFile(path).metadata.num_rows
-        except (OSError, ValueError) as error:
-            raise InputError(f"data.{key}: {path} is not a parquet file ({error}); see docs/data.md") from error
-    limit = config.data["train_max_samples" if key == "train_files" else "val_max_samples"]
-    return min(total, limit) if limit > 0 else total
+    """Rows that ``data.<key>`` names, without those in data.bad_rows. Raises InputError if they cannot be opened."""
+    training = key == "train_files"
+    limit = config.data["train_max_samples" if training else "val_max_samples"]
+    try:
+        return sum(map(len, chosen_rows(config.data[key], training, limit, config.data.bad_rows)))
+    except InputError as error:
+        raise InputError(f"data.{key}: {error}") from error
 
 
 def check_data(config: DictConfig) -> None:
     rows, batch = count_rows(config, "train_files"), config.data.train_batch_size
     if rows < batch:
         raise InputError(f"data.train_files has {rows} rows, fewer than data.train_batch_size={batch}; lower it")
-    if count_rows(config, "val_files") == 0:
-        raise InputError(f"data.val_files={config.data.val_files} has no rows; give a file with at least one")
+    count_rows(config, "val_files")
+    augmented = Augmentation(**config.data.augmentation) != Augmentation()
+    if augmented and names_of(config.data.train_files) == names_of(config.data.val_files):
+        raise InputError(
+            "data.augmentation would vary the validation rows too, since data.val_files names the training rows; "
+            "give other validation rows"
+        )
+
+
+def find_bad_rows(config: DictConfig, skip_bad: bool) -> dict[str, list[int]]:
+    """Look at every training and validation row once; rows with errors by dataset name.
+
+    Raises InputError with counts and the first errors if there are any, unless ``skip_bad``.
+    """
+    bad: dict[str, list[int]] = {}
+    sources = open_all(config.data.train_files, True) + open_all(config.data.val_files, False)
+    for source in {source.name: source for source in sources}.values():
+        with tqdm(total=len(source), unit="row", desc="checking rows", leave=False, disable=None) as bar:
+            report, known = check_once(source, config.data.prompt.template, bar.update)
+        when = ", as checked before" if known else ""
+        if not report.errors:
+            print(f"data: all {report.rows:,} rows of {source.name} can be used{when}", flush=True)
+            continue
+        counts = ", ".join(f"{count} {what}" for what, count in report.counts().items() if what in ERRORS)
+        if not skip_bad:
+            first = "; ".join(problem.line() for problem in report.errors[:3])
+            raise InputError(
+                f"{len(report.bad_rows)} of {report.rows} rows of {source.name} have errors ({counts}): {first}. "
+                f"`seg-zero data check {source.name}` lists all; --skip-bad leaves them out"
+            )
+        print(f"data: {len(report.bad_rows):,} of {report.rows:,} rows of {source.name} are left out ({counts}){when}")
+        bad[source.name] = report.bad_rows
+    return bad
 
 
 def check_reward(config: DictConfig) -> None:

@@ -6,36 +6,34 @@ inference and evaluation ask.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 from PIL import Image
 from torch.utils.data import Dataset
 
-from seg_zero.answer import write_solution_multi, write_solution_single
-from seg_zero.data.rows import Row, read_rows
+from seg_zero.data.augmentation import Augmentation, View, choose_view, whole
+from seg_zero.data.ground_truth import ground_truth
+from seg_zero.data.rows import Row
+from seg_zero.data.source import RowSource, short_name
 from seg_zero.errors import InputError
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, to_policy_pixels
+from seg_zero.training.prompt_lengths import PromptLengths, keep_short
+from seg_zero.training.row_files import chosen_rows, names_of
 
 
-def ground_truth_of(row: Row, spec: PromptSpec) -> str:
+def ground_truth_of(row: Row, spec: PromptSpec, view: View) -> str:
     """The row's solution in pixels of the square that the policy sees, in the format its template asks for."""
-    with row.image() as image:
-        width, height = image.size
-    objects = [to_policy_pixels(item, spec, width, height) for item in row.objects()]
+    objects = [to_policy_pixels(view.to_view(item), spec, *view.size) for item in row.objects()]
     try:
-        return write_solution_multi(objects) if spec.multi else write_solution_single(_only(objects))
+        return ground_truth(objects, spec)
     except ValueError as error:
         raise InputError(f"row {row.id!r}: {error}; template {spec.template!r} needs it") from error
-
-
-def _only(objects: Sequence[Any]) -> Any:
-    if len(objects) != 1:
-        raise ValueError(f"a single-object prompt needs one object, the solution has {len(objects)}")
-    return objects[0]
 
 
 def images_of(messages: Sequence[dict[str, Any]]) -> list[Image.Image] | None:
@@ -45,53 +43,12 @@ def images_of(messages: Sequence[dict[str, Any]]) -> list[Image.Image] | None:
     return found or None
 
 
-class PromptLengths:
-    """Number of prompt tokens, image tokens included, without processing the images.
-
-    All images have one size, so the processor runs once; a question adds its own text tokens.
-    """
-
-    def __init__(self, processor: Any, spec: PromptSpec, processor_kwargs: dict[str, Any]):
-        self._processor, self._spec = processor, spec
-        probe = Image.new("RGB", (spec.image_size, spec.image_size))
-        text = self._render("probe")
-        self._image_tokens = len(
-            processor(text=[text], images=[probe], **processor_kwargs)["input_ids"][0]
-        ) - self._text_tokens(text)
-
-    def _render(self, question: str) -> str:
-        messages = build_messages(question, self._spec)
-        return self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-
-    def _text_tokens(self, text: str) -> int:
-        return len(self._processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def __call__(self, question: str) -> int:
-        return self._image_tokens + self._text_tokens(self._render(question))
-
-
-def keep_short(rows: Sequence[Row], lengths: PromptLengths, limit: int, name: str) -> list[Row]:
-    """Rows whose prompt has at most ``limit`` tokens; prints how many were left out.
-
-    Raises InputError if none is left.
-    """
-    counted = [(row, lengths(row.problem)) for row in rows]
-    kept = [row for row, length in counted if length <= limit]
-    if rows and not kept:
-        shortest = min(length for _, length in counted)
-        raise InputError(
-            f"every prompt of {name} is longer than data.max_prompt_length={limit} tokens (the shortest has "
-            f"{shortest}, image included); raise data.max_prompt_length or lower policy.image_size"
-        )
-    if len(kept) < len(rows):
-        print(f"{len(rows) - len(kept)} of {len(rows)} prompts of {name} exceed {limit} tokens and are left out")
-    return kept
-
-
 class SegmentationDataset(Dataset):
-    """Rows of one or more parquet files; the argument list is verl's.
+    """Rows of one or more datasets; the argument list is verl's.
 
-    ``config`` is verl's ``data`` section; ``config.prompt`` holds the fields of :class:`PromptSpec`.
+    ``data_files`` holds names that :func:`seg_zero.data.source.open_rows` accepts. ``config`` is verl's
+    ``data`` section with the keys of configs/data/rows.yaml: ``prompt`` (fields of :class:`PromptSpec`),
+    ``augmentation`` (fields of :class:`Augmentation`; for training rows only), ``bad_rows`` (rows to leave out).
     """
 
     def __init__(
@@ -104,29 +61,49 @@ class SegmentationDataset(Dataset):
     ):
         if processor is None:
             raise InputError("the policy folder has no image processor; copy preprocessor_config.json there")
-        files = [data_files] if isinstance(data_files, str) else [str(file) for file in data_files]
         self.spec = PromptSpec(template=config.prompt.template, image_size=config.prompt.image_size)
-        rows = [row for file in files for row in read_rows(Path(file).expanduser())]
-        if 0 < max_samples < len(rows):
-            rows = rows[:max_samples]
+        # verl does not say which split it asks for.
+        training = names_of(data_files) == names_of(config.train_files)
+        self.augmentation = Augmentation(**config.augmentation) if training else Augmentation()
         lengths = PromptLengths(processor, self.spec, dict(config.mm_processor_kwargs))
-        self.rows = keep_short(rows, lengths, config.max_prompt_length, ", ".join(map(str, files)))
-        self.source = Path(files[0]).stem if files else "none"
+        self.sources: list[RowSource] = [
+            keep_short(source, lengths, config.max_prompt_length)
+            for source in chosen_rows(data_files, training, max_samples, config.bad_rows)
+        ]
+        self._ends = list(itertools.accumulate(map(len, self.sources)))
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self._ends[-1]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row, side = self.rows[index], self.spec.image_size
-        image = resize_for_policy(row.image(), self.spec)
+        part = bisect.bisect_right(self._ends, index)
+        source, place = self.sources[part], index - (self._ends[part - 1] if part else 0)
+        row, side = source[place], self.spec.image_size
+        image = row.image()
+        view = self._view(image.size, row)
         return {
-            "raw_prompt": build_messages(row.problem, self.spec, image),
-            "data_source": self.source,
-            "reward_model": {"style": "rule", "ground_truth": ground_truth_of(row, self.spec)},
-            "extra_info": {"id": row.id, "kind": row.kind, "image_size": (side, side), "index": index},
+            "raw_prompt": build_messages(row.problem, self.spec, resize_for_policy(view.picture(image), self.spec)),
+            "data_source": short_name(source.name),
+            "reward_model": {"style": "rule", "ground_truth": ground_truth_of(row, self.spec, view)},
+            "extra_info": {
+                "id": row.id,
+                "kind": row.kind,
+                "image_size": (side, side),
+                "index": index,
+                "source": source.name,
+                "row": source.number(place),
+                "view": {"window": list(view.window), "flipped": view.flipped},
+            },
             "index": index,
             "dummy_tensor": torch.zeros(1, dtype=torch.uint8),  # verl needs at least one tensor in a batch
         }
+
+    def _view(self, size: tuple[int, int], row: Row) -> View:
+        if self.augmentation == Augmentation():
+            return whole(size)
+        # torch's generator is the one that differs between loader processes.
+        rng = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
+        return choose_view(size, row.objects(), row.problem, self.augmentation, rng)
 
     @classmethod
     async def process_multi_modal_info(

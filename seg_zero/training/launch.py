@@ -1,8 +1,8 @@
-"""Starts a training run: ``python -m seg_zero.training.launch [HYDRA OVERRIDES] [--dry-run]``.
+"""Starts a training run: ``python -m seg_zero.training.launch [HYDRA OVERRIDES] [--dry-run] [--skip-bad]``.
 
-Composes and checks the configuration, then runs verl's own ``verl.trainer.main_ppo`` as a child process,
-follows its metrics and stops it if it hangs. The run's folder holds config.yaml, metrics.jsonl,
-tensorboard/, train.log and checkpoints/.
+Composes and checks the configuration and the rows (those with errors are refused, or left out with --skip-bad),
+then runs verl's own ``verl.trainer.main_ppo`` as a child process, follows its metrics and stops it if it hangs.
+The run's folder holds config.yaml, metrics.jsonl, tensorboard/, train.log and checkpoints/.
 
     small machine:  bash training_scripts/run_tiny_cpu.sh
     eight GPUs:     bash training_scripts/run_visionreasoner_7b_8x140G.sh
@@ -27,6 +27,7 @@ from seg_zero.training.config import load_config, package_folder
 from seg_zero.training.environment import training_environment
 from seg_zero.training.failure import Watchdog, last_error
 from seg_zero.training.metrics_log import MetricsLog, follow
+from seg_zero.training.row_files import write_bad_rows
 
 EMBEDDED_POLICY = "tiny"
 SYNTHETIC_ROWS = {"train_files": 1920, "val_files": 120}
@@ -121,8 +122,9 @@ def launch(arguments: Sequence[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(__doc__)
         return 0
-    dry_run = "--dry-run" in arguments
-    config = load_config([argument for argument in arguments if argument != "--dry-run"])
+    flags = ("--dry-run", "--skip-bad")
+    dry_run, skip_bad = (flag in arguments for flag in flags)
+    config = load_config([argument for argument in arguments if argument not in flags])
     resolve_policy(config)
     if dry_run:
         print(OmegaConf.to_yaml(config), end="")
@@ -130,8 +132,13 @@ def launch(arguments: Sequence[str]) -> int:
     checks.check_run(config)
     make_synthetic_data(config)
     checks.check_data(config)
-    done = steps_done(config)
+    bad = checks.find_bad_rows(config, skip_bad)
     output = Path(config.output_dir).resolve()
+    if bad:
+        config.data.bad_rows = str(output / "bad_rows.json")
+        write_bad_rows(output / "bad_rows.json", bad)
+        checks.check_data(config)  # enough must be left
+    done = steps_done(config)
     output.mkdir(parents=True, exist_ok=True)
     (output / "config.yaml").write_text(OmegaConf.to_yaml(config))
     if done:

@@ -62,11 +62,11 @@ def run_python(code: str, *arguments: str) -> Any:
 
 GENERATE = """
 import json, sys
-from seg_zero.data.rows import read_rows
+from seg_zero.data.source import open_rows
 from seg_zero.policy import TransformersPolicy, VllmPolicy
 if __name__ == "__main__":
     kind = {"transformers": TransformersPolicy, "vllm": VllmPolicy}[sys.argv[1]]
-    rows = read_rows(sys.argv[3])[:6]
+    rows = open_rows(sys.argv[3])[:6]
     policy = kind.from_pretrained(sys.argv[2], max_new_tokens=48)
     print("RESULT" + json.dumps(policy.generate([row.image() for row in rows], [row.problem for row in rows])))
 """

@@ -1,0 +1,40 @@
+"""Results that are kept between runs, in ``$XDG_CACHE_HOME/seg_zero`` (default ``~/.cache/seg_zero``).
+
+A file that is damaged or cannot be written costs its computation again, nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from seg_zero.files import write_bytes
+
+T = TypeVar("T")
+
+
+def cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "seg_zero"
+
+
+def remembered(
+    kind: str, key: str, compute: Callable[[], T], encode: Callable[[T], bytes], decode: Callable[[bytes], T]
+) -> tuple[T, bool]:
+    """The value kept under (kind, key), or ``compute()``, which is then kept; and whether it was kept before.
+
+    ``key`` is a digest of everything the value depends on. ``decode`` raises ValueError for damaged bytes.
+    """
+    path = cache_folder() / kind / key
+    try:
+        return decode(path.read_bytes()), True
+    except (OSError, ValueError):
+        value = compute()
+    try:
+        write_bytes(path, encode(value))
+    except OSError as error:
+        print(f"cannot keep results in {path.parent} ({error.strerror}); they will be computed again", file=sys.stderr)
+    return value, False

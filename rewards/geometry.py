@@ -22,14 +22,15 @@ def box_iou_inclusive(a: Sequence[float], b: Sequence[float]) -> float:
 
 def pairwise_iou_inclusive(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """:func:`box_iou_inclusive` of every box in ``a`` (N x 4) with every box in ``b`` (M x 4): N x M."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    size = high - low
-    inter = np.where((size > 0).all(axis=2), (size + 1).prod(axis=2), 0.0)
-    area_a = (a[:, 2:] - a[:, :2] + 1).prod(axis=1)
-    area_b = (b[:, 2:] - b[:, :2] + 1).prod(axis=1)
+    # Column by column: reductions over an axis of two cost several times as much.
+    ax1, ay1, ax2, ay2 = (column[:, None] for column in a.T)
+    bx1, by1, bx2, by2 = b.T
+    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1)
+    height = np.minimum(ay2, by2) - np.maximum(ay1, by1)
+    inter = np.where((width > 0) & (height > 0), (width + 1) * (height + 1), 0.0)
+    area_a, area_b = (ax2 - ax1 + 1) * (ay2 - ay1 + 1), (bx2 - bx1 + 1) * (by2 - by1 + 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return inter / (area_a[:, None] + area_b[None, :] - inter)
+        return inter / (area_a + area_b - inter)
 
 
 def pairwise_l1(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -39,4 +40,4 @@ def pairwise_l1(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def pairwise_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Euclidean distance of points ``a`` (N x 2) and ``b`` (M x 2), N x M."""
-    return np.sqrt(((a[:, None, :] - b[None, :, :]) ** 2).sum(axis=2))
+    return np.hypot(a[:, None, 0] - b[None, :, 0], a[:, None, 1] - b[None, :, 1])

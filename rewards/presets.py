@@ -22,6 +22,7 @@ from rewards.masks import mask
 from rewards.response import Response
 
 Settings = Mapping[str, Mapping[str, Any]]
+_FOLDER = resources.files("configs") / "reward"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Term:
 
 def presets() -> list[str]:
     """The names that :func:`compute` and ``reward=`` know."""
-    files = resources.files("configs").joinpath("reward").iterdir()
+    files = _FOLDER.iterdir()
     return sorted(file.name[:-5] for file in files if file.name.endswith(".yaml") and "\nterms:" in file.read_text())
 
 
@@ -55,9 +56,7 @@ def preset_settings(preset: str) -> Settings:
 
     if preset not in presets():
         raise ValueError(f"unknown reward preset {preset!r}; choose one of {', '.join(presets())}")
-    terms: Settings = yaml.safe_load(resources.files("configs").joinpath("reward", f"{preset}.yaml").read_text())[
-        "terms"
-    ]
+    terms: Settings = yaml.safe_load((_FOLDER / f"{preset}.yaml").read_text())["terms"]
     return terms
 
 

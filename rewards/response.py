@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from rewards.geometry import box_iou_inclusive, pairwise_distance, pairwise_iou_inclusive, pairwise_l1
-from seg_zero.answer import Answer, PromptObject, parse_answer, parse_solution
+from rewards.geometry import box_iou_inclusive, pairwise_distance, pairwise_iou_inclusive
+from seg_zero.answer import Answer, Point, PromptObject, parse_answer, parse_solution
 
 # The published thresholds are pixels of an 840 x 840 image; ours are the same shares of any side.
 PUBLISHED_SIDE = 840
 BOX_PIXELS = 10.0
 # The published point thresholds: one point per object, and two points of which either may come first.
 ONE_POINT_PIXELS, TWO_POINTS_PIXELS = 30.0, 100.0
+
+_NOTHING = (math.nan,) * 4
 
 
 @dataclass(frozen=True)
@@ -77,68 +79,92 @@ class Pairs:
 
 def match(response: Response) -> Pairs:
     """One-to-one assignment of predicted to true objects that maximises IoU plus box and point hits."""
+    predicted, truth = response.answer.objects, response.truth
     sx, sy = (PUBLISHED_SIDE / side for side in response.image_size)
-    predicted = [item.scaled(sx, sy) for item in response.answer.objects]
-    truth = [item.scaled(sx, sy) for item in response.truth]
-    # Intersections count corner pixels (+1), which are pixels of the real image: IoU is taken unscaled.
     if len(predicted) == len(truth) == 1:
-        iou = _iou(response.answer.objects[0], response.truth[0])
-        return Pairs(*(np.array([v]) for v in (iou, *_compare(predicted[0], truth[0]))))
-    boxes, points = _arrays(response.answer.objects)
-    true_boxes, true_points = _arrays(response.truth)
-    iou = np.nan_to_num(pairwise_iou_inclusive(boxes, true_boxes), nan=0.0, posinf=0.0, neginf=0.0).clip(0, 1)
-    iou[(boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])] = 0.0
-    scale = np.array([sx, sy, sx, sy])
-    box_l1 = np.nan_to_num(pairwise_l1(boxes * scale, true_boxes * scale), nan=np.inf)
-    distance = _point_distances(points * scale[:2], true_points * scale[:2], [len(o.points) == 1 for o in predicted])
-    low, high = boxes[:, None, :2], boxes[:, None, 2:]
-    inside = np.asarray(((points >= low) & (points <= high)).all(axis=(1, 2)))
-    reach = np.array([TWO_POINTS_PIXELS if len(o.points) > 1 else ONE_POINT_PIXELS for o in truth])
-    worth = iou + (box_l1 < BOX_PIXELS) + ((distance < reach) & inside[:, None])
+        return Pairs(*(np.array([v]) for v in _compare(predicted[0], truth[0], sx, sy)))
+    boxes, points = _arrays(predicted)
+    true_boxes, true_points, reach = _truth_arrays(response.ground_truth)
+    with np.errstate(invalid="ignore"):  # a missing box or point is NaN
+        iou = pairwise_iou_inclusive(boxes, true_boxes)
+        right_way = np.asarray((boxes[:, 2:] >= boxes[:, :2]).all(axis=1))
+        iou = np.where((iou > 0) & right_way[:, None], np.minimum(iou, 1.0), 0.0)
+        box_l1 = _finite(np.abs(boxes[:, None] - true_boxes) @ np.array([sx / 4, sy / 4, sx / 4, sy / 4]))
+        scale = np.array([sx, sy])
+        distance = _finite(_point_distances(points * scale, true_points * scale, predicted))
+        inside = np.asarray(((points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])).all(axis=(1, 2)))
+        worth = iou + (box_l1 < BOX_PIXELS) + ((distance < reach) & inside[:, None])
     rows, columns = linear_sum_assignment(worth, maximize=True)
     return Pairs(iou[rows, columns], box_l1[rows, columns], distance[rows, columns], inside[rows], reach[columns])
 
 
-def _iou(item: PromptObject, truth: PromptObject) -> float:
-    if item.box is None or truth.box is None or item.box[2] < item.box[0] or item.box[3] < item.box[1]:
-        return 0.0
-    return min(max(box_iou_inclusive(item.box, truth.box), 0.0), 1.0)
+@lru_cache(maxsize=1024)
+def _truth_arrays(ground_truth: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes, points and reach of the true objects; cached, since all answers to a question share them."""
+    truth = parse_solution(ground_truth)
+    reach = np.array([TWO_POINTS_PIXELS if len(o.points) > 1 else ONE_POINT_PIXELS for o in truth])
+    return *_arrays(truth), reach
 
 
-def _compare(item: PromptObject, truth: PromptObject) -> tuple[float, float, bool, float]:
-    """box_l1, distance, inside and reach of one pair: what the arrays hold, without their overhead."""
+def _finite(values: np.ndarray) -> np.ndarray:
+    missing = np.isnan(values)
+    if missing.any():
+        values[missing] = np.inf
+    return values
+
+
+def _compare(item: PromptObject, truth: PromptObject, sx: float, sy: float) -> tuple[float, float, float, bool, float]:
+    """The fields of :class:`Pairs` for one pair, without the overhead of arrays."""
+    box, true_box = item.box, truth.box
+    iou, box_l1 = 0.0, math.inf
+    if box is not None and true_box is not None:
+        if box[2] >= box[0] and box[3] >= box[1]:
+            iou = min(max(box_iou_inclusive(box, true_box), 0.0), 1.0)
+        off = [abs(a - b) for a, b in zip(box, true_box, strict=True)]
+        box_l1 = (sx * (off[0] + off[2]) + sy * (off[1] + off[3])) / 4
+    inside = box is not None and bool(item.points)
+    inside = inside and all(box[0] <= x <= box[2] and box[1] <= y <= box[3] for x, y in item.points)  # type: ignore[index]
     reach = TWO_POINTS_PIXELS if len(truth.points) > 1 else ONE_POINT_PIXELS
-    box_l1 = math.inf
-    if item.box is not None and truth.box is not None:
-        box_l1 = sum(abs(a - b) for a, b in zip(item.box, truth.box, strict=True)) / 4
-    box = item.box
-    inside = box is not None and all(box[0] <= x <= box[2] and box[1] <= y <= box[3] for x, y in item.points)
+    return iou, box_l1, _distance(item, truth, sx, sy), inside, reach
+
+
+def _distance(item: PromptObject, truth: PromptObject, sx: float, sy: float) -> float:
     if not item.points or not truth.points:
-        return box_l1, math.inf, inside and bool(item.points), reach
+        return math.inf
+
+    def between(a: Point, b: Point) -> float:
+        return math.hypot(sx * (a[0] - b[0]), sy * (a[1] - b[1]))
+
     (p, q), (s, t) = (item.points[0], item.points[-1]), (truth.points[0], truth.points[-1])
-    straight, crossed = math.dist(p, s) + math.dist(q, t), math.dist(p, t) + math.dist(q, s)
-    distance = min(math.dist(p, s), math.dist(p, t)) if len(item.points) == 1 else min(straight, crossed) / 2
-    return box_l1, distance, inside, reach
+    if len(item.points) == 1:
+        return min(between(p, s), between(p, t))
+    return min(between(p, s) + between(q, t), between(p, t) + between(q, s)) / 2
 
 
 def _arrays(objects: tuple[PromptObject, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Boxes N x 4 and points N x 2 x 2, a lone point doubled, NaN where missing."""
-    nothing = (math.nan,) * 4
-    boxes = [o.box or nothing for o in objects]
-    points = [(o.points[0], o.points[-1]) if o.points else (nothing[:2], nothing[:2]) for o in objects]
-    return np.array(boxes, dtype=float).reshape(-1, 4), np.array(points, dtype=float).reshape(-1, 2, 2)
+    rows = [
+        (
+            *(o.box or _NOTHING),
+            *(o.points[0] if o.points else _NOTHING[:2]),
+            *(o.points[-1] if o.points else _NOTHING[:2]),
+        )
+        for o in objects
+    ]
+    values = np.array(rows, dtype=float)
+    return values[:, :4], values[:, 4:].reshape(-1, 2, 2)
 
 
-def _point_distances(points: np.ndarray, truth: np.ndarray, lone: list[bool]) -> np.ndarray:
-    """N x M distances of point pairs: the better pairing; for a lone predicted point, the nearer true point."""
-    first = pairwise_distance(points[:, 0], truth[:, 0])
-    if (points[:, 0] == points[:, 1]).all() and (truth[:, 0] == truth[:, 1]).all():
-        return np.nan_to_num(first, nan=np.inf)
-    other = pairwise_distance(points[:, 0], truth[:, 1])
-    straight = first + pairwise_distance(points[:, 1], truth[:, 1])
-    crossed = other + pairwise_distance(points[:, 1], truth[:, 0])
-    distance = np.where(np.array(lone)[:, None], np.minimum(first, other), np.minimum(straight, crossed) / 2)
-    return np.nan_to_num(distance, nan=np.inf)
+def _point_distances(points: np.ndarray, true_points: np.ndarray, predicted: tuple[PromptObject, ...]) -> np.ndarray:
+    """N x M distances: the better pairing of two points; for a lone predicted point, the nearer true one."""
+    first = pairwise_distance(points[:, 0], true_points[:, 0])
+    if (points[:, 0] == points[:, 1]).all() and (true_points[:, 0] == true_points[:, 1]).all():
+        return first
+    other = pairwise_distance(points[:, 0], true_points[:, 1])
+    straight = first + pairwise_distance(points[:, 1], true_points[:, 1])
+    crossed = other + pairwise_distance(points[:, 1], true_points[:, 0])
+    lone = np.array([len(o.points) == 1 for o in predicted])
+    return np.where(lone[:, None], np.minimum(first, other), np.minimum(straight, crossed) / 2)
 
 
 def mean_over_pairs(response: Response, values: np.ndarray | None) -> float:

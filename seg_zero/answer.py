@@ -16,6 +16,8 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
 
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
@@ -25,7 +27,8 @@ MAX_ANSWER_CHARS = 65_536
 MAX_OBJECTS = 120
 MAX_ABS_COORDINATE = 1_000_000.0
 
-_FENCE = re.compile(r"\A```[a-zA-Z]*\s*|\s*```\Z")
+_POINT_KEYS = ("point_2d", "points_1", "points_2")
+_FENCE = re.compile(r"```[a-zA-Z]*\s*")
 _BOX_TAG = re.compile(r"<box>\(([^()<>]*)\),\(([^()<>]*)\)</box>")
 _POINTS_TAG = re.compile(r"<points>\(([^()<>]*)\),\(([^()<>]*)\)</points>")
 
@@ -69,6 +72,12 @@ def _between(text: str, opening: str, closing: str) -> str | None:
     return None if end < 0 else text[start:end]
 
 
+def _unfenced(block: str) -> str:
+    """The inside of a Markdown code block, or the text itself if it is none."""
+    opening = _FENCE.match(block)
+    return block if opening is None else block[opening.end() :].removesuffix("```").rstrip()
+
+
 def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is not a coordinate")
 
@@ -89,28 +98,24 @@ def as_coordinates(value: object, count: int) -> tuple[float, ...] | None:
     """``value`` as ``count`` finite numbers, or None. Strings, booleans and nested lists are not numbers."""
     if not isinstance(value, list) or len(value) != count:
         return None
-    numbers: list[float] = []
     for item in value:
-        if isinstance(item, bool) or not isinstance(item, int | float):
+        kind = type(item)  # not isinstance: a boolean is an int
+        if kind is not int and kind is not float:
             return None
         if not -MAX_ABS_COORDINATE <= item <= MAX_ABS_COORDINATE:  # also False for NaN
             return None
-        numbers.append(float(item))
-    return tuple(numbers)
+    return tuple(map(float, value))
 
 
 def _read_object(value: object) -> PromptObject | None:
     if not isinstance(value, dict):
         return None
     box = as_coordinates(value.get("bbox_2d", value.get("bbox")), 4)
-    points = []
-    for key in ("point_2d", "points_1", "points_2"):
-        point = as_coordinates(value.get(key), 2)
-        if point is not None:
-            points.append((point[0], point[1]))
+    found = [as_coordinates(value[key], 2) for key in _POINT_KEYS if key in value]
+    points = tuple(point for point in found if point is not None)
     if box is None and not points:
         return None
-    return PromptObject(None if box is None else (box[0], box[1], box[2], box[3]), tuple(points))
+    return PromptObject(cast("Box | None", box), cast("tuple[Point, ...]", points))
 
 
 def parse_answer(text: str) -> Answer:
@@ -125,7 +130,7 @@ def parse_answer(text: str) -> Answer:
     if block is None:
         return Answer((), thinking, text, "no <answer>...</answer> block")
     try:
-        value = load_json(_FENCE.sub("", block.strip()))
+        value = load_json(_unfenced(block.strip()))
     except ValueError as error:
         return Answer((), thinking, text, str(error))
     items = [value] if isinstance(value, dict) else value
@@ -170,10 +175,12 @@ def _pair(text: str) -> Point:
     return (x, y)
 
 
+@lru_cache(maxsize=4096)
 def parse_solution(solution: str) -> tuple[PromptObject, ...]:
     """Read a ground truth of either published format (tag string or JSON string).
 
-    Raises ValueError with the offending text: ground truth, unlike model text, must be right.
+    Raises ValueError with the offending text: ground truth, unlike model text, must be right. Cached, since
+    all answers to one question are compared with one truth.
     """
     try:
         box, points = _BOX_TAG.search(solution), _POINTS_TAG.search(solution)

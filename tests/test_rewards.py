@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
+import fuzz_rewards
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +15,6 @@ import rewards
 from rewards.presets import read_terms
 from rewards.response import Response, match
 from seg_zero.answer import parse_solution, write_solution_multi, write_solution_single
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import fuzz_rewards
 
 ROWS = [json.loads(line) for line in Path(__file__).with_name("published_rewards.jsonl").read_text().splitlines()]
 SINGLE = "<box>(20,20),(60,60)</box><points>(30,30),(50,50)</points>"
@@ -271,7 +268,7 @@ def test_nasty_texts_score_within_bounds(text: str) -> None:
 
 @pytest.mark.timeout(120)
 def test_mutated_texts_score_within_bounds() -> None:
-    """A short run of `python benchmarks/fuzz_rewards.py`, which makes 200,000 texts."""
+    """A short run of `python tests/fuzz_rewards.py`, which makes 200,000 texts."""
     report = fuzz_rewards.fuzz(cases=2_000, seed=1)
     assert report.texts == 2_000 and report.out_of_bounds == []
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from seg_zero.answer import PromptObject
 from seg_zero.data.augmentation import View
-from seg_zero.data.source import open_rows
+from seg_zero.data.source import RowSource, open_rows
 from seg_zero.metrics import intersection_union
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class MaskScorer:
     def __init__(self, segmenter: Segmenter, cache_images: int) -> None:
         self.segmenter, self.cache_images = segmenter, cache_images
         self.images_embedded = 0
+        self._sources: dict[str, RowSource] = {}
         self._cache: OrderedDict[tuple[str, int], tuple[Embedding, np.ndarray]] = OrderedDict()
 
     def scores(self, questions: Sequence[MaskQuestion]) -> list[MaskScore]:
@@ -87,7 +88,7 @@ class MaskScorer:
         ready = []
         for key in keys:
             try:
-                row = open_rows(key[0])[key[1]]
+                row = self._source(key[0])[key[1]]
                 image, truth = row.image(), row.truth()
                 if truth is None or truth.shape != (image.height, image.width):
                     raise ValueError(f"row {row.id!r} has no mask of its image's size")
@@ -102,6 +103,11 @@ class MaskScorer:
         for (key, _, truth), embedding in zip(ready, embeddings, strict=True):
             self._cache[key] = (embedding, truth)
         return problems
+
+    def _source(self, name: str) -> RowSource:
+        if name not in self._sources:
+            self._sources[name] = open_rows(name)
+        return self._sources[name]
 
     def _group(
         self,

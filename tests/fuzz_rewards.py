@@ -1,6 +1,6 @@
 """Feeds every reward preset with texts that no policy should write, and reports the slowest calls.
 
-    python benchmarks/fuzz_rewards.py --cases 200000
+    python tests/fuzz_rewards.py --cases 200000
 
 Texts are a corpus of nasty strings and mutations of real responses: cut, spliced, repeated up to a megabyte,
 with odd numbers, tags and braces put in. No call may raise, and no value may leave its bounds.
@@ -90,7 +90,7 @@ class FuzzReport:
 
 
 def seeds() -> list[str]:
-    path = Path(__file__).parents[1] / "tests" / "published_rewards.jsonl"
+    path = Path(__file__).with_name("published_rewards.jsonl")
     return [json.loads(line)["prediction"] for line in path.read_text().splitlines()]
 
 

@@ -163,7 +163,12 @@ def test_orphans_are_named_or_left_out(folder: Path, capsys: pytest.CaptureFixtu
     [
         ({"annotations": []}, "gives no question"),
         ({"categories": None}, "no list 'categories'"),
-        ({"annotations": [{"id": 1, "image_id": 5, "caption": "a cat"}]}, "lacks category_id, segmentation"),
+        (
+            {"annotations": [{"id": 1, "image_id": 5, "caption": "a cat"}]},
+            "category_id is 'missing', seg",
+        ),
+        ({"images": [{"id": 5, "width": "60", "height": 40}]}, "width is '60'"),
+        ({"annotations": ["cat"]}, "not an object"),
         ({"images": [{"id": 5, "width": 60, "height": 40}]}, "image 5"),
     ],
 )

@@ -85,24 +85,15 @@ def category_source(
         groups = by_image.get(image_id, {})
         try:
             label = labels(image, groups.keys())
-        except KeyError as error:
-            raise InputError(f"image {image_id} in {instances.path} has no {error}; is it of this dataset?") from error
-
-        def record(category: int, entries: list[Entry], image: Entry = image, file: Path = label.file) -> Record:
-            return Record(
-                id=f"{dataset}_{image['id']}_{category}",
-                question=questions[category],
-                image=file,
-                height=image["height"],
-                width=image["width"],
-                targets=tuple(shape_of(entry) for entry in entries if not entry.get("iscrowd")),
-                ignore=tuple(shape_of(entry) for entry in entries if entry.get("iscrowd")),
-            )
-
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"image {image_id} in {instances.path} has an entry missing or of another type ({error!r}); "
+                "is the file of this dataset?"
+            ) from error
         for category, entries in groups.items():
             if category not in questions:
-                continue
-            asked = record(category, entries)
+                continue  # an orphan
+            asked = _record(dataset, image, label.file, category, questions[category], entries)
             if category in label.incomplete:
                 incomplete += 1
             elif len(asked.targets) > max_objects:
@@ -111,12 +102,24 @@ def category_source(
                 records.append(asked)
         absent = sorted(c for c in label.absent if c not in groups and c in questions)
         for category in random.Random(image_id).sample(absent, min(negatives, len(absent))):
-            records.append(record(category, []))
+            records.append(_record(dataset, image, label.file, category, questions[category], []))
     notes = [f"questions with more than {max_objects} targets, not asked: {crowded}"] if crowded else []
     notes += [f"questions not annotated completely, not asked: {incomplete}"] if incomplete else []
     if not records:
         raise InputError(f"{instances.path} gives no question" + "".join(f"; {note}" for note in notes))
     return Source(records, load_record, tuple(notes))
+
+
+def _record(dataset: str, image: Entry, file: Path, category: int, question: str, entries: list[Entry]) -> Record:
+    return Record(
+        id=f"{dataset}_{image['id']}_{category}",
+        question=question,
+        image=file,
+        height=image["height"],
+        width=image["width"],
+        targets=tuple(shape_of(entry) for entry in entries if not entry.get("iscrowd")),
+        ignore=tuple(shape_of(entry) for entry in entries if entry.get("iscrowd")),
+    )
 
 
 def _orphans(dataset: str, instances: Instances, by_image: dict[int, dict[int, list[Entry]]]) -> Iterator[Record]:

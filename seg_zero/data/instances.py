@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,17 +77,35 @@ def read_json(path: Path, what: str) -> Any:
         raise InputError(f"{what} {path} is not whole JSON ({error}); download it again") from error
 
 
-def _by_id(path: Path, section: str, entries: object, keys: Sequence[str]) -> dict[int, Entry]:
+_TYPES: dict[str, tuple[type, ...]] = {
+    "id": (int, str),
+    "image_id": (int, str),
+    "category_id": (int, str),
+    "width": (int,),
+    "height": (int,),
+    "name": (str,),
+    "segmentation": (object,),
+}
+
+
+def _by_id(path: Path, content: Entry, section: str, *keys: str) -> dict[Any, Entry]:
+    """The entries of a section by id, each with ``keys``. Raises InputError if anything is missing or double."""
+    entries = content.get(section)
     if not isinstance(entries, list):
         raise InputError(f"{path} has no list {section!r}; give a COCO or LVIS instances file")
-    indexed: dict[int, Entry] = {}
+    indexed: dict[Any, Entry] = {}
     for number, entry in enumerate(entries):
-        missing = [key for key in ("id", *keys) if key not in entry] if isinstance(entry, dict) else ["id", *keys]
-        if missing:
-            raise InputError(f"entry {number} of {section!r} in {path} lacks {', '.join(missing)}")
+        if not isinstance(entry, dict):
+            raise InputError(f"entry {number} of {section!r} in {path} is not an object; give an instances file")
+        wrong = [key for key in ("id", *keys) if key not in entry or not isinstance(entry[key], _TYPES[key])]
+        if wrong:
+            values = ", ".join(f"{key} is {entry.get(key, 'missing')!r}" for key in wrong)
+            raise InputError(f"entry {number} of {section!r} in {path}: {values}; give a COCO or LVIS instances file")
         indexed[entry["id"]] = entry
     if len(indexed) < len(entries):
-        raise InputError(f"{len(entries) - len(indexed)} ids of {section!r} in {path} appear more than once")
+        raise InputError(
+            f"{len(entries) - len(indexed)} ids of {section!r} in {path} appear more than once; number them anew"
+        )
     return indexed
 
 
@@ -99,11 +116,9 @@ def read_instances(path: Path) -> Instances:
         raise InputError(f"{path} holds a JSON {type(content).__name__}; give a COCO or LVIS instances file")
     return Instances(
         path,
-        images=_by_id(path, "images", content.get("images"), ("width", "height")),
-        annotations=_by_id(
-            path, "annotations", content.get("annotations"), ("image_id", "category_id", "segmentation")
-        ),
-        categories=_by_id(path, "categories", content.get("categories"), ("name",)),
+        images=_by_id(path, content, "images", "width", "height"),
+        annotations=_by_id(path, content, "annotations", "image_id", "category_id", "segmentation"),
+        categories=_by_id(path, content, "categories", "name"),
     )
 
 

@@ -92,7 +92,9 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path:
 def read_refs(path: Path, split: str) -> list[Entry]:
     """The refs of one split, from ``*.json`` or a pickle; InputError if there are none or it is another file."""
     refs = read_json(path, "refs file") if path.suffix == ".json" else read_plain_pickle(path)
-    if not isinstance(refs, list) or not all(isinstance(ref, dict) and "split" in ref for ref in refs):
+    if not isinstance(refs, list) or not all(
+        isinstance(ref, dict) and isinstance(ref.get("split"), str) for ref in refs
+    ):
         raise InputError(f"{path} is not a list of refs with a split each; give 'refs(...).p' or its JSON export")
     chosen = [ref for ref in refs if ref["split"] == split]
     if not chosen:
@@ -134,14 +136,17 @@ def _records(ref: Entry, prefix: str, instances: Instances, images: Path, number
         shapes = tuple(_shape(target, ref["image_id"], instances) for target in _targets(ref))
         # The name in the ref ends in the annotation's id; the picture on disk has the one in the instances.
         file = images / image["file_name"]
-        sentences = {sentence["sent_id"]: sentence["sent"] for sentence in ref["sentences"]}
-        if not sentences or not all(isinstance(text, str) for text in sentences.values()):
+        sentences = [(sentence["sent_id"], sentence["sent"]) for sentence in ref["sentences"]]
+        if not sentences or not all(isinstance(text, str) for _, text in sentences):
             raise ValueError("it has no sentence, or one that is not text")
+        return [
+            Record(f"{name}_{sent_id}", text, file, image["height"], image["width"], shapes)
+            for sent_id, text in sentences
+        ]
     except KeyError as error:
-        return [Record(name, "", images, 0, 0, problem=f"the ref or its image has no {error}; see docs/datasets.md")]
+        problem = f"the ref or its image has no {error}; is the file of this dataset?"
+    except TypeError as error:
+        problem = f"the ref or its image has an entry of another type than the original data ({error})"
     except ValueError as error:
-        return [Record(name, "", images, 0, 0, problem=str(error))]
-    return [
-        Record(f"{name}_{sent_id}", text, file, image["height"], image["width"], shapes)
-        for sent_id, text in sentences.items()
-    ]
+        problem = str(error)
+    return [Record(name, "", images, 0, 0, problem=problem)]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from rewards.presets import preset_settings
 from seg_zero.data.synthetic_rows import write_split
 from seg_zero.errors import InputError
 from seg_zero.training import checks, launch
@@ -73,7 +74,7 @@ def test_published_numbers(dry_runs: dict[str, DictConfig], name: str) -> None:
     assert (config.trainer.total_epochs, config.trainer.save_freq) == (1, recipe["save"])
     assert dict(config.data.mm_processor_kwargs) == {"min_pixels": 3136, "max_pixels": 12845056}
     assert dict(config.data.prompt) == {"template": recipe["template"], "image_size": 840}
-    assert config.reward.custom_reward_function.reward_kwargs.preset == recipe["preset"]
+    assert OmegaConf.to_container(config.reward.terms) == preset_settings(str(recipe["preset"]))
     assert str(recipe["model"]) in config.actor_rollout_ref.model.path
     assert config.actor_rollout_ref.model.use_remove_padding  # sequences are packed, not padded
     assert config.trainer.balance_batch
@@ -87,7 +88,7 @@ def test_tiny_recipe(dry_runs: dict[str, DictConfig]) -> None:
 
 def _options() -> list[str]:
     groups = ("policy", "data", "reward", "hardware", "algorithm")
-    base = {"data": {"rows"}, "hardware": {"gpu"}}  # shared parts of other options, not options
+    base = {"data": {"rows"}, "hardware": {"gpu"}, "reward": {"base"}}  # shared parts of other options, not options
     return [
         f"{group}={path.stem}"
         for group in groups
@@ -147,15 +148,21 @@ def test_short_and_long_keys(key: str, value: object, reached: str) -> None:
         ("trainer.n_gpus_per_node=4096", "cannot be split over 4096 workers"),
         ("data.max_prompt_length=16", "is 16 tokens, but data.max_prompt_length=16"),
         ("worker.actor.model.model_path=/nowhere", "worker.actor.model.model_path: policy /nowhere is neither"),
-        ("reward.custom_reward_function.reward_kwargs.preset=best", "unknown reward preset 'best'"),
-        ("+reward.custom_reward_function.reward_kwargs.weights.iuo=1", "unknown reward terms ['iuo']"),
+        ("reward.terms.iou.weight=much", "reward term 'iou': weight 'much' is not a number"),
+        ("+reward.terms.iuo.weight=1", "reward term 'iuo' has no function"),
+        ("+reward.terms.mine={function: my_terms.mine, weight: 1}", "'my_terms.mine' cannot be imported"),
+        (
+            "reward.terms.mask.weight=1;reward.mask_scorer.segmentation_model=none",
+            "reward.mask_scorer.segmentation_model",
+        ),
+        ("reward.terms.mask.weight=1;reward.mask_scorer.actors=0", "reward.mask_scorer.actors=0"),
     ],
 )
 def test_bad_input_is_one_line(override: str, message: str, tmp_path: Path) -> None:
     """Each fault ends in one InputError line and leaves nothing behind."""
     out = tmp_path / "out"
     with pytest.raises(InputError) as error:
-        launch.launch([*TINY, f"output_dir={out}", override])
+        launch.launch([*TINY, f"output_dir={out}", *override.split(";")])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not out.exists()

@@ -26,6 +26,7 @@ from seg_zero.training import checks, processes
 from seg_zero.training.config import load_config, package_folder
 from seg_zero.training.environment import training_environment
 from seg_zero.training.failure import Watchdog, last_error
+from seg_zero.training.histograms import ValidationHistograms
 from seg_zero.training.metrics_log import MetricsLog, follow
 from seg_zero.training.row_files import write_bad_rows
 
@@ -89,6 +90,9 @@ def supervise(config: DictConfig, output: Path) -> int:
     command += [f"hydra.run.dir={output}", "hydra.output_subdir=null", "hydra/job_logging=none"]
     environment = training_environment(config, output)
     metrics = MetricsLog(Path(environment["VERL_FILE_LOGGER_PATH"]), output / "metrics.jsonl")
+    histograms = ValidationHistograms(
+        output / "validation", output / "validation_histograms.jsonl", output / "tensorboard"
+    )
     steps, watchdog = total_steps(config), Watchdog(log, config.watchdog_minutes)
 
     processes.adopt_orphans()
@@ -101,6 +105,7 @@ def supervise(config: DictConfig, output: Path) -> int:
             code = child.poll()  # before reading the metrics, so that the last step is seen
             if follow(metrics, steps, lambda line: print(line, flush=True)):
                 watchdog.sign_of_life()
+            histograms.poll(last=code is not None)
             verdict = watchdog.verdict() if code is None else None
             if verdict is not None:
                 print(f"error: {verdict}; stopped. Last error: {last_error(log)}; log: {log}", file=sys.stderr)

@@ -73,23 +73,27 @@ if __name__ == "__main__":
 
 
 def test_one_worker(scenes: Path, tmp_path: Path) -> None:
-    """Curves of every reward term, TensorBoard files, validation; the merged folder is the trained actor."""
+    """Curves of every reward term, SAM2 in the reward, validation; the merged folder is the trained actor."""
     from safetensors.torch import load_file
 
-    from rewards.presets import SEG_ZERO_WEIGHTS
+    from rewards.presets import preset_settings, read_terms
     from seg_zero.prompting import PromptSpec
     from seg_zero.training.merge import merge
 
+    terms = [term.name for term in read_terms(preset_settings("seg_zero"))] + ["mask", "mask_iou", "failures"]
     out = tmp_path / "run"
     contents = "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]"
-    metrics = train(
-        scenes, out, 3, "trainer.save_freq=3", "trainer.test_freq=3", "worker.actor.optim.lr=1e-3", contents
-    )
+    settings = ["trainer.save_freq=3", "trainer.test_freq=3", "worker.actor.optim.lr=1e-3", contents]
+    metrics = train(scenes, out, 3, *settings, "reward.terms.mask.weight=1")
 
     for step in metrics:
-        assert {f"reward/{term}/mean" for term in (*SEG_ZERO_WEIGHTS, "score", "box_iou")} <= set(step)
+        assert {f"reward/{term}/mean" for term in (*terms, "score", "box_iou")} <= set(step)
         assert step["reward/score/mean"] == pytest.approx(step["critic/score/mean"], abs=1e-4)
-    assert {f"val-aux/scenes/{term}/mean@1" for term in (*SEG_ZERO_WEIGHTS, "box_iou")} <= set(metrics[-1])
+    assert {f"val-aux/scenes/{term}/mean@1" for term in (*terms, "box_iou")} <= set(metrics[-1])
+    assert all(step["reward/failures/mean"] == 0.0 < step["reward/mask_iou/mean"] for step in metrics)
+    histograms = [json.loads(line) for line in (out / "validation_histograms.jsonl").read_text().splitlines()]
+    assert histograms[-1]["step"] == 3 and set(terms) <= set(histograms[-1]["terms"])
+    assert all(sum(term["counts"]) == 12 for term in histograms[-1]["terms"].values())
     assert list((out / "tensorboard").glob("events.out.tfevents.*"))
     assert (out / "config.yaml").is_file() and (out / "train.log").stat().st_size > 0
 

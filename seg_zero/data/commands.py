@@ -21,10 +21,15 @@ BUILDERS: dict[str, tuple[str, str]] = {
     "grefcoco": ("seg_zero.data.grefcoco", "gRefCOCO: one, several or no object"),
     "lvis": ("seg_zero.data.lvis", "LVIS v1: all objects of a category"),
     "coco": ("seg_zero.data.coco", "COCO instances: all objects of a category"),
+    "reasonseg": ("seg_zero.data.reasonseg", "ReasonSeg: reasoning questions, with ignored pixels"),
+    "labelme": ("seg_zero.data.labelme", "a folder of LabelMe files"),
+    "folder": ("seg_zero.data.folder", "your own pictures, mask files and a table of questions"),
 }
 # Name -> (module, what it does). A tool's module has add_arguments(parser) and run(args) -> exit code.
 TOOLS: dict[str, tuple[str, str]] = {
     "synthetic": ("seg_zero.data.synthetic_rows", "synthetic scenes with exact masks"),
+    "check": ("seg_zero.data.check_command", "what is wrong with a dataset, and what is in it"),
+    "import": ("seg_zero.data.import_rows", "any readable dataset to one parquet file"),
 }
 
 SHOWN_PROBLEMS = 20

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from seg_zero.data.augmentation import whole
+from seg_zero.data.augmentation import View, whole
+from seg_zero.data.cache import cache_folder
 from seg_zero.data.rows import Row, encode_png, write_rows
 from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
@@ -21,10 +23,16 @@ from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
 from seg_zero.training.dataset import SegmentationDataset, ground_truth_of, images_of
 from seg_zero.training.failure import Watchdog, last_error
 from seg_zero.training.metrics_log import MetricsLog, step_line
+from seg_zero.training.prompt_lengths import PromptLengths, prompt_lengths
 from seg_zero.training.replay import reward_metrics
 
 SOLUTION = '[{"bbox_2d":[10,20,50,60],"point_2d":[30,40]}]'
 SINGLE = "<box>(10,20),(50,60)</box><points>(30,40),(20,30)</points>"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 def _row(number: int = 0, problem: str = "the red circle", size: tuple[int, int] = (100, 200), **other: Any) -> Row:
@@ -118,6 +126,113 @@ def test_row_limit(tmp_path: Path) -> None:
     files = [str(tmp_path / "rows.parquet")] * 2
     assert len(SegmentationDataset(files, None, _config(), FakeProcessor())) == 8
     assert len(SegmentationDataset(files, None, _config(), FakeProcessor(), max_samples=3)) == 3
+
+
+def test_bad_rows_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    (tmp_path / "bad.json").write_text(json.dumps({str(path): [0, 2], "another": [1]}))
+    dataset = _dataset(path, [_row(n) for n in range(4)], bad_rows=str(tmp_path / "bad.json"))
+    assert [dataset[i]["extra_info"]["row"] for i in range(len(dataset))] == [1, 3]
+    with pytest.raises(InputError, match=r"data\.bad_rows=gone\.json cannot be read"):
+        _dataset(path, [_row(0)], bad_rows="gone.json")
+    (tmp_path / "bad.json").write_text(json.dumps({str(path): [0]}))
+    with pytest.raises(InputError, match="no row is left of"):
+        _dataset(path, [_row(0)], bad_rows=str(tmp_path / "bad.json"))
+
+
+def test_only_training_rows_are_varied(tmp_path: Path) -> None:
+    """The view is drawn from torch's generator, and the ground truth goes with the picture."""
+    path, augmentation = tmp_path / "rows.parquet", {"flip": 1.0, "scale_jitter": 0.5}
+    plain = _dataset(path, [_row()])[0]
+    assert _dataset(path, [_row()], augmentation=augmentation)[0]["extra_info"] == plain["extra_info"]
+    varied = _dataset(path, [_row()], augmentation=augmentation, train_files=[str(path)])
+    torch.manual_seed(1)
+    first = varied[0]
+    assert varied[0]["extra_info"]["view"] != first["extra_info"]["view"]
+    torch.manual_seed(1)
+    again = varied[0]
+    assert again["extra_info"] == first["extra_info"] and again["raw_prompt"] == first["raw_prompt"]
+    described = first["extra_info"]["view"]
+    view = View(tuple(described["window"]), described["flipped"])
+    assert described["flipped"] and first["reward_model"]["ground_truth"] != plain["reward_model"]["ground_truth"]
+    spec = PromptSpec("brief", 112)
+    assert first["reward_model"]["ground_truth"] == ground_truth_of(_row(), spec, view)
+    seen = images_of(first["raw_prompt"])
+    assert seen is not None and seen[0] == resize_for_policy(view.picture(_row().image()), spec)
+
+
+def test_several_datasets_are_one(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.parquet", [_row(0), _row(1)])
+    write_rows(tmp_path / "b.parquet", [_row(2)])
+    dataset = SegmentationDataset(
+        OmegaConf.create([str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]), None, _config(), FakeProcessor()
+    )
+    info = [dataset[i]["extra_info"] for i in range(len(dataset))]
+    assert [(Path(i["source"]).stem, i["row"], i["index"]) for i in info] == [("a", 0, 0), ("a", 1, 1), ("b", 0, 2)]
+    assert [dataset[i]["data_source"] for i in range(3)] == ["a", "a", "b"]
+
+
+def _lengths(**other: Any) -> PromptLengths:
+    return PromptLengths(FakeProcessor(), PromptSpec("brief", 112), other)
+
+
+def test_prompt_lengths_are_those_of_the_whole_prompt(tmp_path: Path) -> None:
+    questions = ["the red circle", "a", "The  LAST one, {question}?", "the red circle"]
+    expected = [
+        len(FakeProcessor()([FakeProcessor().apply_chat_template(build_messages(q, PromptSpec("brief", 112)))],
+                            images=[Image.new("RGB", (112, 112))])["input_ids"][0])
+        for q in questions
+    ]  # fmt: skip
+    assert _lengths()(questions).tolist() == expected
+
+
+def test_a_chat_template_that_changes_questions_is_honoured() -> None:
+    class Shouting(FakeProcessor):
+        def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> str:
+            return super().apply_chat_template(messages).upper().replace(" ", "  x  ")
+
+    plain, shouted = (
+        PromptLengths(p, PromptSpec("brief", 112), {})(["a b c"])[0] for p in (FakeProcessor(), Shouting())
+    )
+    assert shouted > plain
+
+
+def test_prompt_lengths_are_counted_once(tmp_path: Path) -> None:
+    """Each question once, and not again for the same content, tokenizer and prompt settings."""
+    path = tmp_path / "rows.parquet"
+    write_rows(path, [_row(n, problem=f"thing {n % 2}") for n in range(6)])
+    lengths = _lengths()
+    before = WordTokenizer.seen
+    first = prompt_lengths(open_rows(path), lengths)
+    assert WordTokenizer.seen == before + 2
+    assert prompt_lengths(open_rows(path), lengths).tolist() == first.tolist()
+    assert WordTokenizer.seen == before + 2
+    kept = list((cache_folder() / "prompt_lengths").iterdir())
+    for damage in (b"", kept[0].read_bytes()[:-3], b"nonsense"):
+        kept[0].write_bytes(damage)
+        before = WordTokenizer.seen
+        assert prompt_lengths(open_rows(path), lengths).tolist() == first.tolist()
+        assert WordTokenizer.seen == before + 2
+    other = _lengths(min_pixels=3)
+    before = WordTokenizer.seen
+    prompt_lengths(open_rows(path), other)
+    assert WordTokenizer.seen == before + 2
+
+
+def test_a_cache_that_cannot_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    write_rows(tmp_path / "rows.parquet", [_row()])
+    assert len(prompt_lengths(open_rows(tmp_path / "rows.parquet"), _lengths())) == 1
+    assert "cannot keep results in" in capsys.readouterr().err
+
+
+def test_an_empty_question_is_named(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.parquet", [_row(0), _row(1, problem=" ")])
+    with pytest.raises(InputError, match=r"row 1 of .*rows.parquet: the question is empty"):
+        prompt_lengths(open_rows(tmp_path / "rows.parquet"), _lengths())
 
 
 def test_no_processor(tmp_path: Path) -> None:

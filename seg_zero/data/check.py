@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -171,13 +172,13 @@ def inspect_row(row: Row, template: str | None = None) -> Findings:
     try:
         size = row.image().size
     except InputError as error:
-        problems.append(("unreadable image", str(error)))
+        problems.append(("unreadable image", _without_name(error, row)))
     try:
         objects = row.objects()
         if template is not None:
             ground_truth(objects, PromptSpec(template))
     except InputError as error:
-        problems.append(("unreadable solution", str(error)))
+        problems.append(("unreadable solution", _without_name(error, row)))
     except ValueError as error:
         problems.append(("solution does not fit the template", f"{error} (template {template!r})"))
     if size is None or objects is None:
@@ -189,6 +190,11 @@ def inspect_row(row: Row, template: str | None = None) -> Findings:
     return Findings(problems, objects, [(b[2] - b[0]) * (b[3] - b[1]) / (size[0] * size[1]) for b in boxes])
 
 
+def _without_name(error: InputError, row: Row) -> str:
+    """The message without the row, which is named beside it, and without the address of Pillow's buffer."""
+    return re.sub(r" <_io\.BytesIO[^>]*>", "", str(error).removeprefix(f"row {row.id!r}: "))
+
+
 def _inspect(source: RowSource, numbers: range, template: str | None) -> _Part:
     part = _Part()
     for place in numbers:
@@ -196,7 +202,8 @@ def _inspect(source: RowSource, numbers: range, template: str | None) -> _Part:
         try:
             row = source[place]
         except InputError as error:
-            part.problems.append(Problem(number, "?", "unreadable row", str(error)))
+            detail = str(error).removeprefix(f"row {number} of {source.name}: ")
+            part.problems.append(Problem(number, "?", "unreadable row", detail))
             continue
         found = inspect_row(row, template)
         part.problems += [Problem(number, row.id, what, detail) for what, detail in found.problems]

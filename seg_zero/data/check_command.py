@@ -155,10 +155,11 @@ def run(args: argparse.Namespace) -> int:
     with tqdm(total=len(source), unit="row", file=sys.stderr) as bar:
         report = check(source, args.template, args.workers, lambda more: bar.update(min(more, len(source) - bar.n)))
     if args.policy:
-        report.problems += _long_prompts(source, args)
+        readable = source.select(np.setdiff1d(np.arange(len(source)), report.bad_rows))
+        report.problems += _long_prompts(readable, args)
+    written = write_report(Path(args.out), source, report, args.samples, args.seed) if args.out else []
     print(summary(report))
     print(histograms(report))
-    if args.out:
-        written = write_report(Path(args.out), source, report, args.samples, args.seed)
+    if written:
         print("written: " + "  ".join(map(str, written)))
     return 1 if report.errors else 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -16,8 +17,29 @@ from seg_zero.visualize import overlay
 
 TILE = 300  # longer side of a picture, in pixels
 COLUMNS = 4
-_GAP, _LINES = 16, 4
+_GAP, _HEAD, _LINE, _MOST_LINES = 16, 64, 19, 5
 _INK, _FAINT, _WRONG, _PAPER = (30, 30, 30), (125, 125, 125), (190, 30, 30), (255, 255, 255)
+# Pillow's own font has Latin letters only; for other scripts the first of these that the system has.
+_WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "msyh.ttc", "PingFang.ttc", "DejaVuSans.ttf")
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True)
+class _Tile:
+    picture: Image.Image | None
+    heading: str
+    lines: list[tuple[str, tuple[int, int, int], Font]]
+
+
+def _font(text: str, size: int) -> Font:
+    if any(ord(character) > 0x24F and character.isalpha() for character in text):
+        for name in _WIDE_FONTS:
+            try:
+                return ImageFont.truetype(name, size)
+            except OSError:
+                continue
+    return ImageFont.load_default(size)
 
 
 def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -25,88 +47,93 @@ def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _layers(row: Row, shape: tuple[int, int]) -> list[np.ndarray]:
-    """Target and ignored pixels; none if the mask does not belong to the image."""
-    truth = row.truth()
-    if truth is None or truth.shape != shape:
+    """Target and ignored pixels; none if the mask does not belong to the image or cannot be read."""
+    if row.mask is None or any(rle is not None and rle["size"] != list(shape) for rle in (row.mask, row.ignore)):
         return []
-    return [np.asarray(truth == 1), *([truth == IGNORE] if (truth == IGNORE).any() else [])]
+    try:
+        truth = np.asarray(row.truth())
+    except ValueError:
+        return []
+    return [truth == 1, *([truth == IGNORE] if (truth == IGNORE).any() else [])]
 
 
 def draw_row(row: Row, side: int = TILE) -> Image.Image:
     """The row's picture in its original proportions, ``side`` pixels at the longer side, with its ground truth.
 
-    Raises InputError or ValueError if image, solution or mask cannot be read.
+    What cannot be read of the ground truth is not drawn. Raises InputError if the image cannot be read.
     """
     image = row.image()
     width, height = (row.img_width, row.img_height) if row.img_width and row.img_height else image.size
     scale = side / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     masks = [_resized(mask, size) for mask in _layers(row, (image.height, image.width))]
-    objects = [item.scaled(size[0] / image.width, size[1] / image.height) for item in row.objects()]
+    try:
+        objects = row.objects()
+    except InputError:
+        objects = ()
+    scaled = [item.scaled(size[0] / image.width, size[1] / image.height) for item in objects]
     small = image.resize(size, Image.Resampling.LANCZOS)
-    return overlay(small, np.array(masks).reshape(len(masks), size[1], size[0]), objects)
+    return overlay(small, np.array(masks).reshape(len(masks), size[1], size[0]), scaled, opacity=0.2)
 
 
-def _tile(source: RowSource, number: int, note: str | None) -> tuple[Image.Image | None, str, str, str | None]:
-    """Picture, heading, question and what is wrong."""
-    heading = f"row {source.number(number)}"
+def _tile(source: RowSource, place: int, note: str | None) -> _Tile:
+    heading, question, picture = f"row {source.number(place)}", "", None
     try:
-        row = source[number]
+        row = source[place]
+        heading, question = f"{heading} · {row.id}", row.problem
+        picture = draw_row(row)
+        if not row.objects():
+            heading += " · no object"
     except InputError as error:
-        return None, heading, "", note or str(error)
-    heading += f"  {row.id}"
-    try:
-        return draw_row(row), heading, row.problem, note
-    except (InputError, ValueError) as error:
-        return None, heading, row.problem, note or str(error)
+        note = note or str(error)
+    font = _font(question, 15)
+    lines = [(text, _INK, font) for text in _wrapped(question, font, _MOST_LINES - (2 if note else 0))]
+    if note:
+        font = _font(note, 15)
+        lines += [(text, _WRONG, font) for text in _wrapped(note, font, _MOST_LINES - len(lines))]
+    return _Tile(picture, textwrap.shorten(heading, 48, placeholder="…"), lines)
 
 
-def contact_sheet(
-    source: RowSource, numbers: Sequence[int], title: str, notes: dict[int, str] | None = None
-) -> Image.Image:
-    """The rows at ``numbers`` on one sheet; ``notes`` (by place in the source) say in red what is wrong with one."""
-    title_font, font, small = (ImageFont.load_default(size) for size in (20, 15, 12))
-    tiles = [_tile(source, number, (notes or {}).get(number)) for number in numbers]
-    cell_height = TILE + 22 + 19 * _LINES + _GAP
-    columns = min(COLUMNS, max(1, len(tiles)))
-    head = 64
-    sheet_size = (max(640, columns * (TILE + _GAP) + _GAP), head + -(-len(tiles) // columns) * cell_height + _GAP)
-    sheet = Image.new("RGB", sheet_size, _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, 12), title, _INK, title_font)
-    legend = "pink: mask    blue: ignored    white frame: box    red dot: point"
-    draw.text((_GAP, 40), legend, _FAINT, small)
-    for place, (picture, heading, question, wrong) in enumerate(tiles):
-        x, y = _GAP + place % columns * (TILE + _GAP), head + place // columns * cell_height
-        if picture is None:
-            draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), fill=(244, 238, 238), outline=(220, 200, 200))
-            draw.text((x + TILE / 2, y + TILE / 2), "cannot be drawn", _WRONG, font, anchor="mm")
-        else:
-            sheet.paste(picture, (x + (TILE - picture.width) // 2, y + (TILE - picture.height) // 2))
-        y += TILE + 4
-        draw.text((x, y), textwrap.shorten(heading, 48, placeholder="…"), _FAINT, small)
-        lines = _wrapped(question, font, draw, _LINES - (1 if wrong else 0))
-        colours = [_INK] * len(lines)
-        if wrong:
-            lines += _wrapped(wrong, font, draw, _LINES - len(lines))
-            colours += [_WRONG] * (len(lines) - len(colours))
-        for line, (text, colour) in enumerate(zip(lines, colours, strict=True)):
-            draw.text((x, y + 18 + 19 * line), text, colour, font)
-    return sheet
-
-
-def _wrapped(
-    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, draw: ImageDraw.ImageDraw, most: int
-) -> list[str]:
+def _wrapped(text: str, font: Font, most: int) -> list[str]:
     """The text in lines as wide as a tile, at most ``most`` of them; the last ends in "…" if there is more."""
     lines: list[str] = []
     line = ""
     for character in " ".join(text.split()):
-        if draw.textlength(line + character, font) > TILE:
+        if font.getlength(line + character) > TILE:
             whole, space, rest = line.rpartition(" ")
             lines, line = [*lines, whole if space else line], rest if space else ""
         line += character
-    lines.append(line)
-    if len(lines) > most:
-        lines = [*lines[: most - 1], lines[most - 1][:-2] + "…"] if most else []
-    return lines
+    if line:
+        lines.append(line)
+    return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][:-2] + "…"]
+
+
+def contact_sheet(
+    source: RowSource, places: Sequence[int], title: str, notes: Mapping[int, str] | None = None
+) -> Image.Image:
+    """The rows at ``places`` on one sheet; ``notes``, by place, say in red what is wrong with a row."""
+    tiles = [_tile(source, place, (notes or {}).get(place)) for place in places]
+    columns = min(COLUMNS, max(2, len(tiles)))
+    bands = [tiles[first : first + columns] for first in range(0, len(tiles), columns)]
+    heights = [TILE + 26 + _LINE * max(len(tile.lines) for tile in band) + _GAP for band in bands]
+    sheet = Image.new("RGB", (columns * (TILE + _GAP) + _GAP, _HEAD + sum(heights)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    small = ImageFont.load_default(12)
+    draw.text((_GAP, 12), title, _INK, _font(title, 20))
+    draw.text((_GAP, 42), "pink: mask     blue: ignored     white frame: box     red dot: point", _FAINT, small)
+    top = _HEAD
+    for band, height in zip(bands, heights, strict=True):
+        for column, tile in enumerate(band):
+            x, y = _GAP + column * (TILE + _GAP), top
+            if tile.picture is None:
+                draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), fill=(244, 238, 238), outline=(220, 200, 200))
+                middle = (x + TILE / 2, y + TILE / 2)
+                draw.text(middle, "cannot be drawn", _WRONG, ImageFont.load_default(15), anchor="mm")
+            else:
+                corner = (x + (TILE - tile.picture.width) // 2, y + (TILE - tile.picture.height) // 2)
+                sheet.paste(tile.picture, corner)
+            draw.text((x, y + TILE + 4), tile.heading, _FAINT, small)
+            for number, (text, colour, font) in enumerate(tile.lines):
+                draw.text((x, y + TILE + 22 + _LINE * number), text, colour, font)
+        top += height
+    return sheet

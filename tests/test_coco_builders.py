@@ -168,6 +168,8 @@ def test_orphans_are_named_or_left_out(folder: Path, capsys: pytest.CaptureFixtu
             "category_id is 'missing', seg",
         ),
         ({"images": [{"id": 5, "width": "60", "height": 40}]}, "width is '60'"),
+        ({"images": [{"id": 5, "width": 60, "height": -1}]}, "60x-1 pixels"),
+        ({"images": [{"id": 5, "width": 10**6, "height": 10**6}]}, "1000000x1000000 pixels"),
         ({"annotations": ["cat"]}, "not an object"),
         ({"images": [{"id": 5, "width": 60, "height": 40}]}, "image 5"),
     ],

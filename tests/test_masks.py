@@ -97,6 +97,7 @@ def test_segmentations_by_hand(segmentation: Any, mask: np.ndarray) -> None:
         ("72W1", "is a str"),
         (None, "is a NoneType"),
         ({"counts": "72W1"}, "size None"),
+        ({"size": 48, "counts": "72W1"}, "size 48"),
         ({"size": [8, 6], "counts": "72W1"}, "size [8, 6]"),
         ({"size": [6, 8], "counts": [7, 2]}, "cover 9 pixels"),
         ({"size": [6, 8], "counts": [7, -2, 43]}, "whole numbers"),

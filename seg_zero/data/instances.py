@@ -14,6 +14,7 @@ import numpy as np
 from seg_zero.data.build import Example
 from seg_zero.data.masks import segmentation_to_mask
 from seg_zero.errors import InputError
+from seg_zero.images import MAX_PIXELS
 
 Entry = dict[str, Any]
 
@@ -97,7 +98,11 @@ def _by_id(path: Path, content: Entry, section: str, *keys: str) -> dict[Any, En
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise InputError(f"entry {number} of {section!r} in {path} is not an object; give an instances file")
-        wrong = [key for key in ("id", *keys) if key not in entry or not isinstance(entry[key], _TYPES[key])]
+        wrong = [
+            key
+            for key in ("id", *keys)
+            if key not in entry or isinstance(entry[key], bool) or not isinstance(entry[key], _TYPES[key])
+        ]
         if wrong:
             values = ", ".join(f"{key} is {entry.get(key, 'missing')!r}" for key in wrong)
             raise InputError(f"entry {number} of {section!r} in {path}: {values}; give a COCO or LVIS instances file")
@@ -114,9 +119,14 @@ def read_instances(path: Path) -> Instances:
     content = read_json(path, "annotation file")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a JSON {type(content).__name__}; give a COCO or LVIS instances file")
+    images = _by_id(path, content, "images", "width", "height")
+    for number, image in images.items():
+        width, height = image["width"], image["height"]
+        if width < 1 or height < 1 or width * height > MAX_PIXELS:  # as a mask it would fill the memory
+            raise InputError(f"image {number} in {path} is said to be {width}x{height} pixels; correct its size")
     return Instances(
         path,
-        images=_by_id(path, content, "images", "width", "height"),
+        images=images,
         annotations=_by_id(path, content, "annotations", "image_id", "category_id", "segmentation"),
         categories=_by_id(path, content, "categories", "name"),
     )

@@ -86,7 +86,7 @@ def _polygon(polygon: object, height: int, width: int) -> list[float]:
 
 def _runs_to_mask(rle: dict[str, Any], height: int, width: int) -> np.ndarray:
     size, counts = rle.get("size"), rle.get("counts")
-    if size is None or list(size) != [height, width]:
+    if not isinstance(size, list) or size != [height, width]:
         raise ValueError(f"its run lengths have size {size}, but the image has [{height}, {width}] (height, width)")
     if isinstance(counts, list):
         if not all(isinstance(run, int) and run >= 0 for run in counts):

@@ -141,7 +141,7 @@ class Segmenter:
         if not images:
             return []
         with torch.inference_mode(), self._precision():
-            self.predictor.set_image_batch([np.asarray(image) for image in images])
+            self.predictor.set_image_batch([np.array(image) for image in images])  # copies: torch warns of views
         features = self.predictor._features
         fine = features["high_res_feats"]
         return [

@@ -165,7 +165,9 @@ class Segmenter:
         for index, (box, points) in enumerate(prompts):
             if box is not None or points:
                 shapes.setdefault((box is not None, len(points)), []).append(index)
-        chunks = [found[i : i + DECODER_BATCH] for found in shapes.values() for i in range(0, len(found), DECODER_BATCH)]
+        chunks = [
+            found[i : i + DECODER_BATCH] for found in shapes.values() for i in range(0, len(found), DECODER_BATCH)
+        ]
         for chunk in chunks:
             masks[chunk], scores[chunk] = self._decode(embedding, [prompts[i] for i in chunk])
         return Segmentation(masks, scores)

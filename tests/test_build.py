@@ -95,6 +95,7 @@ def test_ignored_pixels_do_not_take_from_the_target() -> None:
         ({"image": picture(400, 200, "JPEG")[:500], "masks": ()}, 56, "cannot be read"),
         ({"image": Path("none.jpg")}, 56, "none.jpg does not exist"),
         ({"image": picture(400, 200), "masks": (rectangle(400, 200, 0, 0, 0, 0),)}, 28, "larger --image_size"),
+        ({"masks": (rectangle(40, 20, 10, 5, 10, 15),)}, 56, "its box has no area"),
     ],
 )
 def test_unusable_examples_are_named(changes: dict, size: int, words: str) -> None:

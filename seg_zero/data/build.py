@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from PIL import Image
 
-from seg_zero.answer import PromptObject, write_solution_multi, write_solution_single
+from seg_zero.answer import PromptObject, parse_solution, write_solution_multi, write_solution_single
 from seg_zero.data.masks import encode_mask, mask_to_prompt_object
 from seg_zero.data.rows import Row, write_rows
 from seg_zero.errors import InputError
@@ -136,10 +136,14 @@ def example_to_row(example: Example, image_size: int | None) -> Row:
             raise InputError(f"{name}: nothing of its mask is left at {image_size} pixels; take a larger --image_size")
         union = stretched
         ignore = None if ignore is None else _resized_mask(ignore, image_size)
+    solution = _solution(objects)
+    for item in parse_solution(solution):  # with rounded coordinates
+        if item.box is not None and (item.box[0] >= item.box[2] or item.box[1] >= item.box[3]):
+            raise InputError(f"{name}: an object is so thin that its box has no area; leave it out or join it to others")
     return Row(
         id=example.id,
         problem=example.question.strip(),
-        solution=_solution(objects),
+        solution=solution,
         image_bytes=data,
         img_height=height,
         img_width=width,

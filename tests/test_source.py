@@ -364,6 +364,7 @@ def test_hub_names(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         return hub[name]
 
     monkeypatch.setattr(datasets, "load_dataset", load)
+    source_module._load_hub.cache_clear()
     assert open_rows("user/one").name == "user/one@test"
     assert list(pickle.loads(pickle.dumps(open_rows("user/two@train")))) == ROWS
     assert len(open_rows("user/two", default_split="train")) == 7

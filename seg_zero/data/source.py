@@ -10,6 +10,7 @@ import glob
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, overload
 
@@ -223,7 +224,9 @@ def _open_saved(folder: Path, split: str | None, default: str | None) -> RowSour
     return RowSource(str(folder), ArrowStore(loaded, folder))
 
 
-def _open_hub(name: str, split: str | None, default: str | None) -> RowSource:
+@lru_cache(maxsize=8)  # every look at the hub takes seconds
+def _load_hub(name: str) -> Any:
+    """All splits of a hub dataset, downloaded if they are not in the local cache."""
     import datasets
     from huggingface_hub.utils import logging
 
@@ -231,7 +234,7 @@ def _open_hub(name: str, split: str | None, default: str | None) -> RowSource:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # one line at the end says what the retries would say
     try:
-        loaded: Any = datasets.load_dataset(name)
+        return datasets.load_dataset(name)
     except Exception as error:  # the hub's clients raise many unrelated types
         raise InputError(
             f"is no local file or folder, and the hub gave no dataset of this name ({_line(error)}); check the name "
@@ -239,6 +242,10 @@ def _open_hub(name: str, split: str | None, default: str | None) -> RowSource:
         ) from error
     finally:
         logging.set_verbosity(verbosity)
+
+
+def _open_hub(name: str, split: str | None, default: str | None) -> RowSource:
+    loaded = _load_hub(name)
     chosen = choose_split(list(loaded), split, default)
     return RowSource(f"{name}@{chosen}", ArrowStore(loaded[chosen], None))
 

@@ -42,7 +42,8 @@ class PromptLengths:
         return self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
     def _text_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [len(ids) for ids in self._processor.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+        options = {"add_special_tokens": False, "return_attention_mask": False}
+        return [len(ids) for ids in self._processor.tokenizer(list(texts), **options)["input_ids"]]
 
     def _text(self, question: str) -> str:
         if self._frame is None:

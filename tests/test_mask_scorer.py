@@ -200,3 +200,17 @@ def test_json_of_settings_is_what_hydra_gives(path: str, rows: list[Row]) -> Non
     info = {"image_size": (SIDE, SIDE)}
     score = asyncio.run(compute_score("rows", text, "[]", info, terms=terms, mask_scorer=OmegaConf.create(MASK_SCORER)))
     assert score == {"score": 1.0, "iou": 1.0, "box_iou": 1.0, "failures": 0.0}
+
+
+def test_data_without_masks_is_refused_before_a_run(rows: list[Row], tmp_path: Path) -> None:
+    from seg_zero.errors import InputError
+    from seg_zero.training import checks
+    from seg_zero.training.config import load_config
+
+    path = tmp_path / "rows.parquet"
+    write_rows(path, [replace(rows[0], mask=None), rows[1]])
+    settings = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", "algorithm=grpo_tiny"]
+    settings += [f"data.train_files={path}", f"data.val_files={path}"]
+    assert checks.find_bad_rows(load_config(settings), skip_bad=False) == {}
+    with pytest.raises(InputError, match=r"needs true masks, but 1 of 2 rows of .* have none"):
+        checks.find_bad_rows(load_config([*settings, "reward.terms.mask.weight=1"]), skip_bad=False)

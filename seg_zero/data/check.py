@@ -45,7 +45,7 @@ REMARKS = (
     "mask and solution disagree",
     "over-long prompt",
 )
-_RULES = 1  # to be raised when the rules change, so that kept results are made anew
+_RULES = 2  # to be raised when the rules change, so that kept results are made anew
 _CHUNK = 64  # rows that a process takes at a time
 _ROWS_PER_PROCESS = 512  # fewer are not worth the start of a process
 
@@ -70,7 +70,7 @@ class Problem:
 @dataclass
 class CheckReport:
     """What a check found. question_lengths (characters) and object_counts are per readable row; box_shares, the
-    share of the image in 0..1, per box."""
+    share of the image in 0..1, per box. maskless: rows that have objects but no mask."""
 
     source: str
     rows: int
@@ -78,6 +78,7 @@ class CheckReport:
     question_lengths: list[int] = field(default_factory=list)
     object_counts: list[int] = field(default_factory=list)
     box_shares: list[float] = field(default_factory=list)
+    maskless: int = 0
 
     @property
     def errors(self) -> list[Problem]:
@@ -103,6 +104,7 @@ class _Part:
     question_lengths: list[int] = field(default_factory=list)
     object_counts: list[int] = field(default_factory=list)
     box_shares: list[float] = field(default_factory=list)
+    maskless: int = 0
 
 
 def _numbers(values: Sequence[float]) -> str:
@@ -212,6 +214,7 @@ def _inspect(source: RowSource, numbers: range, template: str | None) -> _Part:
         part.box_shares += found.box_shares
         if found.objects is not None:
             part.object_counts.append(len(found.objects))
+            part.maskless += bool(found.objects) and row.mask is None
     return part
 
 
@@ -256,6 +259,7 @@ def check(
         report.question_lengths += part.question_lengths
         report.object_counts += part.object_counts
         report.box_shares += part.box_shares
+        report.maskless += part.maskless
         for number, name in part.ids:
             first = seen.setdefault(name, number)
             if first != number:

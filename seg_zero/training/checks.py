@@ -10,7 +10,7 @@ from collections.abc import Callable
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from rewards.presets import read_terms
+from rewards.presets import Term, read_terms
 from seg_zero.data.augmentation import Augmentation
 from seg_zero.data.check import ERRORS, check_once
 from seg_zero.errors import InputError
@@ -73,10 +73,16 @@ def find_bad_rows(config: DictConfig, skip_bad: bool) -> dict[str, list[int]]:
     Raises InputError with counts and the first errors if there are any, unless ``skip_bad``.
     """
     bad: dict[str, list[int]] = {}
+    masks_needed = any(term.needs_mask for term in reward_terms(config))
     sources = open_all(config.data.train_files, True) + open_all(config.data.val_files, False)
     for source in {source.name: source for source in sources}.values():
         with tqdm(total=len(source), unit="row", desc="checking rows", leave=False, disable=None) as bar:
             report, known = check_once(source, config.data.prompt.template, bar.update)
+        if masks_needed and report.maskless:
+            raise InputError(
+                f"the reward term 'mask' needs true masks, but {report.maskless:,} of {report.rows:,} rows of "
+                f"{source.name} have none; give it data with masks or set reward.terms.mask.weight=0"
+            )
         when = ", as checked before" if known else ""
         if not report.errors:
             print(f"data: all {report.rows:,} rows of {source.name} can be used{when}", flush=True)
@@ -93,13 +99,17 @@ def find_bad_rows(config: DictConfig, skip_bad: bool) -> dict[str, list[int]]:
     return bad
 
 
-def check_reward(config: DictConfig) -> None:
-    """Every term can be imported and takes its settings; SAM2 is there if a term needs it."""
+def reward_terms(config: DictConfig) -> tuple[Term, ...]:
+    """The terms of ``reward.terms`` with a weight. Raises InputError for one that cannot be used."""
     try:
-        terms = read_terms(OmegaConf.to_container(config.reward.terms))  # type: ignore[arg-type]
+        return read_terms(OmegaConf.to_container(config.reward.terms))  # type: ignore[arg-type]
     except ValueError as error:
         raise InputError(f"reward: {error}") from error
-    if any(term.needs_mask for term in terms):
+
+
+def check_reward(config: DictConfig) -> None:
+    """Every term can be imported and takes its settings; SAM2 is there if a term needs it."""
+    if any(term.needs_mask for term in reward_terms(config)):
         check_mask_scorer(config)
 
 

@@ -19,6 +19,7 @@ from seg_zero.data.cache import cache_folder
 from seg_zero.data.rows import Row, encode_png, write_rows
 from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
+from seg_zero.policy import TINY_POLICY
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
 from seg_zero.training.dataset import SegmentationDataset, ground_truth_of, images_of
 from seg_zero.training.failure import Watchdog, last_error
@@ -184,6 +185,19 @@ def test_prompt_lengths_are_those_of_the_whole_prompt(tmp_path: Path) -> None:
         for q in questions
     ]  # fmt: skip
     assert _lengths()(questions).tolist() == expected
+
+
+def test_prompt_lengths_of_the_embedded_policy() -> None:
+    """As many tokens as the processor makes of picture and text together."""
+    from transformers import AutoProcessor
+
+    processor, spec = AutoProcessor.from_pretrained(TINY_POLICY), PromptSpec("multi", 112)
+    questions = ["the red circle", '物体 <|im_end|> "quoted"', "a" * 300]
+    counts = PromptLengths(processor, spec, {})(questions)
+    for question, count in zip(questions, counts, strict=True):
+        text = processor.apply_chat_template(build_messages(question, spec), add_generation_prompt=True, tokenize=False)
+        whole_prompt = processor(text=[text], images=[Image.new("RGB", (112, 112))])
+        assert count == len(whole_prompt["input_ids"][0])
 
 
 def test_a_chat_template_that_changes_questions_is_honoured() -> None:

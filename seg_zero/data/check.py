@@ -224,6 +224,9 @@ _opened: RowSource  # in a worker process
 def _open_in_worker(source: RowSource) -> None:
     global _opened
     _opened = source
+    # glibc keeps freed memory up to the largest block freed so far; without this, half of the time of a new process
+    # goes into giving the memory of every picture back and fetching it again.
+    bytes(24 << 20)
 
 
 def _inspect_in_worker(numbers: range, template: str | None) -> _Part:

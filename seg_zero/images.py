@@ -47,7 +47,9 @@ def load_image(source: ImageLike) -> Image.Image:
         return _to_rgb(ImageOps.exif_transpose(image))
     except InputError:
         raise
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:  # Pillow's own message names the buffer's address
+        raise InputError(f"image {name} cannot be read (unknown format); save it again as JPEG or PNG") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"image {name} cannot be read ({error}); save it again as JPEG or PNG") from error
 
 

@@ -29,6 +29,7 @@ CASES = (
 )
 SIZE = (112, 112)
 HIGHEST = 7.0
+SIZES = ("up to 10 kB", "up to 100 kB", "up to 1 MB")
 
 _OBJECT = '{"bbox_2d":[1,2,3,4],"point_2d":[1,2]}'
 NASTY = [
@@ -122,7 +123,7 @@ def mutate(text: str, others: list[str], rng: random.Random) -> str:
 
 
 def size_class(text: str) -> str:
-    return "up to 10 kB" if len(text) <= 10_000 else "up to 100 kB" if len(text) <= 100_000 else "up to 1 MB"
+    return SIZES[(len(text) > 10_000) + (len(text) > 100_000)]
 
 
 def fuzz(cases: int, seed: int) -> FuzzReport:
@@ -158,11 +159,9 @@ def main() -> int:
     report = fuzz(args.cases, args.seed)
     print(f"{report.texts} texts, {report.calls} calls, no exception, {time.perf_counter() - start:.0f} s")
     print(f"{len(report.out_of_bounds)} values out of bounds", *report.out_of_bounds[:5], sep="\n  ")
-    print(
-        f"{'slowest call, CPU ms':<20}" + "".join(f"{size:>14}" for size in ("up to 10 kB", "up to 100 kB", "up to 1 MB"))
-    )
+    print(f"{'slowest call, CPU ms':<20}" + "".join(f"{size:>14}" for size in SIZES))
     for preset in dict.fromkeys(preset for preset, _ in CASES):
-        row = (report.slowest.get((preset, size)) for size in ("up to 10 kB", "up to 100 kB", "up to 1 MB"))
+        row = (report.slowest.get((preset, size)) for size in SIZES)
         print(f"{preset:<20}" + "".join(f"{'-' if value is None else f'{value * 1000:.1f}':>14}" for value in row))
     return 1 if report.out_of_bounds else 0
 

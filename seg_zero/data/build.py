@@ -139,7 +139,7 @@ def example_to_row(example: Example, image_size: int | None) -> Row:
     solution = _solution(objects)
     for item in parse_solution(solution):  # with rounded coordinates
         if item.box is not None and (item.box[0] >= item.box[2] or item.box[1] >= item.box[3]):
-            raise InputError(f"{name}: an object is so thin that its box has no area; leave it out or join it to others")
+            raise InputError(f"{name}: an object so thin that its box has no area; leave it out or join it to others")
     return Row(
         id=example.id,
         problem=example.question.strip(),

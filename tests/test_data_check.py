@@ -27,7 +27,7 @@ from seg_zero.training import checks, launch
 from seg_zero.training.config import load_config
 
 SIZE = (40, 30)
-TINY = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", "algorithm=grpo_tiny"]
+TINY = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", "schedule=tiny"]
 
 
 @pytest.fixture(autouse=True)

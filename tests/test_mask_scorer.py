@@ -209,7 +209,7 @@ def test_data_without_masks_is_refused_before_a_run(rows: list[Row], tmp_path: P
 
     path = tmp_path / "rows.parquet"
     write_rows(path, [replace(rows[0], mask=None), rows[1]])
-    settings = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", "algorithm=grpo_tiny"]
+    settings = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", "schedule=tiny"]
     settings += [f"data.train_files={path}", f"data.val_files={path}"]
     assert checks.find_bad_rows(load_config(settings), skip_bad=False) == {}
     with pytest.raises(InputError, match=r"needs true masks, but 1 of 2 rows of .* have none"):

@@ -17,7 +17,7 @@ from seg_zero.training.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "training_scripts").glob("run_*.sh"))
-TINY = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", "algorithm=grpo_tiny"]
+TINY = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", "schedule=tiny"]
 
 # The published scripts: n_gpus, rollout TP, memory, micro-batch update / experience.
 LAYOUTS = {
@@ -140,7 +140,6 @@ def test_short_and_long_keys(key: str, value: object, reached: str) -> None:
         ("policy.template=plain", "unknown prompt template 'plain'"),
         ("policy.image_size=3", "policy: image_size 3"),
         ("worker.rollout.n=0", "worker.rollout.n=0 is not a whole number above 0"),
-        ("worker.actor.global_batch_size=8", "set trainer.v1.sampler.sampler_kwargs.sort_by_length=false"),
         ("worker.actor.global_batch_size=5", "data.train_batch_size=16 prompts cannot be split"),
         ("worker.actor.micro_batch_size_per_device_for_update=7", "for_update=7; choose a divisor of 128"),
         ("worker.actor.micro_batch_size_per_device_for_experience=7", "for_experience=7; choose a divisor of 128"),

@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 exec python -m seg_zero.training.launch \
-    policy=qwen2_5_vl_3b data=refcocog_2k_840 reward=seg hardware=8x80g algorithm=grpo \
+    policy=qwen2_5_vl_3b data=refcocog_2k_840 reward=seg hardware=8x80g schedule=single algorithm=grpo \
     trainer.experiment_name=qwen2_5_3b_refCOCOg "$@"

@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 exec python -m seg_zero.training.launch \
-    policy=tiny data=synthetic reward=seg_zero hardware=cpu_2core algorithm=grpo_tiny \
+    policy=tiny data=synthetic reward=seg_zero hardware=cpu_2core schedule=tiny algorithm=grpo \
     trainer.experiment_name=tiny_cpu "$@"

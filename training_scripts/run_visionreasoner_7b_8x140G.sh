@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
 exec python -m seg_zero.training.launch \
-    policy=qwen2_5_vl_7b_multi data=visionreasoner_7k_840 reward=vision_reasoner hardware=8x140g algorithm=grpo_multi \
+    policy=qwen2_5_vl_7b_multi data=visionreasoner_7k_840 reward=vision_reasoner hardware=8x140g schedule=multi algorithm=grpo \
     trainer.experiment_name=visionreasoner_7b_8x140G "$@"

@@ -1,12 +1,13 @@
-"""verl's replay buffer, which also reports every reward term of the sampled batch.
+"""verl's replay buffer, which also reports every reward term of the sampled batch and filters groups as DAPO does.
 
 Named in the configuration as ``trainer.v1.sampler.custom_sampler``. verl 0.9.1 logs only the total
-reward of a training batch; the metrics that a sampler returns are logged with the step.
+reward of a training batch; the metrics that a sampler returns are logged with the step. It gives the
+settings of dynamic sampling to its own sampler only, so they come here through ``sampler_kwargs``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,32 +26,83 @@ def reward_metrics(terms: Sequence[Mapping[str, float]], groups: Sequence[str]) 
     metrics = {f"reward/{name}/mean": float(np.mean([sample[name] for sample in terms])) for name in sorted(names)}
     totals: dict[str, list[float]] = {}
     for group, sample in zip(groups, terms, strict=True):
-        totals.setdefault(group, []).append(sample["score"])
+        # verl's manager "dapo" takes its penalty for long answers off what the reward function returned.
+        totals.setdefault(group, []).append(float(sample["score"] + sample.get("overlong_reward", 0.0)))
     if totals:
         metrics["reward/flat_groups"] = float(np.mean([float(max(v) - min(v) < 1e-9) for v in totals.values()]))
     return metrics
+
+
+def order_by_length(groups: Sequence[str], lengths: Sequence[int], prompts_per_update: int) -> list[int]:
+    """Places of a batch's samples such that each update's samples stand together, in order of length.
+
+    An update gets whole groups, chosen without regard to length, so that sorting biases none of them.
+    """
+    prompts = sorted(set(groups))  # random ids: no order of theirs has to do with the length
+    update = {prompt: place // prompts_per_update for place, prompt in enumerate(prompts)}
+    return sorted(range(len(groups)), key=lambda i: (update[groups[i]], lengths[i]))
 
 
 class RewardLoggingReplayBuffer(ReplayBuffer):
     """Settings in ``trainer.v1.sampler.sampler_kwargs``:
 
     poll_interval: seconds between looks at the queue (verl's default is 2).
-    sort_by_length: hand out the batch in order of length, so that micro-batches which are padded hold
-        samples of about one length. Only for one update per step, whose gradient no order changes.
+    sort_by_length: hand out the batch in order of length within each update, so that micro-batches
+        which are padded hold samples of about one length.
+    prompts_per_step, prompts_per_update: ``data.train_batch_size``, ``worker.actor.global_batch_size``.
+    filter_groups: ``algorithm.filter_groups``. If enabled, prompts whose samples all have the same reward
+        are replaced by others, until the step has its number of prompts.
+
+    Raises RuntimeError when filtering has drawn ``max_num_gen_batches`` times the prompts of a step
+    without filling it; verl's own sampler would go on for ever.
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        interval = kwargs["sampler_kwargs"].get("poll_interval")
+        settings = kwargs["sampler_kwargs"]
+        interval = settings.get("poll_interval")
         if interval is not None:
             kwargs["poll_interval"] = interval
+        self._filter = settings.get("filter_groups") or {}
+        self._drawn = 0
+        if self._filter.get("enable", False):
+            kwargs.update(
+                filter_groups_metric=self._filter["metric"],
+                train_batch_size=settings["prompts_per_step"],
+                gen_batch_size=1,  # what verl's trainer sets for the data loader when groups are filtered
+                max_inflight_gen_batches=self._filter["max_inflight_gen_batches"],
+                refill_fn=self._counted(kwargs["refill_fn"]),
+            )
         super().__init__(**kwargs)
 
+    def _counted(self, refill: Callable[[int], Any]) -> Callable[[int], Any]:
+        def draw(prompts: int) -> Any:
+            self._drawn += prompts
+            most = self._filter["max_num_gen_batches"] * self.sampler_kwargs["prompts_per_step"]
+            if 0 < most < self._drawn:
+                raise RuntimeError(
+                    f"dynamic sampling: the answers to almost every question score the same, {most} questions did not "
+                    f"fill a step of {self.sampler_kwargs['prompts_per_step']}; take easier or harder questions, raise "
+                    "worker.rollout.n or algorithm.filter_groups.max_num_gen_batches (0: no limit), or set "
+                    "algorithm.filter_groups.enable=false"
+                )
+            return refill(prompts)
+
+        return draw
+
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict[str, float]]:
+        self._drawn = batch_size  # the trainer has drawn these already
         batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
-        if partition_id == "train":
-            if self.sampler_kwargs.get("sort_by_length", False):
-                batch.reorder(sorted(range(len(batch)), key=lambda i: batch.tags[i]["seq_len"]))
-            fields = tq.kv_batch_get(keys=batch.keys, partition_id=partition_id, select_fields=["extra_fields"])
-            terms = [extra["reward_extra_info"] for extra in fields["extra_fields"]]
-            metrics.update(reward_metrics(terms, [key.split("_")[0] for key in batch.keys]))
+        if partition_id != "train":
+            return batch, metrics
+        if self.filter_groups_metric is not None:
+            metrics["reward/drawn_groups"] = float(self._drawn)
+            metrics["reward/filtered_groups"] = float(metrics.get("training/filter_groups/evicted_samples", 0))
+        groups = [key.split("_")[0] for key in batch.keys]
+        if self.sampler_kwargs.get("sort_by_length", False):
+            lengths = [tag["seq_len"] for tag in batch.tags]
+            batch.reorder(order_by_length(groups, lengths, self.sampler_kwargs["prompts_per_update"]))
+            groups = [key.split("_")[0] for key in batch.keys]
+        fields = tq.kv_batch_get(keys=batch.keys, partition_id=partition_id, select_fields=["extra_fields"])
+        terms = [extra["reward_extra_info"] for extra in fields["extra_fields"]]
+        metrics.update(reward_metrics(terms, groups))
         return batch, metrics

@@ -32,7 +32,8 @@ class _Tile:
     lines: list[tuple[str, tuple[int, int, int], Font]]
 
 
-def _font(text: str, size: int) -> Font:
+def font_for(text: str, size: int) -> Font:
+    """A font that has the text's letters, as far as the system has one."""
     if any(ord(character) > 0x24F and character.isalpha() for character in text):
         for name in _WIDE_FONTS:
             try:
@@ -86,20 +87,20 @@ def _tile(source: RowSource, place: int, note: str | None) -> _Tile:
             heading += " · no object"
     except InputError as error:
         note = note or str(error)
-    font = _font(question, 15)
-    lines = [(text, _INK, font) for text in _wrapped(question, font, _MOST_LINES - (2 if note else 0))]
+    font = font_for(question, 15)
+    lines = [(text, _INK, font) for text in wrapped(question, font, _MOST_LINES - (2 if note else 0))]
     if note:
-        font = _font(note, 15)
-        lines += [(text, _WRONG, font) for text in _wrapped(note, font, _MOST_LINES - len(lines))]
+        font = font_for(note, 15)
+        lines += [(text, _WRONG, font) for text in wrapped(note, font, _MOST_LINES - len(lines))]
     return _Tile(picture, textwrap.shorten(heading, 48, placeholder="…"), lines)
 
 
-def _wrapped(text: str, font: Font, most: int) -> list[str]:
-    """The text in lines as wide as a tile, at most ``most`` of them; the last ends in "…" if there is more."""
+def wrapped(text: str, font: Font, most: int, width: int = TILE) -> list[str]:
+    """The text in lines of ``width`` pixels, at most ``most`` of them; the last ends in "…" if there is more."""
     lines: list[str] = []
     line = ""
     for character in " ".join(text.split()):
-        if font.getlength(line + character) > TILE:
+        if font.getlength(line + character) > width:
             whole, space, rest = line.rpartition(" ")
             lines, line = [*lines, whole if space else line], rest if space else ""
         line += character
@@ -119,7 +120,7 @@ def contact_sheet(
     sheet = Image.new("RGB", (columns * (TILE + _GAP) + _GAP, _HEAD + sum(heights)), _PAPER)
     draw = ImageDraw.Draw(sheet)
     small = ImageFont.load_default(12)
-    draw.text((_GAP, 12), title, _INK, _font(title, 20))
+    draw.text((_GAP, 12), title, _INK, font_for(title, 20))
     draw.text((_GAP, 42), "pink: mask     blue: ignored     white frame: box     red dot: point", _FAINT, small)
     top = _HEAD
     for band, height in zip(bands, heights, strict=True):

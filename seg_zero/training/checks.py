@@ -14,28 +14,41 @@ from rewards.presets import Term, read_terms
 from seg_zero.data.augmentation import Augmentation
 from seg_zero.data.check import ERRORS, check_once
 from seg_zero.errors import InputError
-from seg_zero.policy import resolve_model
+from seg_zero.policy import model_type_of, resolve_model
 from seg_zero.prompting import PromptSpec
 from seg_zero.training.row_files import chosen_rows, names_of, open_all
 
-PIXELS_PER_TOKEN = 28  # side of the square of pixels that becomes one image token in the Qwen2-VL families
+
+def prompt_spec(config: DictConfig) -> PromptSpec:
+    """The prompt settings of a run. Raises InputError if they are not valid."""
+    try:
+        return PromptSpec.of_family(**config.data.prompt)
+    except InputError as error:
+        raise InputError(f"policy: {error}") from error
 
 
 def check_policy(config: DictConfig) -> None:
-    """The prompt settings are valid and the model is a hub id or a folder with all its parts."""
+    """The prompt settings are valid and the model is a hub id or a folder with all its parts, of that family."""
+    prompt_spec(config)
     try:
-        PromptSpec(template=config.policy.template, image_size=config.policy.image_size)
-    except ValueError as error:
-        raise InputError(f"policy: {error}") from error
-    try:
-        resolve_model(config.actor_rollout_ref.model.path)
+        model = resolve_model(config.actor_rollout_ref.model.path)
     except InputError as error:
         raise InputError(f"worker.actor.model.model_path: {error}") from error
+    family = model_type_of(model) if os.path.isdir(model) else None
+    if family not in (None, config.policy.family):
+        raise InputError(
+            f"policy.family={config.policy.family}, but the model {model} is of the family {family}; "
+            f"set policy.family={family}"
+        )
+    lora = config.policy.lora
+    for key, least in (("rank", 0), ("alpha", 1)):
+        if not isinstance(lora[key], int) or lora[key] < least:
+            raise InputError(f"policy.lora.{key}={lora[key]} is not a whole number from {least} up; try 64")
 
 
 def check_prompt_fits(config: DictConfig) -> None:
     """The image alone leaves room for words within data.max_prompt_length."""
-    tokens = round(config.policy.image_size / PIXELS_PER_TOKEN) ** 2
+    tokens = prompt_spec(config).image_tokens
     limit = config.data.max_prompt_length
     if tokens >= limit:
         raise InputError(
@@ -73,15 +86,18 @@ def find_bad_rows(config: DictConfig, skip_bad: bool) -> dict[str, list[int]]:
     Raises InputError with counts and the first errors if there are any, unless ``skip_bad``.
     """
     bad: dict[str, list[int]] = {}
-    masks_needed = any(term.needs_mask for term in reward_terms(config))
-    sources = open_all(config.data.train_files, True) + open_all(config.data.val_files, False)
+    by_reward = any(term.needs_mask for term in reward_terms(config))
+    held_out = open_all(config.data.val_files, False)
+    held_out_names = {source.name for source in held_out} if segments_held_out(config) else set()
+    sources = open_all(config.data.train_files, True) + held_out
     for source in {source.name: source for source in sources}.values():
         with tqdm(total=len(source), unit="row", desc="checking rows", leave=False, disable=None) as bar:
             report, known = check_once(source, config.data.prompt.template, bar.update)
-        if masks_needed and report.maskless:
+        if report.maskless and (by_reward or source.name in held_out_names):
+            who, remedy = ("the reward term 'mask'", "reward.terms.mask.weight=0") if by_reward else _VALIDATION
             raise InputError(
-                f"the reward term 'mask' needs true masks, but {report.maskless:,} of {report.rows:,} rows of "
-                f"{source.name} have none; give it data with masks or set reward.terms.mask.weight=0"
+                f"{who} needs true masks, but {report.maskless:,} of {report.rows:,} rows of {source.name} have none; "
+                f"give data with masks or set {remedy}"
             )
         when = ", as checked before" if known else ""
         if not report.errors:
@@ -99,6 +115,15 @@ def find_bad_rows(config: DictConfig, skip_bad: bool) -> dict[str, list[int]]:
     return bad
 
 
+_VALIDATION = ("validation by gIoU", "data.segment_held_out=false")
+
+
+def segments_held_out(config: DictConfig) -> bool:
+    """Whether the run will ask SAM2 for masks of held-out rows."""
+    validates = config.trainer.test_freq > 0 or config.trainer.val_before_train
+    return bool(validates and config.data.segment_held_out)
+
+
 def reward_terms(config: DictConfig) -> tuple[Term, ...]:
     """The terms of ``reward.terms`` with a weight. Raises InputError for one that cannot be used."""
     try:
@@ -109,12 +134,14 @@ def reward_terms(config: DictConfig) -> tuple[Term, ...]:
 
 def check_reward(config: DictConfig) -> None:
     """Every term can be imported and takes its settings; SAM2 is there if a term needs it."""
-    if any(term.needs_mask for term in reward_terms(config)):
+    if segments_held_out(config) or any(term.needs_mask for term in reward_terms(config)):
         check_mask_scorer(config)
 
 
 def check_mask_scorer(config: DictConfig) -> None:
     settings = config.reward.mask_scorer
+    if settings.device not in ("cpu", "cuda"):
+        raise InputError(f"reward.mask_scorer.device={settings.device} is neither cpu nor cuda")
     for key, least in (("actors", 1), ("cache_images", 1), ("timeout_seconds", 1), ("num_gpus", 0)):
         if not isinstance(settings[key], int | float) or settings[key] < least:
             raise InputError(f"reward.mask_scorer.{key}={settings[key]} is not a number from {least} up")

@@ -28,7 +28,7 @@ from seg_zero.training.row_files import chosen_rows, names_of
 
 
 def ground_truth_of(row: Row, spec: PromptSpec, view: View) -> str:
-    """The row's solution in pixels of the square that the policy sees, in the format its template asks for."""
+    """The row's solution in the coordinates of answers and the format its template asks for."""
     objects = [to_policy_pixels(view.to_view(item), spec, *view.size) for item in row.objects()]
     try:
         return ground_truth(objects, spec)
@@ -47,7 +47,7 @@ class SegmentationDataset(Dataset):
     """Rows of one or more datasets; the argument list is verl's.
 
     ``data_files`` holds names that :func:`seg_zero.data.source.open_rows` accepts. ``config`` is verl's
-    ``data`` section with the keys of configs/data/rows.yaml: ``prompt`` (fields of :class:`PromptSpec`),
+    ``data`` section with the keys of configs/data/rows.yaml: ``prompt`` (arguments of :meth:`PromptSpec.of_family`),
     ``augmentation`` (fields of :class:`Augmentation`; for training rows only), ``bad_rows`` (rows to leave out).
     """
 
@@ -61,9 +61,10 @@ class SegmentationDataset(Dataset):
     ):
         if processor is None:
             raise InputError("the policy folder has no image processor; copy preprocessor_config.json there")
-        self.spec = PromptSpec(template=config.prompt.template, image_size=config.prompt.image_size)
+        self.spec = PromptSpec.of_family(**config.prompt)
         # verl does not say which split it asks for.
         training = names_of(data_files) == names_of(config.train_files)
+        self.held_out = not training and config.segment_held_out
         self.augmentation = Augmentation(**config.augmentation) if training else Augmentation()
         lengths = PromptLengths(processor, self.spec, dict(config.mm_processor_kwargs))
         self.sources: list[RowSource] = [
@@ -78,7 +79,7 @@ class SegmentationDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         part = bisect.bisect_right(self._ends, index)
         source, place = self.sources[part], index - (self._ends[part - 1] if part else 0)
-        row, side = source[place], self.spec.image_size
+        row, side = source[place], self.spec.answer_side
         image = row.image()
         view = self._view(image.size, row)
         return {
@@ -88,11 +89,12 @@ class SegmentationDataset(Dataset):
             "extra_info": {
                 "id": row.id,
                 "kind": row.kind,
-                "image_size": (side, side),
+                "image_size": (side, side),  # in the coordinates of answers
                 "index": index,
                 "source": source.name,
                 "row": source.number(place),
                 "view": {"window": list(view.window), "flipped": view.flipped},
+                "held_out": self.held_out,
             },
             "index": index,
             "dummy_tensor": torch.zeros(1, dtype=torch.uint8),  # verl needs at least one tensor in a batch

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from seg_zero.training.mask_scorer import VISIBLE_GPUS
+
 _CPU = {
     "VERL_PLATFORM": "cpu",
     "TORCHDYNAMO_DISABLE": "1",  # compilation costs minutes of start-up and gains nothing at this size
@@ -32,6 +34,9 @@ def training_environment(config: DictConfig, output: Path, base: Mapping[str, st
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), environment.get("PYTHONPATH")]))
     if Path(config.actor_rollout_ref.model.path).is_dir():
         environment.setdefault("HF_HUB_OFFLINE", "1")  # a local model needs no network, and no wait for one
+    if config.trainer.device == "cuda":
+        gpus = base.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(config.trainer.n_gpus_per_node)))
+        environment[VISIBLE_GPUS] = gpus
     if config.trainer.device == "cpu":
         environment.update(_CPU)
         # Without the byte-code cache a dozen processes compile the same packages: 100 s more.

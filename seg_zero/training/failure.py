@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*m")
@@ -22,6 +23,7 @@ _SECOND_HAND = (
 # After these a run never goes on, yet verl 0.9.1 waits for the dead part for ever.
 _FATAL = (b"EngineCore encountered a fatal error", b"EngineDeadError", b"died unexpectedly")
 _TAIL_BYTES = 4_000_000
+_LOOK_SECONDS = 2.0
 
 
 def last_error(log: Path) -> str:
@@ -42,31 +44,49 @@ def last_error(log: Path) -> str:
 class Watchdog:
     """Decides when a run that is still alive has in fact ended: it is silent, or a part of it died.
 
-    minutes: longest time without metrics. grace_seconds: time that a dying run has to end by itself.
+    minutes: longest time without metrics. processes: tells the essential processes that live now.
+    grace_seconds: time that a dying run has to end by itself.
     """
 
-    def __init__(self, log: Path, minutes: float, grace_seconds: float = 60):
-        self._log, self._offset = log, 0
+    def __init__(
+        self, log: Path, minutes: float, processes: Callable[[], dict[int, str]] = dict, grace_seconds: float = 30
+    ):
+        self._log, self._offset = log, log.stat().st_size
         self._limit, self._grace = minutes * 60, grace_seconds
         self._deadline = time.monotonic() + self._limit
-        self._dying = False
+        self._processes, self._seen, self._next_look = processes, dict[int, str](), 0.0
+        self._dead: str | None = None
 
     def sign_of_life(self) -> None:
-        self._deadline, self._dying = time.monotonic() + self._limit, False
+        if self._dead is None:
+            self._deadline = time.monotonic() + self._limit
 
     def verdict(self) -> str | None:
         """Why the run should be stopped now, or None."""
-        if not self._dying and self._fatal_message():
-            self._deadline, self._dying = time.monotonic() + self._grace, True
+        if self._dead is None:
+            self._dead = self._missing() or self._fatal_message()
+            if self._dead is not None:
+                self._deadline = time.monotonic() + self._grace
         if time.monotonic() < self._deadline:
             return None
-        if self._dying:
-            return "a vLLM process died and the run waits for it"
-        return f"no metrics for {self._limit / 60:g} minutes; the run hangs (a failed weight transfer does that)"
+        if self._dead is not None:
+            return f"{self._dead} died and the run waits for it"
+        return f"no metrics for {self._limit / 60:g} minutes; the run hangs"
 
-    def _fatal_message(self) -> bool:
+    def _missing(self) -> str | None:
+        """An essential process that was there and is gone."""
+        if time.monotonic() < self._next_look:
+            return None
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        now = self._processes()
+        gone = next((pid for pid in self._seen if pid not in now), None)
+        name = None if gone is None else f"{self._seen[gone]} (process {gone})"
+        self._seen = now
+        return name
+
+    def _fatal_message(self) -> str | None:
         with self._log.open("rb") as stream:
             stream.seek(self._offset)
             new = stream.read()
         self._offset += max(0, new.rfind(b"\n") + 1)
-        return any(message in new for message in _FATAL)
+        return "a vLLM process" if any(message in new for message in _FATAL) else None

@@ -10,29 +10,23 @@ The run's folder holds config.yaml, metrics.jsonl, tensorboard/, train.log and c
 
 from __future__ import annotations
 
-import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.errors import InputError
 from seg_zero.policy import TINY_POLICY
-from seg_zero.training import checks, processes
+from seg_zero.training import checks
+from seg_zero.training.checkpoints import Checkpoints
 from seg_zero.training.config import load_config, package_folder
-from seg_zero.training.environment import training_environment
-from seg_zero.training.failure import Watchdog, last_error
-from seg_zero.training.histograms import ValidationHistograms
-from seg_zero.training.metrics_log import MetricsLog, follow
 from seg_zero.training.row_files import write_bad_rows
+from seg_zero.training.supervise import supervise
 
 EMBEDDED_POLICY = "tiny"
 SYNTHETIC_ROWS = {"train_files": 1920, "val_files": 120}
-_POLL_SECONDS = 0.5
 
 
 def resolve_policy(config: DictConfig) -> None:
@@ -44,6 +38,13 @@ def resolve_policy(config: DictConfig) -> None:
     folder = TINY_POLICY if model.path == EMBEDDED_POLICY else Path(model.path).expanduser()
     if model.path == EMBEDDED_POLICY or folder.is_dir():
         model.path = str(folder.resolve())
+
+
+def resolve_agent_loops(config: DictConfig) -> None:
+    """Name the file in which verl finds our rollout loops."""
+    agent = config.actor_rollout_ref.rollout.agent
+    if agent.agent_loop_config_path is None:
+        agent.agent_loop_config_path = str(package_folder("configs") / "agent_loops.yaml")
 
 
 def make_synthetic_data(config: DictConfig) -> None:
@@ -67,59 +68,15 @@ def total_steps(config: DictConfig) -> int:
 
 def steps_done(config: DictConfig) -> int:
     """The step of the checkpoint that verl will resume from; 0 if it starts anew. Refuses a finished run."""
-    marker = Path(config.trainer.default_local_dir) / "latest_checkpointed_iteration.txt"
-    if config.trainer.resume_mode != "auto" or not marker.is_file():
+    if config.trainer.resume_mode != "auto":
         return 0
-    done, wanted = int(marker.read_text()), total_steps(config)
+    done, wanted = Checkpoints(Path(config.trainer.default_local_dir), 0, False).latest() or 0, total_steps(config)
     if done >= wanted:
         raise InputError(
             f"{config.output_dir} already holds a run of {done} steps and {wanted} were asked; give "
             "trainer.experiment_name=NEW for a new run, or a larger trainer.total_training_steps to go on"
         )
     return done
-
-
-def _stop(signum: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + signum)
-
-
-def supervise(config: DictConfig, output: Path) -> int:
-    """Run verl to its end; returns the exit code. Nothing of it is left running on any way out."""
-    log, started = output / "train.log", time.time()
-    command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-path", str(output), "--config-name", "config"]
-    command += [f"hydra.run.dir={output}", "hydra.output_subdir=null", "hydra/job_logging=none"]
-    environment = training_environment(config, output)
-    metrics = MetricsLog(Path(environment["VERL_FILE_LOGGER_PATH"]), output / "metrics.jsonl")
-    histograms = ValidationHistograms(
-        output / "validation", output / "validation_histograms.jsonl", output / "tensorboard"
-    )
-    steps, watchdog = total_steps(config), Watchdog(log, config.watchdog_minutes)
-
-    processes.adopt_orphans()
-    signal.signal(signal.SIGTERM, _stop)
-    log.write_bytes(b"")
-    try:
-        child = processes.start(command, environment, log)
-        code = None
-        while code is None:
-            code = child.poll()  # before reading the metrics, so that the last step is seen
-            if follow(metrics, steps, lambda line: print(line, flush=True)):
-                watchdog.sign_of_life()
-            histograms.poll(last=code is not None)
-            verdict = watchdog.verdict() if code is None else None
-            if verdict is not None:
-                print(f"error: {verdict}; stopped. Last error: {last_error(log)}; log: {log}", file=sys.stderr)
-                return 1
-            time.sleep(_POLL_SECONDS)
-    finally:
-        processes.kill_descendants()
-        processes.remove_shared_memory(since=started)
-        metrics.close()
-    if code:
-        print(f"error: training failed: {last_error(log)}; log: {log}", file=sys.stderr)
-        return 1
-    print(f"done in {time.time() - started:.0f} s: {output}", flush=True)
-    return 0
 
 
 def launch(arguments: Sequence[str]) -> int:
@@ -131,6 +88,7 @@ def launch(arguments: Sequence[str]) -> int:
     dry_run, skip_bad = (flag in arguments for flag in flags)
     config = load_config([argument for argument in arguments if argument not in flags])
     resolve_policy(config)
+    resolve_agent_loops(config)
     if dry_run:
         print(OmegaConf.to_yaml(config), end="")
         return 0
@@ -144,12 +102,13 @@ def launch(arguments: Sequence[str]) -> int:
         write_bad_rows(output / "bad_rows.json", bad)
         checks.check_data(config)  # enough must be left
     done = steps_done(config)
+    config.output_dir, config.trainer.default_local_dir = str(output), str(output / "checkpoints")
     output.mkdir(parents=True, exist_ok=True)
     (output / "config.yaml").write_text(OmegaConf.to_yaml(config))
     if done:
         print(f"resuming {output} after step {done}")
     print(f"starting Ray, vLLM and the trainer; their log is {output / 'train.log'}", flush=True)
-    return supervise(config, output)
+    return supervise(config, output, total_steps(config))
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ all reward workers of a run share. Samples of one question share one image embed
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ import numpy as np
 
 from seg_zero.answer import PromptObject
 from seg_zero.data.augmentation import View
+from seg_zero.data.masks import encode_mask
 from seg_zero.data.source import RowSource, open_rows
 from seg_zero.metrics import intersection_union
 
 if TYPE_CHECKING:
     from seg_zero.segmenter import Embedding, Segmenter
 
+VISIBLE_GPUS = "SEG_ZERO_VISIBLE_GPUS"  # set by the launcher: Ray empties CUDA_VISIBLE_DEVICES in actors without a GPU
 EMBEDDING_BATCH = 8  # images in the encoder at a time
 REQUEST_BATCH = 128  # samples taken from the queue at a time
 
@@ -32,7 +35,7 @@ class MaskQuestion:
 
     source, row: where the true mask and the image are (see :func:`seg_zero.data.source.open_rows`). view: the
     part of the stored image that the policy saw. objects: its answer, in pixels of what it saw, which was
-    ``image_size`` = (width, height).
+    ``image_size`` = (width, height). with_mask: the score shall hold SAM2's mask.
     """
 
     source: str
@@ -40,6 +43,7 @@ class MaskQuestion:
     view: View
     image_size: tuple[float, float]
     objects: tuple[PromptObject, ...]
+    with_mask: bool = False
 
     def stored_objects(self) -> list[PromptObject]:
         """The objects in pixels of the stored image."""
@@ -50,10 +54,16 @@ class MaskQuestion:
 
 @dataclass(frozen=True)
 class MaskScore:
-    """IoU of SAM2's union mask with the truth, or None and the line that says why there is none."""
+    """IoU of SAM2's union mask with the truth, or None and the line that says why there is none.
+
+    intersection, union: in pixels, ignored ones left out. mask: COCO RLE of the stored image, if asked for.
+    """
 
     iou: float | None
     problem: str | None = None
+    intersection: int = 0
+    union: int = 0
+    mask: dict[str, Any] | None = None
 
 
 class MaskScorer:
@@ -132,18 +142,22 @@ class MaskScorer:
         objects = [sample.stored_objects() for sample in samples]
         masks = self.segmenter.segment_embedded(embedding, [item for some in objects for item in some]).masks
         scores, first = [], 0
-        for some in objects:
+        for sample, some in zip(samples, objects, strict=True):
             union = np.asarray(masks[first : first + len(some)].any(axis=0))
             first += len(some)
             intersection, either = intersection_union(union, truth)
-            scores.append(MaskScore(intersection / either if either else 1.0))
+            iou = intersection / either if either else 1.0
+            mask = encode_mask(union) if sample.with_mask else None
+            scores.append(MaskScore(iou, None, intersection, either, mask))
         return scores
 
 
 class MaskScorerActor:
     """Runs as a Ray actor. Requests that come while SAM2 works are scored together afterwards."""
 
-    def __init__(self, segmentation_model: str, device: str, cache_images: int) -> None:
+    def __init__(self, segmentation_model: str, device: str, cache_images: int, gpus: str | None) -> None:
+        if gpus is not None:  # Ray hides the GPUs from an actor that books none; it must come before CUDA starts
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus
         from seg_zero.segmenter import Segmenter
 
         self._scorer = MaskScorer(Segmenter.from_pretrained(segmentation_model, device=device), cache_images)
@@ -175,12 +189,18 @@ class MaskScorers:
     """The actors of a run, seen from a reward worker; the first worker to ask starts them."""
 
     def __init__(
-        self, segmentation_model: str, actors: int, num_gpus: float, cache_images: int, timeout_seconds: float
+        self,
+        segmentation_model: str,
+        device: str,
+        actors: int,
+        num_gpus: float,
+        cache_images: int,
+        timeout_seconds: float,
     ) -> None:
         import ray
 
         remote = ray.remote(MaskScorerActor)
-        device = "cuda" if num_gpus else "cpu"
+        gpus = os.environ.get(VISIBLE_GPUS) if device == "cuda" and not num_gpus else None
         self._timeout = timeout_seconds
         self._handles: list[Any] = [
             remote.options(
@@ -190,7 +210,7 @@ class MaskScorers:
                 num_gpus=num_gpus,
                 max_restarts=-1,
                 max_concurrency=4096,  # waiting requests cost nothing
-            ).remote(segmentation_model, device, cache_images)
+            ).remote(segmentation_model, device, cache_images, gpus and _gpu_of(index, gpus))
             for index in range(actors)
         ]
         self._ready: asyncio.Task[Any] | None = None
@@ -210,6 +230,12 @@ class MaskScorers:
         except ray.exceptions.RayError as error:
             return MaskScore(None, f"the mask actor failed: {str(error).splitlines()[0]}")
         return score
+
+
+def _gpu_of(index: int, gpus: str) -> str:
+    """The GPU that an actor shares with training: they are dealt out in turn."""
+    listed = gpus.split(",")
+    return listed[index % len(listed)]
 
 
 async def _result(reference: Any) -> Any:

@@ -14,11 +14,11 @@ class MetricsLog:
     """Follows verl's log and keeps ``metrics.jsonl``: one object per logged step, ``{"step": n, name: value}``.
 
     verl starts its own file anew on every start; here the steps of earlier starts are kept, and those
-    that a resumed run does again are replaced.
+    that a resumed run does again are replaced. ``extra`` gives metrics that verl does not know.
     """
 
-    def __init__(self, source: Path, target: Path):
-        self._source, self._target = source, target
+    def __init__(self, source: Path, target: Path, extra: Callable[[], Metrics] = dict):
+        self._source, self._target, self._extra = source, target, extra
         self._offset = 0
         source.unlink(missing_ok=True)
 
@@ -34,6 +34,7 @@ class MetricsLog:
         self._offset += len(complete)
         steps = [{"step": entry["step"], **entry["data"]} for entry in map(json.loads, complete.splitlines())]
         if steps:
+            steps[-1].update(self._extra())
             earlier = self._before(steps[0]["step"]) if first_poll else None
             lines = "".join(json.dumps(step) + "\n" for step in steps)
             if earlier is not None:
@@ -67,6 +68,9 @@ def step_line(metrics: Metrics, total_steps: int, width: int = 20) -> str:
         seconds = {name: metrics[f"timing_s/{key}"] for key, name in phases.items() if f"timing_s/{key}" in metrics}
         shares = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
         parts.append(f"{metrics['timing_s/step']:.1f} s ({shares})")
+    if "validation/gIoU" in metrics:
+        numbers = "  ".join(f"{name} {metrics[f'validation/{name}']:.3f}" for name in ("gIoU", "cIoU", "format"))
+        return "  ".join([*parts, f"held out: {numbers}"])
     validation = {key.split("/")[2]: value for key, value in metrics.items() if key.endswith("/mean@1")}
     if validation:
         shown = {"score": "reward", "box_iou": "IoU"}

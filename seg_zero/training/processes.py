@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,20 @@ from pathlib import Path
 
 import psutil
 
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+# Titles that Ray and vLLM give to their processes, and what a person would call them.
+_ESSENTIAL = {
+    "ray::TaskRunner": "the trainer",
+    "ray::WorkerDict": "an FSDP worker",
+    "ray::AgentLoopWorker": "a rollout worker",
+    "ray::vLLMHttpServer": "the vLLM server",
+    "VLLM::EngineCore": "the vLLM engine",
+    "VLLM::Worker": "a vLLM worker",
+    "ray::RewardLoopWorker": "a reward worker",
+    "ray::TransferQueueController": "the sample queue",
+    "ray::SimpleStorageUnit": "a storage unit of the sample queue",
+    "raylet": "Ray",
+}
 _SHARED_MEMORY = Path("/dev/shm")
 # Python's shared memory, vLLM's tensor-parallel channel on CPU, verl's weight buckets.
 _SHARED_PATTERNS = ("psm_*", "*cpushm_*", "verl_weights_*")
@@ -29,12 +43,49 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a command with its output appended to ``log``."""
+def end_with_parent() -> None:
+    """Get SIGTERM when the parent ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def start(command: Sequence[str], environment: Mapping[str, str], log: Path, lock: int) -> subprocess.Popen[bytes]:
+    """Start a command with its output appended to ``log``; it shares the descriptor ``lock``.
+
+    It gets a session of its own: Ctrl-C is for the launcher, which then asks for an orderly end.
+    """
     with log.open("ab") as stream:
         return subprocess.Popen(
-            command, env=dict(environment), stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            command,
+            env=dict(environment),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(lock,),
         )
+
+
+def essential() -> dict[int, str]:
+    """Processes below this one without which a run cannot go on: number to what it is."""
+    found: dict[int, str] = {}
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            title = " ".join(process.cmdline())
+            name = next((what for prefix, what in _ESSENTIAL.items() if title.startswith(prefix)), None)
+            if name is not None and process.status() != psutil.STATUS_ZOMBIE:
+                found[process.pid] = name
+    return found
+
+
+def private_memory() -> dict[str, float]:
+    """Memory that the processes below this one share with nobody, as a metric in GiB."""
+    total = 0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            memory = process.memory_info()
+            total += memory.rss - getattr(memory, "shared", 0)
+    return {"perf/run_private_memory_gib": total / 2**30}
 
 
 def kill_descendants(grace_seconds: float = 5.0) -> int:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from rewards import Response
 from rewards.boxes import iou
 from rewards.presets import Term, read_terms
+from rewards.text import answer_format, think
 from seg_zero.data.augmentation import View
+from seg_zero.training.mask_scorer import MaskScore
 
 if TYPE_CHECKING:
     from seg_zero.training.mask_scorer import MaskScorers
 
+HELD_OUT_SAMPLE = "held_out_sample"
 log = logging.getLogger(__name__)
 
 
@@ -38,22 +41,35 @@ def _key(settings: Any) -> str:
     return json.dumps(OmegaConf.to_container(settings) if OmegaConf.is_config(settings) else settings)
 
 
-async def _mask_iou(
-    response: Response, info: Mapping[str, Any], scorers: MaskScorers
-) -> tuple[float | None, str | None]:
-    """SAM2's IoU for the response, or None; and what went wrong, or None."""
+async def _ask_sam2(response: Response, info: Mapping[str, Any], scorers: MaskScorers) -> MaskScore:
+    """SAM2's mask for the response against the true one."""
     from seg_zero.training.mask_scorer import MaskQuestion
 
     view = info["view"]
+    left, top, right, bottom = (int(v) for v in view["window"])
     question = MaskQuestion(
         source=info["source"],
         row=int(info["row"]),
-        view=View(tuple(view["window"]), bool(view["flipped"])),
+        view=View((left, top, right, bottom), bool(view["flipped"])),
         image_size=response.image_size,
         objects=response.answer.objects,
+        with_mask=bool(info.get("held_out")),
     )
-    score = await scorers.score(question)
-    return score.iou, score.problem
+    return await scorers.score(question)
+
+
+def _held_out_sample(response: Response, info: Mapping[str, Any], mask: MaskScore) -> str:
+    """What the validation report needs of a sample, as text, which verl keeps out of its own means."""
+    sample = {
+        "source": info["source"],
+        "row": int(info["row"]),
+        "well_formed": think(response) == 1.0 and answer_format(response) == 1.0,
+        "intersection": mask.intersection,
+        "union": mask.union,
+        "iou": mask.iou,
+        "mask": mask.mask,
+    }
+    return json.dumps(sample)
 
 
 async def compute_score(
@@ -64,30 +80,33 @@ async def compute_score(
     terms: Mapping[str, Mapping[str, Any]],
     mask_scorer: Mapping[str, Any],
     **_unused: Any,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Score one response. ``score`` is what GRPO optimises; every other entry becomes a logged curve.
 
     ground_truth: in pixels of the image that the policy saw, whose (width, height) is
     ``extra_info["image_size"]``. terms, mask_scorer: the configuration's ``reward.terms`` and
     ``reward.mask_scorer``. Added for every reward are ``box_iou``, the mean IoU of matched boxes, and
     ``failures``: terms that raised, or masks that SAM2 did not give; they count 0, are logged, and the
-    run goes on.
+    run goes on. With ``extra_info["held_out"]`` SAM2 is asked whatever the terms, and :data:`HELD_OUT_SAMPLE`
+    holds what :mod:`seg_zero.training.validation` needs.
     """
     width, height = extra_info["image_size"]
     weighted = _terms(_key(terms))
     response = Response(solution_str, ground_truth, (width, height))
     true_objects = response.truth  # raises for an unreadable ground truth, from which nothing could be learnt
-    result: dict[str, float] = {}
-    failures = 0
-    if any(term.needs_mask for term in weighted):
-        mask_iou, problem = None, None
-        if response.answer.objects and true_objects:  # an empty answer is judged without SAM2
-            mask_iou, problem = await _mask_iou(response, extra_info, _scorers(_key(mask_scorer)))
-        response = Response(solution_str, ground_truth, (width, height), mask_iou)
-        result["mask_iou"] = mask_iou if mask_iou is not None else float(response.rightly_empty)
-        if problem is not None:
+    result: dict[str, Any] = {}
+    failures, held_out = 0, bool(extra_info.get("held_out"))
+    if held_out or any(term.needs_mask for term in weighted):
+        mask = MaskScore(float(response.rightly_empty))  # an empty answer is judged without SAM2
+        if held_out or (response.answer.objects and true_objects):
+            mask = await _ask_sam2(response, extra_info, _scorers(_key(mask_scorer)))
+        response = Response(solution_str, ground_truth, (width, height), mask.iou)
+        result["mask_iou"] = mask.iou or 0.0
+        if mask.problem is not None:
             failures += 1
-            log.warning("term mask counts 0 for one sample: %s", problem)
+            log.warning("no mask for one sample: %s", mask.problem)
+        if held_out:
+            result[HELD_OUT_SAMPLE] = _held_out_sample(response, extra_info, mask)
     total = 0.0
     for term in weighted:
         try:

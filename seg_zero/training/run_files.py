@@ -1,0 +1,43 @@
+"""The small files through which a run and its launcher talk."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seg_zero.files import write_json
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Files in the folder of a run.
+
+    phase.json: what the run is doing, since when. stop: exists once the launcher was asked to end.
+    """
+
+    folder: Path
+
+    def write_phase(self, step: int, doing: str) -> None:
+        write_json(self.folder / "phase.json", {"step": step, "doing": doing, "since": time.time()})
+
+    def read_phase(self) -> str | None:
+        """One line for a person, e.g. "step 12, sampling answers (vLLM), for 31 minutes"."""
+        path = self.folder / "phase.json"
+        if not path.is_file():
+            return None
+        phase: dict[str, Any] = json.loads(path.read_text())
+        return f"step {phase['step']}, {phase['doing']}, for {(time.time() - phase['since']) / 60:.0f} minutes"
+
+    def request_stop(self) -> None:
+        (self.folder / "stop").touch()
+
+    def stop_requested(self) -> bool:
+        return (self.folder / "stop").exists()
+
+    def clear(self) -> None:
+        """Remove what an earlier start left."""
+        for name in ("phase.json", "stop"):
+            (self.folder / name).unlink(missing_ok=True)

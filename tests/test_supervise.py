@@ -1,0 +1,136 @@
+"""Starting, ending and watching the processes of a run; the processes here are small stand-ins for verl."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from seg_zero.errors import InputError
+from seg_zero.training import supervise
+from seg_zero.training.failure import Watchdog
+from seg_zero.training.run_files import RunFiles
+
+# A child that leaves a grandchild of its own session behind, as Ray and vLLM do; both write their numbers.
+TREE = """
+import os, subprocess, sys, time
+grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+open(sys.argv[1], "w").write(f"{os.getpid()} {grandchild.pid}")
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def start_tree(tmp_path: Path, seconds: float) -> tuple[subprocess.Popen[bytes], list[int]]:
+    numbers = tmp_path / "numbers"
+    command = [sys.executable, "-m", "seg_zero.training.keeper", sys.executable, "-c", TREE, str(numbers), str(seconds)]
+    keeper = subprocess.Popen(command)
+    deadline = time.monotonic() + 20
+    while not (numbers.is_file() and len(numbers.read_text().split()) == 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return keeper, [int(number) for number in numbers.read_text().split()]
+
+
+def gone(numbers: list[int], seconds: float = 15) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not any(psutil.pid_exists(n) and psutil.Process(n).status() != psutil.STATUS_ZOMBIE for n in numbers):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_nothing_outlives_a_run_that_ends(tmp_path: Path) -> None:
+    keeper, numbers = start_tree(tmp_path, 0.1)
+    assert keeper.wait(20) == 0 and gone(numbers)
+
+
+def test_nothing_outlives_a_run_that_is_told_to_end(tmp_path: Path) -> None:
+    keeper, numbers = start_tree(tmp_path, 600)
+    keeper.terminate()
+    assert keeper.wait(20) == 128 + signal.SIGTERM and gone(numbers)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the parent-death signal of Linux")
+def test_nothing_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:
+    numbers = tmp_path / "numbers"
+    launcher = f"""
+import subprocess, sys, time
+command = [sys.executable, "-m", "seg_zero.training.keeper", sys.executable, "-c", {TREE!r}, {str(numbers)!r}, "600"]
+subprocess.Popen(command)
+time.sleep(600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", launcher])
+    deadline = time.monotonic() + 20
+    while not (numbers.is_file() and len(numbers.read_text().split()) == 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert gone([int(number) for number in numbers.read_text().split()])
+
+
+def test_a_folder_holds_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "_LOCK_SECONDS", 0.6)
+    with (
+        supervise.only_run(tmp_path),
+        pytest.raises(InputError, match="another run writes to"),
+        supervise.only_run(tmp_path),
+    ):
+        pass
+    with supervise.only_run(tmp_path):
+        pass
+
+
+def test_first_signal_asks_for_the_end_and_the_second_ends(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path)
+    stop = supervise._Stop(files)
+    with pytest.raises(SystemExit):  # nothing to save yet
+        stop(signal.SIGINT, None)
+    files.write_phase(3, "sampling")
+    stop(signal.SIGINT, None)
+    assert files.stop_requested() and stop.asked
+    with pytest.raises(SystemExit):
+        stop(signal.SIGINT, None)
+    files.clear()
+    assert not files.stop_requested() and files.read_phase() is None
+
+
+def test_a_dead_part_of_a_run_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.write_text("starting\n")
+    alive = {1: "the vLLM engine", 2: "an FSDP worker"}
+    watchdog = Watchdog(log, minutes=60, processes=lambda: dict(alive), grace_seconds=0)
+    assert watchdog.verdict() is None
+    del alive[1]
+    watchdog._next_look = 0.0
+    assert watchdog.verdict() == "the vLLM engine (process 1) died and the run waits for it"
+
+
+def test_phases_are_said_in_words(tmp_path: Path) -> None:
+    files = RunFiles(tmp_path)
+    files.write_phase(12, "sampling answers (vLLM)")
+    assert files.read_phase() == "step 12, sampling answers (vLLM), for 0 minutes"
+
+
+def test_essential_processes_are_recognised_by_title() -> None:
+    code = "import time; time.sleep(30)"
+    process = subprocess.Popen(["VLLM::EngineCore", "-c", code], executable=sys.executable)
+    try:
+        from seg_zero.training import processes
+
+        deadline = time.monotonic() + 5
+        while processes.essential().get(process.pid) != "the vLLM engine":
+            assert time.monotonic() < deadline
+        os.kill(process.pid, signal.SIGKILL)
+        while process.pid in processes.essential():
+            assert time.monotonic() < deadline
+    finally:
+        process.kill()
+        process.wait()

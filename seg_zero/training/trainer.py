@@ -154,8 +154,7 @@ class SegZeroTrainer(PPOTrainerSync):
             loggers["wandb"].log(data, step=self.global_steps)
 
     def _show_pictures(self, samples: list[validation.HeldOut]) -> None:
-        prompt = self.config.data.prompt
-        sheet = validation.draw_samples(samples, PromptSpec.of_family(**prompt))
+        sheet = validation.draw_samples(samples, self.val_dataset.spec)
         write_image(self.files.folder / "validation" / f"{self.global_steps}.png", sheet)
         loggers = self.logger.logger
         if "tensorboard" in loggers:

@@ -76,8 +76,7 @@ def judge(row: Row, result: SegmentationResult, segmenter: ReasoningSegmenter, m
     spec = segmenter.policy.spec
     height, width = truth.shape
     true_objects = [to_policy_pixels(item, spec, width, height) for item in row.objects()]
-    side = float(spec.image_size)
-    response = Response(result.text, write_solution_multi(true_objects), (side, side))
+    response = Response(result.text, write_solution_multi(true_objects), (spec.answer_side, spec.answer_side))
     return Prediction(
         id=row.id,
         question=row.problem,

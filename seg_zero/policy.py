@@ -6,16 +6,25 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
 from seg_zero.errors import InputError
-from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
+from seg_zero.prompting import (
+    DEFAULT_FAMILY,
+    FAMILIES,
+    SPEC_FILE,
+    PromptSpec,
+    build_messages,
+    family_named,
+    resize_for_policy,
+)
 
 TINY_POLICY = Path(__file__).parent / "models" / "tiny_policy"
-FAMILIES = ("qwen2_vl", "qwen2_5_vl")
+PUBLISHED_IMAGE_SIZE = 840  # pixels
 MAX_NEW_TOKENS = 1024
 _HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 
@@ -33,7 +42,7 @@ def resolve_model(path_or_id: str | Path | None) -> str:
     """A folder or hub id to load from; None and "tiny" mean the embedded policy.
 
     Raises InputError for a folder without configuration, weights, tokenizer or image processor, and for
-    a model family other than Qwen2-VL and Qwen2.5-VL.
+    a model family that :data:`seg_zero.prompting.FAMILIES` does not name.
     """
     if path_or_id is None or str(path_or_id) == "tiny":
         path_or_id = TINY_POLICY
@@ -55,10 +64,31 @@ def resolve_model(path_or_id: str | Path | None) -> str:
     for what, names in wanted.items():
         if not any((path / name).is_file() for name in names):
             raise InputError(f"policy folder {path} has no {what} ({' or '.join(names)}); copy it from the base model")
-    family = json.loads((path / "config.json").read_text()).get("model_type")
+    family = model_type_of(str(path))
     if family not in FAMILIES:
         raise InputError(f"policy folder {path} has model_type {family!r}; supported are {', '.join(FAMILIES)}")
     return str(path)
+
+
+def hub_file(repository: str, name: str) -> Path | None:
+    """A file of a hub repository, from the cache or the hub; None if it has no such file or cannot be reached."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, name))
+    except (OSError, ValueError):  # what the model's own loading will say in full
+        return None
+
+
+def model_type_of(model: str) -> str | None:
+    """``model_type`` in the config.json of a folder or hub id; None if there is none to read."""
+    path = Path(model, "config.json") if Path(model).is_dir() else hub_file(model, "config.json")
+    if path is None or not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text()).get("model_type")
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); copy it again from the model") from error
 
 
 def default_spec(model: str, template: str | None = None, image_size: int | None = None) -> PromptSpec:
@@ -66,10 +96,24 @@ def default_spec(model: str, template: str | None = None, image_size: int | None
 
     ``template`` and ``image_size`` replace single values.
     """
-    spec = PromptSpec.load(Path(model))
+    saved = None if Path(model).is_dir() else hub_file(model, SPEC_FILE)
+    spec = PromptSpec.load(Path(model) if saved is None else saved.parent)
     if spec is None:
-        spec = PromptSpec(template="single" if "seg-zero" in model.lower() else "multi", image_size=840)
-    return PromptSpec(template or spec.template, image_size or spec.image_size)
+        family = model_type_of(model) or DEFAULT_FAMILY
+        known = family_named(family)
+        side = round(PUBLISHED_IMAGE_SIZE / known.token_pixels) * known.token_pixels
+        spec = PromptSpec.of_family("single" if "seg-zero" in model.lower() else "multi", side, family)
+    return replace(spec, template=template or spec.template, image_size=image_size or spec.image_size)
+
+
+def check_processor(processor: Any, spec: PromptSpec, model: str) -> None:
+    """The prompt settings fit the processor. Raises InputError if its image tokens are of another size."""
+    pixels = processor.image_processor.patch_size * processor.image_processor.merge_size
+    if pixels != spec.token_pixels:
+        raise InputError(
+            f"the processor of {model} makes one token of {pixels} x {pixels} pixels, but its prompt settings say "
+            f"{spec.token_pixels}; correct token_pixels, image_size and coordinates in {SPEC_FILE}, or policy.family"
+        )
 
 
 def _check_length(tokens: int, limit: int, question: str) -> None:
@@ -97,7 +141,7 @@ class TransformersPolicy:
         max_new_tokens: int = MAX_NEW_TOKENS,
         batch_size: int = 8,
     ) -> TransformersPolicy:
-        """Load a Qwen2-VL or Qwen2.5-VL policy: bfloat16 on a GPU, float32 on CPU."""
+        """Load a policy of any family: bfloat16 on a GPU, float32 on CPU."""
         name = resolve_model(path_or_id)
         import torch
         from safetensors import SafetensorError
@@ -113,7 +157,9 @@ class TransformersPolicy:
             raise InputError(f"policy {name} cannot be loaded ({reason}); check the folder or hub id") from error
         processor.tokenizer.padding_side = "left"
         model.requires_grad_(False).eval()
-        return cls(model.to(device), processor, spec or default_spec(name), max_new_tokens, batch_size)
+        spec = spec or default_spec(name)
+        check_processor(processor, spec, name)
+        return cls(model.to(device), processor, spec, max_new_tokens, batch_size)
 
     def generate(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
         texts: list[str] = []
@@ -178,16 +224,17 @@ class VllmPolicy:
         from transformers import AutoProcessor
         from vllm import LLM
 
-        image_tokens = (spec.image_size // 28) ** 2
+        processor = AutoProcessor.from_pretrained(name)
+        check_processor(processor, spec, name)
         engine = LLM(
             model=name,
             tensor_parallel_size=tensor_parallel_size,
-            max_model_len=image_tokens + 1024 + max_new_tokens,
+            max_model_len=spec.image_tokens + 1024 + max_new_tokens,
             limit_mm_per_prompt={"image": 1, "video": 0},
             disable_log_stats=True,
             **settings,
         )
-        return cls(engine, AutoProcessor.from_pretrained(name), spec, max_new_tokens)
+        return cls(engine, processor, spec, max_new_tokens)
 
     def generate(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
         from vllm import SamplingParams

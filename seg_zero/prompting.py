@@ -47,24 +47,88 @@ TEMPLATES: dict[str, str] = {
 }
 
 
+THOUSAND = 1000.0  # the side of every image in coordinates that do not depend on its size
+COORDINATES = ("pixels", "thousand")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What differs between policy families.
+
+    token_pixels: side in pixels of the square that becomes one image token (patch size times merge size);
+    coordinates: the convention its pre-training taught it, one of :data:`COORDINATES`.
+    """
+
+    token_pixels: int
+    coordinates: str
+
+
+# By the model_type of a model's config.json. Another family: a line here and a file in configs/policy/.
+FAMILIES: dict[str, Family] = {
+    "qwen2_vl": Family(token_pixels=28, coordinates="pixels"),
+    "qwen2_5_vl": Family(token_pixels=28, coordinates="pixels"),
+    "qwen3_vl": Family(token_pixels=32, coordinates="thousand"),
+}
+DEFAULT_FAMILY = "qwen2_5_vl"
+
+
+def family_named(name: str) -> Family:
+    """The family of a ``model_type``. Raises InputError for one that is not supported."""
+    try:
+        return FAMILIES[name]
+    except KeyError:
+        raise InputError(f"policy family {name!r} is not supported; choose one of {', '.join(FAMILIES)}") from None
+
+
 @dataclass(frozen=True)
 class PromptSpec:
-    """What decides a prompt, kept beside the checkpoint.
+    """What decides a prompt and the meaning of its answer, kept beside the checkpoint.
 
     template: a key of :data:`TEMPLATES`.
     image_size: side in pixels of the square that every image is stretched to (aspect not kept, as in
-        the published data); answers are in pixels of this square. A multiple of 28, the size of one
-        Qwen2.5-VL image token, so that the processor does not resize once more.
+        the published data). A multiple of ``token_pixels``, so that the processor does not resize once more.
+    coordinates: "pixels": answers are in pixels of that square; "thousand": in thousandths of its side.
+    token_pixels: side in pixels of the square that becomes one image token.
     """
 
     template: str = "multi"
     image_size: int = 840
+    coordinates: str = "pixels"
+    token_pixels: int = FAMILIES[DEFAULT_FAMILY].token_pixels
 
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
             raise InputError(f"unknown prompt template {self.template!r}; choose one of {sorted(TEMPLATES)}")
-        if not 28 <= self.image_size <= 3584 or self.image_size % 28:
-            raise InputError(f"image_size {self.image_size} is not a multiple of 28 within 28..3584 pixels; try 840")
+        if self.coordinates not in COORDINATES:
+            raise InputError(f"unknown coordinates {self.coordinates!r}; choose one of {', '.join(COORDINATES)}")
+        side, token = self.image_size, self.token_pixels
+        if not isinstance(token, int) or token < 1:
+            raise InputError(f"token_pixels {token!r} is not a number of pixels; Qwen2.5-VL has 28, Qwen3-VL 32")
+        if not isinstance(side, int) or not token <= side <= 128 * token or side % token:
+            raise InputError(
+                f"image_size {side} is not a multiple of {token} within {token}..{128 * token} pixels; "
+                f"try {max(1, round(840 / token)) * token}"
+            )
+
+    @classmethod
+    def of_family(
+        cls, template: str, image_size: int, family: str = DEFAULT_FAMILY, coordinates: str | None = None
+    ) -> PromptSpec:
+        """The settings for a model of ``family`` (a ``model_type``); ``coordinates`` None: the family's own.
+
+        The arguments are the keys of ``data.prompt`` in a training configuration.
+        """
+        known = family_named(family)
+        return cls(template, image_size, coordinates or known.coordinates, known.token_pixels)
+
+    @property
+    def answer_side(self) -> float:
+        """Width and height of the whole image in the coordinates of answers."""
+        return THOUSAND if self.coordinates == "thousand" else float(self.image_size)
+
+    @property
+    def image_tokens(self) -> int:
+        return (self.image_size // self.token_pixels) ** 2
 
     @property
     def multi(self) -> bool:
@@ -120,10 +184,10 @@ def resize_for_policy(image: Image.Image, spec: PromptSpec) -> Image.Image:
 
 
 def to_image_pixels(item: PromptObject, spec: PromptSpec, width: int, height: int) -> PromptObject:
-    """A policy's object in pixels of the original ``width`` x ``height`` image."""
-    return item.scaled(width / spec.image_size, height / spec.image_size)
+    """A policy's object, in the coordinates of its answers, in pixels of the original ``width`` x ``height`` image."""
+    return item.scaled(width / spec.answer_side, height / spec.answer_side)
 
 
 def to_policy_pixels(item: PromptObject, spec: PromptSpec, width: int, height: int) -> PromptObject:
-    """An object of the original image in pixels of the square that the policy sees."""
-    return item.scaled(spec.image_size / width, spec.image_size / height)
+    """An object of the original image in the coordinates of a policy's answers."""
+    return item.scaled(spec.answer_side / width, spec.answer_side / height)

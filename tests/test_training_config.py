@@ -73,7 +73,12 @@ def test_published_numbers(dry_runs: dict[str, DictConfig], name: str) -> None:
     assert actor.fsdp_config.param_offload and actor.fsdp_config.optimizer_offload
     assert (config.trainer.total_epochs, config.trainer.save_freq) == (1, recipe["save"])
     assert dict(config.data.mm_processor_kwargs) == {"min_pixels": 3136, "max_pixels": 12845056}
-    assert dict(config.data.prompt) == {"template": recipe["template"], "image_size": 840}
+    assert dict(config.data.prompt) == {
+        "template": recipe["template"],
+        "image_size": 840,
+        "family": "qwen2_5_vl",
+        "coordinates": None,
+    }
     assert OmegaConf.to_container(config.reward.terms) == preset_settings(str(recipe["preset"]))
     assert str(recipe["model"]) in config.actor_rollout_ref.model.path
     assert config.actor_rollout_ref.model.use_remove_padding  # sequences are packed, not padded

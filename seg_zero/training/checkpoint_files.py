@@ -16,7 +16,6 @@ class PromptSpecCallback(CheckpointCallback):
     def on_save(
         self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **kwargs: Any
     ) -> None:
-        prompt = self.config.data.prompt
         folder = Path(checkpoint_dir) / "actor" / "huggingface"
         folder.mkdir(parents=True, exist_ok=True)
-        PromptSpec(template=prompt.template, image_size=prompt.image_size).save(folder)
+        PromptSpec.of_family(**self.config.data.prompt).save(folder)

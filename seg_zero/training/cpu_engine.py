@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from verl.workers.engine.base import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from seg_zero.training.engine import PolicyEngine
 
 
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")
-class CPUEngine(FSDPEngineWithLMHead):
-    """verl's FSDP2 engine without its offload of the reference model into pinned memory.
+class CPUEngine(PolicyEngine):
+    """The engine without verl's offload of the reference model into pinned memory.
 
     verl 0.9.1 wraps every forward-only model in ``CPUOffloadPolicy(pin_memory=True)``; pinning needs a
     CUDA driver, and the model is in main memory already. Can go when verl offers ``pin_memory=False``.

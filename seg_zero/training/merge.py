@@ -4,7 +4,8 @@
 
 The sharded FSDP2 checkpoint of any number of workers becomes safetensors weights in the dtype that was
 trained, beside configuration, processor, tokenizer, chat template, generation configuration and the
-prompt settings (seg_zero.json). verl's own merger casts every weight to bfloat16 and needs a folder to
+prompt settings (seg_zero.json). Of a LoRA run the adapters are merged in and also kept in the folder
+``lora_adapter``. verl's own merger casts every weight to bfloat16 and needs a folder to
 exist before it checks anything; only its checkpoint layout is relied on here.
 """
 
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg_zero.errors import InputError
 from seg_zero.prompting import SPEC_FILE
+from seg_zero.training.merge_lora import ADAPTER_FOLDER, is_lora, merge_adapters, read_alpha, save_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -154,6 +156,10 @@ def merge(local_dir: Path, target_dir: Path | None = None, dtype: str = "trained
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"--target_dir {target} exists and is not an empty folder; give a new one or remove it")
     weights = merge_weights(checkpoint)
+    trained, alpha = weights, 0
+    if is_lora(trained):
+        alpha = read_alpha(checkpoint.files.parent)
+        weights = merge_adapters(trained, alpha)
     if dtype != "trained":
         wanted = getattr(torch, dtype)
         weights = {name: t.to(wanted) if t.is_floating_point() else t for name, t in weights.items()}
@@ -161,6 +167,8 @@ def merge(local_dir: Path, target_dir: Path | None = None, dtype: str = "trained
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         _write(checkpoint, weights, partial)
+        if is_lora(trained):
+            save_adapter(trained, alpha, partial / ADAPTER_FOLDER)
         partial.chmod(0o755)
         if target.exists():
             target.rmdir()

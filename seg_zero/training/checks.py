@@ -16,6 +16,8 @@ from seg_zero.data.check import ERRORS, check_once
 from seg_zero.errors import InputError
 from seg_zero.policy import model_type_of, resolve_model
 from seg_zero.prompting import PromptSpec
+from seg_zero.training.memory import check_layout, check_memory, estimate
+from seg_zero.training.model_size import find_architecture
 from seg_zero.training.row_files import chosen_rows, names_of, open_all
 
 
@@ -198,6 +200,14 @@ def check_batches(config: DictConfig) -> None:
             )
 
 
+def check_fit(config: DictConfig) -> None:
+    """The model can be laid out as asked, and the memory it needs is not clearly more than a GPU has."""
+    model = find_architecture(config.actor_rollout_ref.model.path)
+    check_layout(config, model)
+    if model is not None:
+        check_memory(estimate(config, model, prompt_spec(config).image_tokens), config.hardware.device_memory_gib)
+
+
 def count_gpus() -> int:
     """NVIDIA GPUs that a run may use, without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -252,3 +262,4 @@ def check_run(config: DictConfig) -> None:
     check_devices(config)
     check_attention(config)
     check_policy(config)
+    check_fit(config)

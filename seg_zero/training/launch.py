@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.errors import InputError
 from seg_zero.policy import TINY_POLICY
-from seg_zero.training import checks
+from seg_zero.training import checks, plan
 from seg_zero.training.checkpoints import Checkpoints
 from seg_zero.training.config import load_config, package_folder
 from seg_zero.training.row_files import write_bad_rows
@@ -90,7 +90,7 @@ def launch(arguments: Sequence[str]) -> int:
     resolve_policy(config)
     resolve_agent_loops(config)
     if dry_run:
-        print(OmegaConf.to_yaml(config), end="")
+        print(plan.dry_run(config, SYNTHETIC_ROWS, skip_bad), end="")
         return 0
     checks.check_run(config)
     make_synthetic_data(config)

@@ -90,7 +90,9 @@ def batch(folder: str) -> Any:
     return tu.get_tensordict(tensors, {**settings, "global_batch_size": len(LENGTHS)})
 
 
-def gradients(engine: Any, folder: str, step: bool = False, **cut: Any) -> tuple[float, dict[str, Any], dict[str, Any], Any]:
+def gradients(
+    engine: Any, folder: str, step: bool = False, **cut: Any
+) -> tuple[float, dict[str, Any], dict[str, Any], Any]:
     """Loss, gradients, metrics and log-probabilities of a mini-batch cut in a given way; ``step``: update as well."""
     from verl.utils import tensordict_utils as tu
     from verl.workers.config import FSDPActorConfig
@@ -179,4 +181,6 @@ def start_process_group() -> None:
 
 if __name__ == "__main__":
     start_process_group()
-    print("RESULT" + json.dumps({task.__name__: task(sys.argv[1]) for task in (micro_batches, freeze, lora)}), flush=True)
+    print(
+        "RESULT" + json.dumps({task.__name__: task(sys.argv[1]) for task in (micro_batches, freeze, lora)}), flush=True
+    )

@@ -98,8 +98,11 @@ def save_tiny_model(family: str, folder: Path, template: str = "brief", seed: in
         for name, weight in model.named_parameters():
             if weight.ndim > 1:  # the usual 0.02 makes so small a model answer alike to everything
                 weight.normal_(0, 0.2 if "embed" in name else weight[0].numel() ** -0.5)
-        # vLLM never samples these under verl; a random model must not want to, or its probabilities would differ.
-        model.get_input_embeddings().weight[[config.image_token_id, config.video_token_id]] = 0.0
+        # Never the most likely: image placeholders, which verl bans in vLLM alone, and pieces of characters, of which
+        # vLLM and transformers make different text.
+        tokens = processor.tokenizer.batch_decode([[token] for token in range(VOCAB_SIZE)])
+        silent = [number for number, text in enumerate(tokens) if "\ufffd" in text or text.startswith("<|")]
+        model.get_input_embeddings().weight[silent] = 0.0
     ends = [config.text_config.eos_token_id, config.text_config.pad_token_id]
     model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ends[1], do_sample=False)
     model.save_pretrained(folder)

@@ -25,6 +25,7 @@ SIDE = 112
 KINDS = ("attr", "plural")
 MASK_SCORER = {
     "segmentation_model": "tiny",
+    "device": "cpu",
     "actors": 1,
     "num_gpus": 0,
     "cache_images": 4,
@@ -211,6 +212,8 @@ def test_data_without_masks_is_refused_before_a_run(rows: list[Row], tmp_path: P
     write_rows(path, [replace(rows[0], mask=None), rows[1]])
     settings = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", "schedule=tiny"]
     settings += [f"data.train_files={path}", f"data.val_files={path}"]
-    assert checks.find_bad_rows(load_config(settings), skip_bad=False) == {}
-    with pytest.raises(InputError, match=r"needs true masks, but 1 of 2 rows of .* have none"):
+    assert checks.find_bad_rows(load_config([*settings, "data.segment_held_out=false"]), skip_bad=False) == {}
+    with pytest.raises(InputError, match=r"validation by gIoU needs true masks, but 1 of 2 rows"):
+        checks.find_bad_rows(load_config(settings), skip_bad=False)
+    with pytest.raises(InputError, match=r"the reward term 'mask' needs true masks, but 1 of 2 rows of .* have none"):
         checks.find_bad_rows(load_config([*settings, "reward.terms.mask.weight=1"]), skip_bad=False)

@@ -113,6 +113,21 @@ def test_a_dead_part_of_a_run_is_named(tmp_path: Path) -> None:
     assert watchdog.verdict() == "the vLLM engine (process 1) died and the run waits for it"
 
 
+def test_an_ordinary_end_names_no_dead_part(tmp_path: Path) -> None:
+    """Processes vanish at any end; only with a line in the log about a death was that the cause."""
+    log = tmp_path / "train.log"
+    log.write_text("starting\n")
+    alive = {1: "the vLLM engine"}
+    watchdog = Watchdog(log, minutes=60, processes=lambda: dict(alive))
+    watchdog.verdict()
+    alive.clear()
+    watchdog._next_look = 0.0
+    watchdog.verdict()
+    assert watchdog.died() is None
+    log.write_text("starting\nvllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue\n")
+    assert watchdog.died() == "the vLLM engine (process 1)"
+
+
 def test_phases_are_said_in_words(tmp_path: Path) -> None:
     files = RunFiles(tmp_path)
     files.write_phase(12, "sampling answers (vLLM)")

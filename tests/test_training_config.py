@@ -13,7 +13,8 @@ from rewards.presets import preset_settings
 from seg_zero.data.synthetic_rows import write_split
 from seg_zero.errors import InputError
 from seg_zero.training import checks, launch
-from seg_zero.training.config import load_config
+from seg_zero.training.config import load_config, short_names
+from seg_zero.training.renamed_keys import RENAMED, REPLACED
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "training_scripts").glob("run_*.sh"))
@@ -92,7 +93,7 @@ def test_tiny_recipe(dry_runs: dict[str, DictConfig]) -> None:
 
 
 def _options() -> list[str]:
-    groups = ("policy", "data", "reward", "hardware", "algorithm")
+    groups = ("policy", "data", "reward", "hardware", "schedule", "algorithm")
     base = {"data": {"rows"}, "hardware": {"gpu"}, "reward": {"base"}}  # shared parts of other options, not options
     return [
         f"{group}={path.stem}"
@@ -127,16 +128,66 @@ def test_every_option_resolves(option: str) -> None:
             4,
             "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu",
         ),
+        ("worker.actor.clip_ratio", 0.3, "actor_rollout_ref.actor.clip_ratio_low"),
+        ("worker.actor.clip_ratio", 0.3, "actor_rollout_ref.actor.clip_ratio_high"),
+        ("worker.actor.clip_ratio_high", 0.3, "actor_rollout_ref.actor.clip_ratio_high"),
+        ("worker.actor.entropy_coeff", 0.5, "actor_rollout_ref.actor.entropy_coeff"),
+        ("worker.actor.use_kl_loss", False, "actor_rollout_ref.actor.use_kl_loss"),
+        ("worker.actor.kl_loss_type", "kl", "actor_rollout_ref.actor.kl_loss_type"),
+        ("worker.actor.offload.param_offload", False, "actor_rollout_ref.actor.fsdp_config.param_offload"),
         ("actor_rollout_ref.rollout.n", 2, "actor_rollout_ref.rollout.n"),
+        ("actor_rollout_ref.rollout.n", 2, "worker.rollout.n"),  # the short name shows what runs
     ],
 )
 def test_short_and_long_keys(key: str, value: object, reached: str) -> None:
     assert OmegaConf.select(load_config([f"{key}={value}"]), reached) == value
 
 
+def test_every_short_name_reaches_verl() -> None:
+    config = load_config(TINY)
+    for short, long_names in short_names().items():
+        assert all(OmegaConf.select(config, name) == OmegaConf.select(config, short) for name in long_names), short
+    assert {"worker.rollout.n", "worker.actor.optim.lr", "worker.actor.clip_ratio_low"} <= set(short_names())
+
+
+def test_keys_of_other_trainers_lead_to_ours() -> None:
+    """Every replacement that is offered exists, and no replaced key does."""
+    config = load_config(TINY)
+    for old, new in RENAMED.items():
+        parent, _, last = new.rpartition(".")
+        assert last in OmegaConf.select(config, parent), new
+        with pytest.raises(InputError, match=f"'{old}' is named {new} here"):
+            load_config([*TINY, f"{old}=1"])
+    for old in REPLACED:
+        with pytest.raises(InputError, match=f"'{old}' does not exist here; "):
+            load_config([*TINY, f"+{old}=1"])
+
+
+def test_one_setting_under_two_names() -> None:
+    """Equal values pass; different ones are refused, whichever comes last."""
+    both = ["worker.rollout.n=4", "actor_rollout_ref.rollout.n=4"]
+    assert load_config([*TINY, *both]).worker.rollout.n == 4
+    for overrides in (["worker.rollout.n=4", "actor_rollout_ref.rollout.n=2"], ["actor_rollout_ref.rollout.n=2"]):
+        with pytest.raises(InputError, match="worker.rollout.n=4 and actor_rollout_ref.rollout.n=2 are the same"):
+            load_config([*TINY, *overrides, "worker.rollout.n=4"])
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "dr_grpo", "dapo", "gspo"])
+@pytest.mark.parametrize("script", sorted(path.stem for path in SCRIPTS))
+def test_every_script_takes_every_algorithm(script: str, algorithm: str) -> None:
+    """A second algorithm= after the script's own changes the loss and leaves batch, length and learning rate."""
+    written = (ROOT / "training_scripts" / f"{script}.sh").read_text()
+    given = [word for word in written.split() if "=" in word and not word.startswith("PATH")]
+    before, after = load_config(given), load_config([*given, f"algorithm={algorithm}"])
+    for key in ("data.train_batch_size", "worker.rollout.n", "worker.actor.optim.lr", "trainer.save_freq"):
+        assert OmegaConf.select(after, key) == OmegaConf.select(before, key), key
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("+worker.rolout.n=4", "unknown configuration key 'worker.rolout.n'; nearest existing: worker.rollout.n"),
+        ("+polcy.image_size=4", "unknown configuration key 'polcy.image_size'; nearest existing: policy.image_size"),
         ("worker.rolout.n=4", "unknown configuration key 'worker.rolout.n'; nearest existing: worker.rollout.n"),
         ("trainer.total_step=4", "trainer.total_training_steps"),
         ("lr=1", "worker.actor.optim.lr"),
@@ -213,7 +264,8 @@ def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
     overrides = [*TINY, f"output_dir={tmp_path}", f"data.train_files={rows}", "trainer.total_training_steps=3"]
     config = load_config(overrides)
     assert launch.steps_done(config) == 0
-    (tmp_path / "checkpoints").mkdir()
+    for step in (2, 3):
+        (tmp_path / "checkpoints" / f"global_step_{step}").mkdir(parents=True)
     (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("2")
     assert launch.steps_done(config) == 2
     (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("3")

@@ -74,6 +74,7 @@ def _config(**changes: Any) -> Any:
         "train_files": "elsewhere.parquet",
         "augmentation": {"flip": 0.0, "scale_jitter": 0.0},
         "bad_rows": None,
+        "segment_held_out": True,
         **changes,
     }
     return OmegaConf.create(values)
@@ -97,7 +98,7 @@ def test_a_sample_is_what_verl_needs(tmp_path: Path) -> None:
     info = sample["extra_info"]
     assert open_rows(info.pop("source"))[info.pop("row")] == _row()
     assert info.pop("view") == {"window": [0, 0, 100, 200], "flipped": False}
-    assert info == {"id": "row-0", "kind": "attr", "image_size": (112, 112), "index": 0}
+    assert info == {"id": "row-0", "kind": "attr", "image_size": (112, 112), "index": 0, "held_out": True}
     assert sample["data_source"] == "scenes"
     images, videos, audios = asyncio.run(SegmentationDataset.process_multi_modal_info(sample["raw_prompt"], 14, None))  # type: ignore[arg-type]
     assert images == seen and videos is None and audios is None
@@ -323,6 +324,8 @@ def test_watchdog(tmp_path: Path) -> None:
     log.write_text("starting\n")
     assert Watchdog(log, minutes=1).verdict() is None
     assert "no metrics for 0 minutes" in str(Watchdog(log, minutes=0).verdict())
+    patient, hasty = Watchdog(log, minutes=1, grace_seconds=60), Watchdog(log, minutes=1, grace_seconds=0)
     log.write_text("starting\nvllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue\n")
-    assert Watchdog(log, minutes=1, grace_seconds=60).verdict() is None
-    assert "a vLLM process died" in str(Watchdog(log, minutes=1, grace_seconds=0).verdict())
+    assert patient.verdict() is None
+    assert "a vLLM process died" in str(hasty.verdict())
+    assert Watchdog(log, minutes=1, grace_seconds=0).verdict() is None  # of an earlier start

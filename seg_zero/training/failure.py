@@ -19,6 +19,7 @@ _SECOND_HAND = (
     "WorkerProc init",
     "EngineDeadError",
     "Worker failed",
+    "Sync replay buffer selected terminal groups",  # all answers of a question failed
 )
 # After these a run never goes on, yet verl 0.9.1 waits for the dead part for ever.
 _FATAL = (b"EngineCore encountered a fatal error", b"EngineDeadError", b"died unexpectedly")
@@ -56,6 +57,7 @@ class Watchdog:
         self._deadline = time.monotonic() + self._limit
         self._processes, self._seen, self._next_look = processes, dict[int, str](), 0.0
         self._dead: str | None = None
+        self._log_says_so = False
 
     def sign_of_life(self) -> None:
         if self._dead is None:
@@ -73,6 +75,11 @@ class Watchdog:
             return f"{self._dead} died and the run waits for it"
         return f"no metrics for {self._limit / 60:g} minutes; the run hangs"
 
+    def died(self) -> str | None:
+        """What died before the run ended by itself, or None: processes that vanish in an ordinary end do not count."""
+        self._fatal_message()
+        return (self._dead or "a vLLM process") if self._log_says_so else None
+
     def _missing(self) -> str | None:
         """An essential process that was there and is gone."""
         if time.monotonic() < self._next_look:
@@ -89,4 +96,5 @@ class Watchdog:
             stream.seek(self._offset)
             new = stream.read()
         self._offset += max(0, new.rfind(b"\n") + 1)
-        return "a vLLM process" if any(message in new for message in _FATAL) else None
+        self._log_says_so = self._log_says_so or any(message in new for message in _FATAL)
+        return "a vLLM process" if self._log_says_so else None

@@ -104,7 +104,9 @@ def supervise(config: DictConfig, output: Path, total_steps: int) -> int:
             for number, handler in before.items():
                 signal.signal(number, handler)
     if code:
-        print(f"error: training failed: {last_error(log)}; log: {log}", file=sys.stderr)
+        died = watchdog.died()
+        cause = f"{died} died; last error: {last_error(log)}" if died else last_error(log)
+        print(f"error: training failed: {cause}; log: {log}", file=sys.stderr)
         return 1
     if stop.asked:
         print(f"stopped as asked; the same command goes on: {output}", flush=True)

@@ -1,4 +1,4 @@
-"""Policies of both supported families, with real model classes."""
+"""Policies of all supported families, with real model classes."""
 
 from __future__ import annotations
 
@@ -11,35 +11,49 @@ from PIL import Image
 
 from seg_zero.errors import InputError
 from seg_zero.policy import TINY_POLICY, TransformersPolicy, default_spec
-from seg_zero.prompting import PromptSpec
+from seg_zero.prompting import FAMILIES, PromptSpec
 
 
-@pytest.fixture(scope="module")
-def tiny_qwen2_vl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A randomly initialised Qwen2-VL with the embedded policy's tokenizer and processor."""
-    import torch
-    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised model of each family, in a folder named after it."""
+    from tiny_models import save_tiny_model
 
-    folder = tmp_path_factory.mktemp("qwen2_vl")
-    shutil.copytree(TINY_POLICY, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md", "*.safetensors"))
-    ours = json.loads((TINY_POLICY / "config.json").read_text())
-    tokens = {
-        key: ours[key] for key in ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    }
-    config = Qwen2VLConfig(
-        text_config={**ours["text_config"], "model_type": "qwen2_vl_text"},
-        vision_config={"depth": 2, "embed_dim": 64, "num_heads": 2, "hidden_size": ours["text_config"]["hidden_size"]},
-        **tokens,
-    )
-    torch.manual_seed(0)
-    Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
-    return folder
+    return save_tiny_model(request.param, tmp_path_factory.mktemp("models") / request.param)
 
 
-def test_qwen2_vl_generates(tiny_qwen2_vl: Path) -> None:
-    policy = TransformersPolicy.from_pretrained(tiny_qwen2_vl, max_new_tokens=4)
-    texts = policy.generate([Image.new("RGB", (50, 80))] * 2, ["the cup", "a longer question about a cup"])
-    assert len(texts) == 2 and all(isinstance(text, str) for text in texts)
+def test_every_family_generates_the_same_alone_and_in_a_batch(tiny: Path) -> None:
+    images, questions = [Image.new("RGB", (50, 80), "red"), Image.new("RGB", (9, 90))], ["the cup", "a cup of tea"]
+    policy = TransformersPolicy.from_pretrained(tiny, max_new_tokens=4)
+    assert policy.spec == PromptSpec.load(tiny)
+    texts = policy.generate(images, questions)
+    assert [policy.generate([image], [question])[0] for image, question in zip(images, questions, strict=True)] == texts
+
+
+def test_processors_pass_images_on_unchanged(tiny: Path) -> None:
+    """The size that the prompt settings ask for is as many tokens as they say, without another resize."""
+    from transformers import AutoProcessor
+
+    spec, processor = default_spec(str(tiny)), AutoProcessor.from_pretrained(tiny)
+    inputs = processor.image_processor(images=[Image.new("RGB", (spec.image_size, spec.image_size))])
+    grid = [int(n) for n in inputs["image_grid_thw"][0]]
+    assert grid == [1, spec.image_size * 2 // spec.token_pixels, spec.image_size * 2 // spec.token_pixels]
+    assert grid[1] * grid[2] // 4 == spec.image_tokens
+
+
+def test_default_settings_follow_the_family_of_the_folder(tiny: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny, bare, ignore=shutil.ignore_patterns("seg_zero.json"))
+    size = 832 if tiny.name == "qwen3_vl" else 840
+    assert default_spec(str(bare)) == PromptSpec.of_family("multi", size, tiny.name)
+
+
+def test_prompt_settings_of_another_family_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(TINY_POLICY, folder)
+    PromptSpec.of_family("brief", 128, "qwen3_vl").save(folder)
+    with pytest.raises(InputError, match="one token of 28 x 28 pixels, but its prompt settings say 32"):
+        TransformersPolicy.from_pretrained(folder)
 
 
 def test_answers_do_not_depend_on_the_batch() -> None:
@@ -58,12 +72,24 @@ def test_answers_do_not_depend_on_the_batch() -> None:
         ("Ricky06662/Seg-Zero-7B", PromptSpec("single", 840)),
         ("Ricky06662/VisionReasoner-7B", PromptSpec("multi", 840)),
         ("Qwen/Qwen2.5-VL-3B-Instruct", PromptSpec("multi", 840)),
+        ("Qwen/Qwen3-VL-4B-Instruct", PromptSpec("multi", 832, "thousand", 32)),
         (str(TINY_POLICY), PromptSpec("brief", 112)),
     ],
 )
-def test_prompt_settings_follow_the_model(model: str, expected: PromptSpec) -> None:
+def test_prompt_settings_follow_the_model(
+    model: str, expected: PromptSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "qwen3_vl" if "Qwen3" in model else "qwen2_5_vl"}))
+    monkeypatch.setattr("seg_zero.policy.hub_file", lambda _, name: config if name == "config.json" else None)
     assert default_spec(model) == expected
-    assert default_spec(model, template="single", image_size=448) == PromptSpec("single", 448)
+    changed = default_spec(model, template="single", image_size=448)
+    assert changed == PromptSpec("single", 448, expected.coordinates, expected.token_pixels)
+
+
+def test_a_hub_that_cannot_be_reached_leaves_the_published_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert default_spec("nobody/no-such-model") == PromptSpec("multi", 840)
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class FakeProcessor:
     """Counts words as tokens, and an image as one token per 28 x 28 pixels."""
 
     tokenizer = WordTokenizer()
+    image_processor = SimpleNamespace(patch_size=14, merge_size=2)
 
     def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> str:
         return " ".join(part.get("text", "<image>") for part in messages[0]["content"])
@@ -102,6 +103,21 @@ def test_a_sample_is_what_verl_needs(tmp_path: Path) -> None:
     assert sample["data_source"] == "scenes"
     images, videos, audios = asyncio.run(SegmentationDataset.process_multi_modal_info(sample["raw_prompt"], 14, None))  # type: ignore[arg-type]
     assert images == seen and videos is None and audios is None
+
+
+def test_truth_and_image_size_are_in_the_coordinates_of_answers(tmp_path: Path) -> None:
+    """The reward compares thousandths with thousandths, and scales its thresholds with 1000."""
+    write_rows(tmp_path / "scenes.parquet", [_row()])
+    processor = FakeProcessor()
+    processor.image_processor = SimpleNamespace(patch_size=16, merge_size=2)
+    config = _config(prompt={"template": "brief", "image_size": 128, "family": "qwen3_vl", "coordinates": None})
+    sample = SegmentationDataset(str(tmp_path / "scenes.parquet"), None, config, processor)[0]
+    truth = json.loads(sample["reward_model"]["ground_truth"])
+    (pixels,) = _row().objects()
+    assert truth[0]["bbox_2d"] == [round(v * 1000 / s) for v, s in zip(pixels.box, (100, 200, 100, 200), strict=True)]
+    assert sample["extra_info"]["image_size"] == (1000, 1000)
+    with pytest.raises(InputError, match="one token of 32 x 32 pixels, but its prompt settings say 28"):
+        SegmentationDataset(str(tmp_path / "scenes.parquet"), None, _config(), processor)
 
 
 def test_single_object_ground_truth() -> None:

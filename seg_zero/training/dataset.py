@@ -22,6 +22,7 @@ from seg_zero.data.ground_truth import ground_truth
 from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource, short_name
 from seg_zero.errors import InputError
+from seg_zero.policy import check_processor
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, to_policy_pixels
 from seg_zero.training.prompt_lengths import PromptLengths, keep_short
 from seg_zero.training.row_files import chosen_rows, names_of
@@ -62,6 +63,7 @@ class SegmentationDataset(Dataset):
         if processor is None:
             raise InputError("the policy folder has no image processor; copy preprocessor_config.json there")
         self.spec = PromptSpec.of_family(**config.prompt)
+        check_processor(processor, self.spec, "the policy")
         # verl does not say which split it asks for.
         training = names_of(data_files) == names_of(config.train_files)
         self.held_out = not training and config.segment_held_out

@@ -79,9 +79,10 @@ def greedy_texts(kind: str, model: Path, scenes: Path) -> list[str]:
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl"])
 def test_family(family: str, scenes: Path, tmp_path: Path) -> None:
     """Rollout, update, weight transfer, merging, and the same greedy text from transformers and vLLM."""
+    from tiny_models import image_side, save_tiny_model
+
     from seg_zero.prompting import PromptSpec
     from seg_zero.training.merge import merge
-    from tiny_models import image_side, save_tiny_model
 
     model, side = save_tiny_model(family, tmp_path / "model"), image_side(family)
     settings = [f"worker.actor.model.model_path={model}", f"policy.family={family}", f"policy.image_size={side}"]

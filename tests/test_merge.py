@@ -142,3 +142,53 @@ def test_wrong_folders(step_folder: Path, tmp_path: Path) -> None:
 def test_command(step_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert merge_command(["--local_dir", str(step_folder), "--target_dir", str(tmp_path / "out")]) == 0
     assert str(tmp_path / "out") in capsys.readouterr().out
+
+
+LORA_RANK, LORA_ALPHA = 4, 8
+
+
+def _lora_model() -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(1)
+    settings = LoraConfig(
+        r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules="all-linear", exclude_modules=".*visual.*",
+        task_type="CAUSAL_LM", init_lora_weights=False,
+    )  # fmt: skip
+    return get_peft_model(_model(), settings)
+
+
+@pytest.fixture(scope="module")
+def lora_step(step_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a LoRA run: one plain shard, and verl's note of the adapters' scale."""
+    step = _copy(step_folder, tmp_path_factory.mktemp("lora") / "global_step_3")
+    actor = step / "actor"
+    for path in actor.glob("*.pt"):
+        path.unlink()
+    (actor / "fsdp_config.json").unlink()
+    (actor / "fsdp_config.json").write_text(json.dumps({"FSDP_version": 2, "world_size": 1}))
+    torch.save(_lora_model().state_dict(), actor / "model_world_size_1_rank_0.pt")
+    (actor / "lora_train_meta.json").write_text(json.dumps({"r": LORA_RANK, "lora_alpha": LORA_ALPHA}))
+    return step
+
+
+def test_lora_checkpoints_become_whole_models_and_keep_their_adapters(lora_step: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    target = merge(lora_step, tmp_path / "merged")
+    merged = AutoModelForImageTextToText.from_pretrained(target).state_dict()
+    expected = _lora_model().merge_and_unload().state_dict()
+    adapted = PeftModel.from_pretrained(_model(), str(target / "lora_adapter")).merge_and_unload().state_dict()
+    assert set(merged) == set(expected) == set(adapted)
+    for name, tensor in expected.items():
+        assert torch.allclose(merged[name], tensor, atol=1e-6), name
+        assert torch.allclose(adapted[name], tensor, atol=1e-6), name
+    assert any(not torch.equal(tensor, expected[name]) for name, tensor in _model().state_dict().items())
+
+
+def test_lora_shards_without_their_scale_are_refused(lora_step: Path, tmp_path: Path) -> None:
+    step = _copy(lora_step, tmp_path / "global_step_3")
+    (step / "actor" / "lora_train_meta.json").unlink()
+    with pytest.raises(InputError, match="has no lora_alpha"):
+        merge(step, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -202,7 +202,7 @@ def check_batches(config: DictConfig) -> None:
 
 def check_fit(config: DictConfig) -> None:
     """The model can be laid out as asked, and the memory it needs is not clearly more than a GPU has."""
-    model = find_architecture(config.actor_rollout_ref.model.path)
+    model = find_architecture(resolve_model(config.actor_rollout_ref.model.path))
     check_layout(config, model)
     if model is not None:
         check_memory(estimate(config, model, prompt_spec(config).image_tokens), config.hardware.device_memory_gib)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.data.source import split_name
 from seg_zero.errors import InputError
+from seg_zero.policy import resolve_model
 from seg_zero.training import checks
 from seg_zero.training.config import package_folder
 from seg_zero.training.memory import GIB, Memory, estimate
@@ -205,7 +206,7 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
     checks.check_prompt_fits(config)
     checks.check_policy(config)
     checks.check_fit(config)
-    model = find_architecture(config.actor_rollout_ref.model.path)
+    model = find_architecture(resolve_model(config.actor_rollout_ref.model.path))
     b, name = batches(config, rows), config.actor_rollout_ref.model.path
     lines = [*_batch_lines(b, config.actor_rollout_ref.actor.use_dynamic_bsz), *_loss_lines(config, b)]
     if model is None:

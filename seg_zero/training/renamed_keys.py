@@ -44,8 +44,6 @@ REPLACED = {
     "algorithm.use_tis": "give algorithm.rollout_correction.rollout_is=token",
     "data.answer_key": "leave it away; rows are recognised by their columns, see docs/data.md",
     "data.format_prompt": "choose the prompt with policy.template",
-    "data.image_key": "leave it away; rows are recognised by their columns, see docs/data.md",
-    "data.prompt_key": "leave it away; rows are recognised by their columns, see docs/data.md",
     "data.system_prompt": "choose the prompt with policy.template",
     "worker.reward.compute_score": "choose with reward=seg_strict, seg, vision_reasoner or seg_zero",
     "worker.reward.reward_function": "add a term under reward.terms, see docs/rewards.md",

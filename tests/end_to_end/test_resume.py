@@ -76,7 +76,7 @@ def test_kills_and_an_orderly_stop_change_nothing(scenes: Path, tmp_path: Path) 
 
     # A dead vLLM is noticed and named.
     process = start(scenes, broken)
-    wait_for(lambda: (broken / "checkpoints" / "global_step_2").is_dir())
+    wait_for(lambda: len(steps_of(broken)) >= 2)  # logged after its checkpoint is whole
     family = descendants(process)
     named(family, "VLLM::EngineCore").kill()
     output = process.communicate(timeout=200)[0]
@@ -93,6 +93,7 @@ def test_kills_and_an_orderly_stop_change_nothing(scenes: Path, tmp_path: Path) 
     process.communicate(timeout=30)
 
     # Ctrl-C after the next step: a checkpoint, and nothing stays behind.
+    (broken / "phase.json").unlink()
     process = start(scenes, broken)
     wait_for(lambda: (broken / "phase.json").is_file())
     family = descendants(process)
@@ -111,9 +112,9 @@ def test_kills_and_an_orderly_stop_change_nothing(scenes: Path, tmp_path: Path) 
     for one, other in zip(expected, found, strict=True):
         assert one["data/rows_crc32"] == other["data/rows_crc32"], one["step"]
         assert one["actor/lr"] == other["actor/lr"]
-        # Rounding differs with the order in which answers arrive, and with it, rarely, a sampled token.
-        assert one["reward/score/mean"] == pytest.approx(other["reward/score/mean"], abs=0.15), one["step"]
-        assert one["response_length/mean"] == pytest.approx(other["response_length/mean"], abs=2)
-        assert one["actor/grad_norm"] == pytest.approx(other["actor/grad_norm"], rel=0.2), one["step"]
+        # Rounding differs with the order in which answers arrive, and could, rarely, change a sampled token.
+        assert one["reward/score/mean"] == pytest.approx(other["reward/score/mean"], abs=0.1), one["step"]
+        assert one["response_length/mean"] == pytest.approx(other["response_length/mean"], abs=1)
+        assert one["actor/grad_norm"] == pytest.approx(other["actor/grad_norm"], rel=0.1), one["step"]
     again = subprocess.run(command(scenes, broken), capture_output=True, text=True, check=False)
     assert again.returncode == 2 and "already holds a run of 5 steps" in again.stderr

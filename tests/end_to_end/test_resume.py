@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "training_scripts" / "run_tiny_cpu.sh"
-STEPS = 5
+STEPS = 7
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -117,4 +117,4 @@ def test_kills_and_an_orderly_stop_change_nothing(scenes: Path, tmp_path: Path) 
         assert one["response_length/mean"] == pytest.approx(other["response_length/mean"], abs=1)
         assert one["actor/grad_norm"] == pytest.approx(other["actor/grad_norm"], rel=0.1), one["step"]
     again = subprocess.run(command(scenes, broken), capture_output=True, text=True, check=False)
-    assert again.returncode == 2 and "already holds a run of 5 steps" in again.stderr
+    assert again.returncode == 2 and "already holds a run of 7 steps" in again.stderr

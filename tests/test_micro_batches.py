@@ -54,7 +54,13 @@ def engine_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from tiny_models import save_tiny_model
 
     folder = save_tiny_model("qwen2_5_vl", tmp_path_factory.mktemp("model"))
-    environment = {**os.environ, "VERL_PLATFORM": "cpu", "HF_HUB_OFFLINE": "1", "TORCHDYNAMO_DISABLE": "1"}
+    environment = {
+        **os.environ,
+        "VERL_PLATFORM": "cpu",
+        "HF_HUB_OFFLINE": "1",
+        "TORCHDYNAMO_DISABLE": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
     result = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("real_engine.py")), str(folder)],
         capture_output=True, text=True, timeout=280, check=False, env=environment,

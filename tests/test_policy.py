@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -98,3 +100,44 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"rubbish")
     with pytest.raises(InputError, match="damaged"):
         TransformersPolicy.from_pretrained(folder)
+
+
+def _tiny_config(*overrides: str) -> Any:
+    from seg_zero.training.config import load_config
+
+    settings = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", f"worker.actor.model.model_path={TINY_POLICY}"]
+    return load_config([*settings, *overrides])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["policy.family=qwen2_vl"], "is of the family qwen2_5_vl; set policy.family=qwen2_5_vl"),
+        (["policy.family=qwen3_vl"], "image_size 112 is not a multiple of 32"),
+        (["policy.coordinates=percent"], "unknown coordinates 'percent'"),
+        (["policy.lora.rank=-1"], "policy.lora.rank=-1 is not a whole number from 0 up"),
+        (["policy.lora.alpha=0"], "policy.lora.alpha=0 is not a whole number from 1 up"),
+    ],
+)
+def test_impossible_training_settings_end_in_one_line(overrides: list[str], message: str) -> None:
+    from seg_zero.training.checks import check_policy
+
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        check_policy(_tiny_config(*overrides))
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_trained_reaches_the_engine() -> None:
+    """The settings of policy.* are verl's keys; by default all weights are trained."""
+    actor = _tiny_config().actor_rollout_ref
+    assert (actor.model.lora_rank, actor.actor.freeze_vision_tower, actor.model.lora.freeze_vision_model) == (
+        0,
+        False,
+        False,
+    )
+    actor = _tiny_config(
+        "policy.lora.rank=64", "policy.lora.targets=[q_proj]", "policy.freeze_vision=true"
+    ).actor_rollout_ref
+    assert (actor.model.lora_rank, actor.model.lora_alpha, actor.model.lora.merge) == (64, 64, True)
+    assert list(actor.model.target_modules) == ["q_proj"] and actor.model.exclude_modules == ".*visual.*"
+    assert actor.actor.freeze_vision_tower and actor.model.lora.freeze_vision_model

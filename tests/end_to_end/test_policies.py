@@ -98,7 +98,6 @@ def test_family(family: str, scenes: Path, tmp_path: Path) -> None:
 def test_lora(scenes: Path, tmp_path: Path) -> None:
     """Adapters reach vLLM; the merged folder is a whole model and holds the adapters, which give it from the start."""
     from peft import PeftModel
-    from safetensors.torch import load_file
     from transformers import AutoModelForImageTextToText
 
     from seg_zero.policy import TINY_POLICY
@@ -107,8 +106,8 @@ def test_lora(scenes: Path, tmp_path: Path) -> None:
     metrics = train(scenes, tmp_path / "run", "policy.lora.rank=8", "policy.lora.alpha=16")
     check_agreement(metrics)
     merged = merge(tmp_path / "run" / "checkpoints" / "global_step_2", tmp_path / "merged")
-    weights = load_file(merged / "model.safetensors")
-    base: Any = AutoModelForImageTextToText.from_pretrained(TINY_POLICY, dtype="float32")
+    load = AutoModelForImageTextToText.from_pretrained
+    weights, base = load(merged, dtype="float32").state_dict(), load(TINY_POLICY, dtype="float32")
     start = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     changed = {name for name in weights if not weights[name].equal(start[name])}
     assert changed and all(".language_model." in name and name.endswith("_proj.weight") for name in changed)

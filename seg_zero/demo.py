@@ -70,6 +70,7 @@ def _train(out: Path, steps: int, seed: int, extra: Sequence[str]) -> Path:
         f"trainer.total_training_steps={steps}",
         f"trainer.save_freq={steps}",
         "trainer.test_freq=-1",
+        "trainer.val_before_train=false",  # the demo evaluates before and after
         f"output_dir={run}",
         *extra,
     ]

@@ -103,6 +103,7 @@ def launch(arguments: Sequence[str]) -> int:
         checks.check_data(config)  # enough must be left
     done = steps_done(config)
     config.output_dir, config.trainer.default_local_dir = str(output), str(output / "checkpoints")
+    config.trainer.val_before_train = config.trainer.val_before_train and not done
     output.mkdir(parents=True, exist_ok=True)
     (output / "config.yaml").write_text(OmegaConf.to_yaml(config))
     if done:

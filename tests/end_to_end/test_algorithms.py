@@ -21,6 +21,7 @@ def test_dapo_on_the_tiny_recipe(tmp_path: Path) -> None:
     write_split(scenes, TRAIN_SEED, 96)
     command = ["bash", str(SCRIPT), "algorithm=dapo", f"data.train_files={scenes}", f"data.val_files={scenes}"]
     command += [f"output_dir={out}", "trainer.total_training_steps=2", "trainer.save_freq=-1", "trainer.test_freq=-1"]
+    command += ["trainer.val_before_train=false"]
     command += ["data.train_batch_size=8", "worker.rollout.n=2", "worker.actor.global_batch_size=4"]
     command += ["worker.actor.micro_batch_size_per_device_for_update=8", "reward.terms.iou_soft.weight=0"]
     command += ["worker.actor.micro_batch_size_per_device_for_experience=16", "worker.actor.optim.lr=1e-2"]

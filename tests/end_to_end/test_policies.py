@@ -39,7 +39,11 @@ def train(scenes: Path, out: Path, *overrides: str) -> list[dict[str, Any]]:
     command += ["worker.actor.micro_batch_size_per_device_for_update=4", "worker.actor.optim.lr=1e-2"]
     command += ["worker.actor.micro_batch_size_per_device_for_experience=8", "trainer.save_freq=2"]
     result = subprocess.run(
-        [*command, "trainer.test_freq=-1", *overrides], capture_output=True, text=True, timeout=540, check=False
+        [*command, "trainer.test_freq=-1", "trainer.val_before_train=false", *overrides],
+        capture_output=True,
+        text=True,
+        timeout=540,
+        check=False,
     )
     assert result.returncode == 0, f"{result.stdout}\n{result.stderr}\n{(out / 'train.log').read_text()[-4000:]}"
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

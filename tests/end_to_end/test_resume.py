@@ -34,6 +34,7 @@ def command(scenes: Path, out: Path) -> list[str]:
     batch = ["data.train_batch_size=6", "worker.rollout.n=4", "data.val_max_samples=6", "trainer.test_freq=-1"]
     batch += ["worker.actor.micro_batch_size_per_device_for_update=8", "worker.actor.optim.lr=1e-3"]
     batch += ["worker.actor.micro_batch_size_per_device_for_experience=8", "trainer.save_freq=2"]
+    batch += ["trainer.val_before_train=false"]
     files = [f"data.train_files={scenes}", f"data.val_files={scenes}", f"output_dir={out}"]
     return ["bash", str(SCRIPT), *files, *batch, f"trainer.total_training_steps={STEPS}"]
 

@@ -37,7 +37,13 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(scenes: Path, out: Path, steps: int, *overrides: str) -> list[dict[str, Any]]:
     """Run the launch script with 8 prompts x 4 samples; returns the metrics of every step."""
     command = ["bash", str(SCRIPT), f"data.train_files={scenes}", f"data.val_files={scenes}", f"output_dir={out}"]
-    command += ["data.train_batch_size=8", "worker.rollout.n=4", "data.val_max_samples=12", *overrides]
+    command += [
+        "trainer.val_before_train=false",
+        "data.train_batch_size=8",
+        "worker.rollout.n=4",
+        "data.val_max_samples=12",
+        *overrides,
+    ]
     command += ["worker.actor.micro_batch_size_per_device_for_update=8", f"trainer.total_training_steps={steps}"]
     command += ["worker.actor.micro_batch_size_per_device_for_experience=16"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
@@ -47,6 +53,7 @@ def train(scenes: Path, out: Path, steps: int, *overrides: str) -> list[dict[str
     assert result.returncode == 0, f"{result.stdout}\n{result.stderr}\n{(out / 'train.log').read_text()[-4000:]}"
     assert f"step {steps}/{steps}" in result.stdout
     metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    metrics = [m for m in metrics if m["step"]]  # without the validation before the first step
     assert [m["step"] for m in metrics] == list(range(1, steps + 1))
     return metrics
 
@@ -84,6 +91,7 @@ def test_one_worker(scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     contents = "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]"
     settings = ["trainer.save_freq=3", "trainer.test_freq=3", "worker.actor.optim.lr=1e-3", contents]
+    settings.append("trainer.val_before_train=true")
     metrics = train(scenes, out, 3, *settings, "reward.terms.mask.weight=1")
 
     for step in metrics:
@@ -92,8 +100,11 @@ def test_one_worker(scenes: Path, tmp_path: Path) -> None:
     assert {f"val-aux/scenes/{term}/mean@1" for term in (*terms, "box_iou")} <= set(metrics[-1])
     assert all(step["reward/failures/mean"] == 0.0 < step["reward/mask_iou/mean"] for step in metrics)
     histograms = [json.loads(line) for line in (out / "validation_histograms.jsonl").read_text().splitlines()]
-    assert histograms[-1]["step"] == 3 and set(terms) <= set(histograms[-1]["terms"])
+    assert [line["step"] for line in histograms] == [0, 3] and set(terms) <= set(histograms[-1]["terms"])
     assert all(sum(term["counts"]) == 12 for term in histograms[-1]["terms"].values())
+    assert 0 < metrics[-1]["validation/gIoU"] < 1 and metrics[-1]["validation/rows"] == 12
+    assert json.loads((out / "checkpoints" / "best.json").read_text())["step"] == 3
+    assert (out / "validation" / "0.png").is_file() and (out / "validation" / "3.png").is_file()
     assert list((out / "tensorboard").glob("events.out.tfevents.*"))
     assert (out / "config.yaml").is_file() and (out / "train.log").stat().st_size > 0
 

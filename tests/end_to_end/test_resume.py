@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import signal
 import subprocess
 import time
@@ -62,11 +62,27 @@ def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def named(processes: list[psutil.Process], prefix: str) -> psutil.Process:
-    return next(p for p in processes if " ".join(p.cmdline()).startswith(prefix))
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if " ".join(process.cmdline()).startswith(prefix):
+                return process
+    raise AssertionError(f"no process {prefix}")
+
+
+def launcher_of(process: subprocess.Popen[str]) -> psutil.Process:
+    """The launcher: the process itself, into which the script turns."""
+    launcher = psutil.Process(process.pid)
+    assert "seg_zero.training.launch" in launcher.cmdline()
+    return launcher
 
 
 def alive(processes: list[psutil.Process]) -> list[str]:
-    return [str(p) for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end between the two looks
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(str(process))
+    return found
 
 
 def test_kills_and_an_orderly_stop_change_nothing(scenes: Path, tmp_path: Path) -> None:
@@ -88,9 +104,8 @@ def test_kills_and_an_orderly_stop_change_nothing(scenes: Path, tmp_path: Path) 
     process = start(scenes, broken)
     wait_for(lambda: len(steps_of(broken)) >= 3)
     family = descendants(process)
-    launcher = next(p for p in (*family, psutil.Process(process.pid)) if "seg_zero.training.launch" in p.cmdline())
-    launcher.kill()
-    wait_for(lambda: not alive([p for p in family if p.pid != launcher.pid]), 60)
+    launcher_of(process).kill()
+    wait_for(lambda: not alive(family), 60)
     process.communicate(timeout=30)
 
     # Ctrl-C after the next step: a checkpoint, and nothing stays behind.
@@ -98,8 +113,7 @@ def test_kills_and_an_orderly_stop_change_nothing(scenes: Path, tmp_path: Path) 
     process = start(scenes, broken)
     wait_for(lambda: (broken / "phase.json").is_file())
     family = descendants(process)
-    launcher = next(p for p in (*family, psutil.Process(process.pid)) if "seg_zero.training.launch" in p.cmdline())
-    os.kill(launcher.pid, signal.SIGINT)
+    launcher_of(process).send_signal(signal.SIGINT)
     output = process.communicate(timeout=200)[0]
     assert process.returncode == 130 and "the same command goes on" in output, output
     assert not alive(family)

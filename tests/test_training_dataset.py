@@ -75,7 +75,6 @@ def _config(**changes: Any) -> Any:
         "train_files": "elsewhere.parquet",
         "augmentation": {"flip": 0.0, "scale_jitter": 0.0},
         "bad_rows": None,
-        "segment_held_out": True,
         **changes,
     }
     return OmegaConf.create(values)
@@ -99,7 +98,7 @@ def test_a_sample_is_what_verl_needs(tmp_path: Path) -> None:
     info = sample["extra_info"]
     assert open_rows(info.pop("source"))[info.pop("row")] == _row()
     assert info.pop("view") == {"window": [0, 0, 100, 200], "flipped": False}
-    assert info == {"id": "row-0", "kind": "attr", "image_size": (112, 112), "index": 0, "held_out": True}
+    assert info == {"id": "row-0", "kind": "attr", "image_size": (112, 112), "index": 0, "held_out": False}
     assert sample["data_source"] == "scenes"
     images, videos, audios = asyncio.run(SegmentationDataset.process_multi_modal_info(sample["raw_prompt"], 14, None))  # type: ignore[arg-type]
     assert images == seen and videos is None and audios is None

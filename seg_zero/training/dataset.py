@@ -66,7 +66,7 @@ class SegmentationDataset(Dataset):
         check_processor(processor, self.spec, "the policy")
         # verl does not say which split it asks for.
         training = names_of(data_files) == names_of(config.train_files)
-        self.held_out = not training and config.segment_held_out
+        self.held_out = False  # set by the trainer, who knows which rows are: both names may be the same
         self.augmentation = Augmentation(**config.augmentation) if training else Augmentation()
         lengths = PromptLengths(processor, self.spec, dict(config.mm_processor_kwargs))
         self.sources: list[RowSource] = [

@@ -75,6 +75,10 @@ class SegZeroTrainer(PPOTrainerSync):
 
     # Data
 
+    def _init_dataloader(self) -> None:
+        super()._init_dataloader()
+        self.val_dataset.held_out = bool(self.config.data.segment_held_out)
+
     def _next_train_batch(self, num_prompts: int | None = None) -> TensorDict:
         batch = super()._next_train_batch(num_prompts)
         self._rows = zlib.crc32(np.asarray(list(batch["index"]), dtype=np.int64).tobytes(), self._rows)

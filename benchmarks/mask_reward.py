@@ -18,7 +18,7 @@ from seg_zero.answer import PromptObject
 from seg_zero.data.augmentation import whole
 from seg_zero.data.source import open_rows
 from seg_zero.data.synthetic_rows import HELD_OUT_SEED, write_split
-from seg_zero.metrics import intersection_union
+from seg_zero.metrics import intersection_union, iou_of
 from seg_zero.segmenter import Segmenter
 from seg_zero.training.mask_scorer import MaskQuestion, MaskScorer
 
@@ -51,8 +51,7 @@ def one_at_a_time(segmenter: Segmenter, questions: list[MaskQuestion]) -> list[f
         union = np.zeros(truth.shape, dtype=bool)
         for item in question.stored_objects():
             union |= segmenter.segment_embedded(embedding, [item]).union
-        intersection, either = intersection_union(union, truth)
-        ious.append(intersection / either if either else 1.0)
+        ious.append(iou_of(*intersection_union(union, truth)))
     return ious
 
 

@@ -31,6 +31,11 @@ def answer_format(response: Response) -> float:
     return parts / (2 * (len(response.answer.objects) + response.answer.left_out))
 
 
+def well_formed(response: Response) -> bool:
+    """Whether evaluation counts the response as well-formed: both terms above are 1."""
+    return think(response) == 1.0 and answer_format(response) == 1.0
+
+
 def _reasoning(text: str) -> str:
     """Everything outside the last answer block, each tag replaced by a line break."""
     before, tag, rest = text.rpartition("<answer>")

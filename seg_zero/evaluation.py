@@ -17,7 +17,7 @@ import numpy as np
 
 from rewards import Response
 from rewards.boxes import iou
-from rewards.text import answer_format, think
+from rewards.text import well_formed
 from seg_zero.answer import write_solution_multi
 from seg_zero.data.masks import encode_mask
 from seg_zero.data.rows import Row
@@ -83,7 +83,7 @@ def judge(row: Row, result: SegmentationResult, segmenter: ReasoningSegmenter, m
         kind=row.kind,
         text=result.text,
         problem=result.problem,
-        well_formed=think(response) == 1.0 and answer_format(response) == 1.0,
+        well_formed=well_formed(response),
         objects=len(result.objects),
         iou=metrics.add(result.mask, truth),
         box_iou=iou(response, threshold=None),

@@ -27,7 +27,7 @@ class MaskMetrics:
     def add(self, prediction: np.ndarray, truth: np.ndarray) -> float:
         """Add one expression (prediction boolean H x W; truth H x W of 0/1/255 or boolean); returns its IoU."""
         intersection, union = intersection_union(prediction, truth)
-        iou = intersection / union if union else 1.0
+        iou = iou_of(intersection, union)
         self.count += 1
         self.iou_sum += iou
         self.intersection += intersection
@@ -55,6 +55,11 @@ def intersection_union(prediction: np.ndarray, truth: np.ndarray) -> tuple[int, 
         known, positive = truth != IGNORE, (truth > 0) & (truth != IGNORE)
     predicted = prediction.astype(bool) & known
     return int((predicted & positive).sum()), int((predicted | positive).sum())
+
+
+def iou_of(intersection: int, union: int) -> float:
+    """Intersection over union; 1 where truth and prediction are both empty (LISA)."""
+    return intersection / union if union else 1.0
 
 
 def evaluate_masks(predictions: Iterable[np.ndarray], truths: Iterable[np.ndarray]) -> dict[str, float]:

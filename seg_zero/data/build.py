@@ -21,11 +21,11 @@ import numpy as np
 from PIL import Image
 
 from seg_zero.answer import PromptObject, parse_solution, write_solution_multi, write_solution_single
-from seg_zero.data.masks import encode_mask, mask_to_prompt_object
+from seg_zero.data.masks import encode_mask, mask_to_prompt_object, resize_mask
 from seg_zero.data.rows import Row, write_rows
 from seg_zero.errors import InputError
 from seg_zero.images import load_image
-from seg_zero.metrics import intersection_union
+from seg_zero.metrics import intersection_union, iou_of
 from seg_zero.prompting import PromptSpec, resize_for_policy, to_policy_pixels
 
 T = TypeVar("T")
@@ -79,12 +79,6 @@ def _encoded(image: Image.Image, lossy: bool) -> bytes:
     return buffer.getvalue()
 
 
-def _resized_mask(mask: np.ndarray, side: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)).astype(
-        bool
-    )
-
-
 def _solution(objects: Sequence[PromptObject]) -> str:
     """One object becomes the tag string, whose two points serve both answer formats; others a JSON list."""
     return write_solution_single(objects[0]) if len(objects) == 1 else write_solution_multi(objects)
@@ -131,11 +125,11 @@ def example_to_row(example: Example, image_size: int | None) -> Row:
             lossy = stored.format == "JPEG"
         data = _encoded(resize_for_policy(image, spec), lossy)
         objects = [to_policy_pixels(item, spec, width, height) for item in objects]
-        stretched = _resized_mask(union, image_size)
+        stretched = resize_mask(union, (image_size, image_size))
         if example.masks and not stretched.any():
             raise InputError(f"{name}: nothing of its mask is left at {image_size} pixels; take a larger --image_size")
         union = stretched
-        ignore = None if ignore is None else _resized_mask(ignore, image_size)
+        ignore = None if ignore is None else resize_mask(ignore, (image_size, image_size))
     solution = _solution(objects)
     for item in parse_solution(solution):  # with rounded coordinates
         if item.box is not None and (item.box[0] >= item.box[2] or item.box[1] >= item.box[3]):
@@ -200,8 +194,7 @@ def agreement(row: Row, segmenter: Any) -> float:
     if not objects or truth is None:
         return 1.0
     found = segmenter.segment(row.image(), objects).union
-    intersection, union = intersection_union(found, truth)
-    return intersection / union if union else 1.0
+    return iou_of(*intersection_union(found, truth))
 
 
 def build(

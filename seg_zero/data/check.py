@@ -245,6 +245,7 @@ def _parts(source: RowSource, template: str | None, workers: int) -> Iterator[_P
 
 
 def count_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import random
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from seg_zero.data.check import count_cores
 from seg_zero.errors import InputError
 from seg_zero.files import write_text
 
@@ -44,7 +44,7 @@ def _add_builder_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions")
     parser.add_argument("--shuffle", type=int, metavar="SEED", help="questions in a random order, before --limit")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="(default: one per core)")
+    parser.add_argument("--workers", type=int, default=count_cores(), help="(default: one per core)")
     parser.add_argument("--skip-bad", action="store_true", help="leave unusable examples out and list them")
     parser.add_argument(
         "--sam2_filter", metavar="MODEL", help="drop rows that this SAM2 (file, folder, hub id or 'tiny') does not mask"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from seg_zero.data.masks import resize_mask
 from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource
 from seg_zero.errors import InputError
@@ -43,10 +44,6 @@ def font_for(text: str, size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)).astype(bool)
-
-
 def _layers(row: Row, shape: tuple[int, int]) -> list[np.ndarray]:
     """Target and ignored pixels; none if the mask does not belong to the image or cannot be read."""
     if row.mask is None or any(rle is not None and rle["size"] != list(shape) for rle in (row.mask, row.ignore)):
@@ -67,7 +64,7 @@ def draw_row(row: Row, side: int = TILE) -> Image.Image:
     width, height = (row.img_width, row.img_height) if row.img_width and row.img_height else image.size
     scale = side / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    masks = [_resized(mask, size) for mask in _layers(row, (image.height, image.width))]
+    masks = [resize_mask(mask, size) for mask in _layers(row, (image.height, image.width))]
     try:
         objects = row.objects()
     except InputError:

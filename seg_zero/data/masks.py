@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from pycocotools import mask as coco
 from scipy.ndimage import distance_transform_edt
 
@@ -47,6 +48,12 @@ def decode_mask(rle: dict[str, Any]) -> np.ndarray:
     counts = rle["counts"].encode("ascii")
     _check_runs(_run_lengths(counts), height, width)
     return coco.decode({"size": [height, width], "counts": counts}).astype(bool)
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A boolean mask at another (width, height), each pixel that of its nearest neighbour."""
+    small = Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
+    return np.asarray(small).astype(bool)
 
 
 def segmentation_to_mask(segmentation: object, height: int, width: int) -> np.ndarray:

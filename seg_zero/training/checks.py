@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from rewards.presets import Term, read_terms
 from seg_zero.data.augmentation import Augmentation
-from seg_zero.data.check import ERRORS, check_once
+from seg_zero.data.check import ERRORS, check_once, count_cores
 from seg_zero.errors import InputError
 from seg_zero.policy import model_type_of, resolve_model
 from seg_zero.prompting import PromptSpec
@@ -220,12 +220,8 @@ def count_gpus() -> int:
     return len([line for line in listed.stdout.splitlines() if line.startswith("GPU ")])
 
 
-def count_cpus() -> int:
-    return len(os.sched_getaffinity(0))
-
-
 def check_devices(
-    config: DictConfig, cpus: Callable[[], int] = count_cpus, gpus: Callable[[], int] = count_gpus
+    config: DictConfig, cpus: Callable[[], int] = count_cores, gpus: Callable[[], int] = count_gpus
 ) -> None:
     """This machine has a core or GPU for each worker that the layout asks of it."""
     asked = config.trainer.n_gpus_per_node

@@ -19,6 +19,7 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine.utils import postprocess_batch_func
 
+from seg_zero.training.merge_lora import base_name
 from seg_zero.training.micro_batches import group_by_length, padding_share
 
 VISION = "visual"  # what all families call their vision tower
@@ -125,7 +126,7 @@ class PolicyEngine(FSDPEngineWithLMHead):
             if layer is not None and name.endswith(".base_layer.weight"):
                 a, b = whole(layer.lora_A["default"].weight), whole(layer.lora_B["default"].weight)
                 weight = weight + (b.float() @ a.float() * layer.scaling["default"]).to(weight.dtype)
-            yield name.removeprefix("base_model.model.").replace(".base_layer.", "."), weight
+            yield base_name(name), weight
 
 
 EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cuda", vendor="nvidia")(PolicyEngine)

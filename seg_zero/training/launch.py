@@ -1,7 +1,7 @@
 """Starts a training run: ``python -m seg_zero.training.launch [HYDRA OVERRIDES] [--dry-run] [--skip-bad]``.
 
 Composes and checks the configuration and the rows (those with errors are refused, or left out with --skip-bad),
-then runs verl's own ``verl.trainer.main_ppo`` as a child process, follows its metrics and stops it if it hangs.
+then runs verl with our trainer (seg_zero/training/run.py), follows its metrics and stops it if it hangs.
 The run's folder holds config.yaml, metrics.jsonl, tensorboard/, train.log and checkpoints/.
 
     small machine:  bash training_scripts/run_tiny_cpu.sh
@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -51,10 +50,9 @@ def make_synthetic_data(config: DictConfig) -> None:
     """Write the synthetic splits that the configuration names by default, if they do not exist."""
     from seg_zero.data.synthetic_rows import HELD_OUT_SEED, TRAIN_SEED, write_split
 
-    defaults: Any = OmegaConf.load(package_folder("configs") / "data" / "synthetic.yaml")
     for key, seed in (("train_files", TRAIN_SEED), ("val_files", HELD_OUT_SEED)):
-        path = Path(str(config.data[key]))
-        if str(path) == defaults[key] and not path.is_file():
+        if plan.will_be_made(config, key):
+            path = Path(config.data[key])
             print(f"writing {SYNTHETIC_ROWS[key]} synthetic rows to {path}", flush=True)
             write_split(path, seed, SYNTHETIC_ROWS[key], side=config.policy.image_size)
 

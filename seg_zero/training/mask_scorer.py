@@ -19,7 +19,7 @@ from seg_zero.answer import PromptObject
 from seg_zero.data.augmentation import View
 from seg_zero.data.masks import encode_mask
 from seg_zero.data.source import RowSource, open_rows
-from seg_zero.metrics import intersection_union
+from seg_zero.metrics import intersection_union, iou_of
 
 if TYPE_CHECKING:
     from seg_zero.segmenter import Embedding, Segmenter
@@ -77,7 +77,7 @@ class MaskScorer:
 
     def scores(self, questions: Sequence[MaskQuestion]) -> list[MaskScore]:
         """Score samples, in any order and of any rows. Never raises: what fails is said in its score."""
-        results: list[MaskScore | None] = [None] * len(questions)
+        results: dict[int, MaskScore] = {}
         groups: dict[tuple[str, int], list[int]] = {}
         for index, question in enumerate(questions):
             groups.setdefault((question.source, question.row), []).append(index)
@@ -86,11 +86,10 @@ class MaskScorer:
             some = keys[start : start + EMBEDDING_BATCH]
             problems = self._embed([key for key in some if key not in self._cache])
             for key in some:
-                for index, score in zip(groups[key], self._group(key, questions, groups[key], problems), strict=True):
-                    results[index] = score
+                results.update(zip(groups[key], self._group(key, questions, groups[key], problems), strict=True))
             while len(self._cache) > self.cache_images:
                 self._cache.popitem(last=False)
-        return [score if score is not None else MaskScore(None, "not scored") for score in results]
+        return [results[index] for index in range(len(questions))]
 
     def _embed(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
         """Read and embed rows into the cache; returns the problems by row."""
@@ -146,9 +145,8 @@ class MaskScorer:
             union = np.asarray(masks[first : first + len(some)].any(axis=0))
             first += len(some)
             intersection, either = intersection_union(union, truth)
-            iou = intersection / either if either else 1.0
             mask = encode_mask(union) if sample.with_mask else None
-            scores.append(MaskScore(iou, None, intersection, either, mask))
+            scores.append(MaskScore(iou_of(intersection, either), None, intersection, either, mask))
         return scores
 
 

@@ -17,6 +17,11 @@ _PREFIX = "base_model.model."
 _A, _B = ".lora_A.default.weight", ".lora_B.default.weight"
 
 
+def base_name(name: str) -> str:
+    """What the base model calls a weight of the model with adapters."""
+    return name.removeprefix(_PREFIX).replace(".base_layer.", ".")
+
+
 def is_lora(weights: Mapping[str, object]) -> bool:
     return any(name.endswith(_A) for name in weights)
 
@@ -40,7 +45,7 @@ def merge_adapters(weights: Mapping[str, torch.Tensor], alpha: int) -> dict[str,
         if module + _A in weights:
             a, b = weights[module + _A].float(), weights[module + _B].float()
             tensor = tensor + (b @ a * (alpha / len(a))).to(tensor.dtype)
-        merged[name.removeprefix(_PREFIX).replace(".base_layer.", ".")] = tensor
+        merged[base_name(name)] = tensor
     return merged
 
 

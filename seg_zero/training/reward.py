@@ -6,17 +6,14 @@ import json
 import logging
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rewards import Response
 from rewards.boxes import iou
 from rewards.presets import Term, read_terms
-from rewards.text import answer_format, think
+from rewards.text import well_formed
 from seg_zero.data.augmentation import View
-from seg_zero.training.mask_scorer import MaskScore
-
-if TYPE_CHECKING:
-    from seg_zero.training.mask_scorer import MaskScorers
+from seg_zero.training.mask_scorer import MaskQuestion, MaskScore, MaskScorers
 
 HELD_OUT_SAMPLE = "held_out_sample"
 log = logging.getLogger(__name__)
@@ -29,8 +26,6 @@ def _terms(settings: str) -> tuple[Term, ...]:
 
 @lru_cache
 def _scorers(settings: str) -> MaskScorers:
-    from seg_zero.training.mask_scorer import MaskScorers
-
     return MaskScorers(**json.loads(settings))
 
 
@@ -43,8 +38,6 @@ def _key(settings: Any) -> str:
 
 async def _ask_sam2(response: Response, info: Mapping[str, Any], scorers: MaskScorers) -> MaskScore:
     """SAM2's mask for the response against the true one."""
-    from seg_zero.training.mask_scorer import MaskQuestion
-
     view = info["view"]
     left, top, right, bottom = (int(v) for v in view["window"])
     question = MaskQuestion(
@@ -63,7 +56,7 @@ def _held_out_sample(response: Response, info: Mapping[str, Any], mask: MaskScor
     sample = {
         "source": info["source"],
         "row": int(info["row"]),
-        "well_formed": think(response) == 1.0 and answer_format(response) == 1.0,
+        "well_formed": well_formed(response),
         "intersection": mask.intersection,
         "union": mask.union,
         "iou": mask.iou,

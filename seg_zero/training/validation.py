@@ -16,8 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from seg_zero.answer import parse_answer
 from seg_zero.data.contact_sheet import TILE, draw_row, font_for, wrapped
-from seg_zero.data.masks import decode_mask
+from seg_zero.data.masks import decode_mask, resize_mask
 from seg_zero.data.source import open_rows, short_name
+from seg_zero.metrics import iou_of
 from seg_zero.prompting import PromptSpec, to_image_pixels
 from seg_zero.training.reward import HELD_OUT_SAMPLE
 from seg_zero.visualize import overlay
@@ -65,7 +66,7 @@ def summarise(samples: Sequence[HeldOut]) -> dict[str, float]:
             continue
         union = sum(sample.union for sample in some)
         metrics[f"validation/{name}gIoU"] = float(np.mean([sample.iou or 0.0 for sample in some]))
-        metrics[f"validation/{name}cIoU"] = sum(sample.intersection for sample in some) / union if union else 1.0
+        metrics[f"validation/{name}cIoU"] = iou_of(sum(sample.intersection for sample in some), union)
         metrics[f"validation/{name}format"] = float(np.mean([sample.well_formed for sample in some]))
         metrics[f"validation/{name}rows"] = float(len(some))
         metrics[f"validation/{name}failures"] = float(sum(sample.iou is None for sample in some))
@@ -100,8 +101,7 @@ def _answer_picture(sample: HeldOut, image: Image.Image, size: tuple[int, int], 
     objects = [to_image_pixels(item, spec, *size) for item in parse_answer(sample.text).objects]
     masks = np.zeros((0, size[1], size[0]), dtype=bool)
     if sample.mask is not None:
-        small = Image.fromarray(decode_mask(sample.mask).astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-        masks = np.asarray(small).astype(bool)[None]
+        masks = resize_mask(decode_mask(sample.mask), size)[None]
     return overlay(image.resize(size, Image.Resampling.LANCZOS), masks, objects, opacity=0.2)
 
 

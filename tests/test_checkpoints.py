@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,15 @@ def test_a_tracker_that_names_no_checkpoint_is_an_error(tmp_path: Path, text: st
     (tmp_path / TRACKER).write_text(text)
     with pytest.raises(InputError, match="the checkpoints here are: 2"):
         checkpoints.latest()
+
+
+def test_a_full_disk_is_said_with_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch reports it as a RuntimeError about positions in its archive."""
+    checkpoints = Checkpoints(tmp_path, keep_last=0, keep_best=False)
+    save(checkpoints, 2)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+    message = r"is full \(1 MiB free\), step 4 could not be saved.*\(2\); free some space"
+    with pytest.raises(InputError, match=message), checkpoints.writing(4):
+        raise RuntimeError("unexpected pos 3113344 vs 3113236")
+    assert checkpoints.latest() == 2

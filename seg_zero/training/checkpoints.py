@@ -22,6 +22,7 @@ from seg_zero.files import write_json, write_text
 TRACKER = "latest_checkpointed_iteration.txt"  # verl's name
 BEST = "best.json"
 _WRITING = ".writing"
+_FULL_BYTES = 16 << 20
 _STEP = re.compile(r"global_step_(\d+)")
 
 
@@ -75,7 +76,8 @@ class Checkpoints:
     def writing(self, step: int) -> Iterator[Path]:
         """A folder to write ``global_step_N`` into; it counts when the block ends without an error.
 
-        Raises OSError as it comes, e.g. for a full disk; earlier checkpoints are untouched then.
+        Raises InputError that says so if the disk is full, other errors as they come; earlier checkpoints are
+        untouched then.
         """
         self.clean()
         partial = self.folder / _WRITING
@@ -87,6 +89,17 @@ class Checkpoints:
                 shutil.rmtree(final)
             os.replace(partial / final.name, final)
             write_text(self.folder / TRACKER, str(step))
+        except Exception as error:
+            # torch reports a write that came out short as an internal failure, without the system's reason.
+            free = shutil.disk_usage(self.folder).free
+            if free > _FULL_BYTES:
+                raise
+            whole = ", ".join(map(str, self.steps())) or "none"
+            raise InputError(
+                f"the disk of {self.folder} is full ({free / 2**20:.0f} MiB free), step {step} could not be saved; the "
+                f"checkpoints of earlier steps are as they were ({whole}); free some space or lower "
+                "checkpoints.keep_last, the same command goes on"
+            ) from error
         finally:
             self.clean()
         self._remove_old()

@@ -21,8 +21,12 @@ _SECOND_HAND = (
     "Worker failed",
     "Sync replay buffer selected terminal groups",  # all answers of a question failed
 )
-# After these a run never goes on, yet verl 0.9.1 waits for the dead part for ever.
-_FATAL = (b"EngineCore encountered a fatal error", b"EngineDeadError", b"died unexpectedly")
+# After these a run never goes on, yet verl 0.9.1 waits for the dead part for ever. The first that is found names it.
+_FATAL = {
+    b"EngineCore encountered a fatal error": "a vLLM process",
+    b"EngineDeadError": "a vLLM process",
+    b"died unexpectedly": "a Ray worker",
+}
 _TAIL_BYTES = 4_000_000
 _LOOK_SECONDS = 2.0
 
@@ -57,7 +61,7 @@ class Watchdog:
         self._deadline = time.monotonic() + self._limit
         self._processes, self._seen, self._next_look = processes, dict[int, str](), 0.0
         self._dead: str | None = None
-        self._log_says_so = False
+        self._log_says: str | None = None
 
     def sign_of_life(self) -> None:
         if self._dead is None:
@@ -78,7 +82,7 @@ class Watchdog:
     def died(self) -> str | None:
         """What died before the run ended by itself, or None: processes that vanish in an ordinary end do not count."""
         self._fatal_message()
-        return (self._dead or "a vLLM process") if self._log_says_so else None
+        return self._log_says and (self._dead or self._log_says)
 
     def _missing(self) -> str | None:
         """An essential process that was there and is gone."""
@@ -96,5 +100,6 @@ class Watchdog:
             stream.seek(self._offset)
             new = stream.read()
         self._offset += max(0, new.rfind(b"\n") + 1)
-        self._log_says_so = self._log_says_so or any(message in new for message in _FATAL)
-        return "a vLLM process" if self._log_says_so else None
+        if self._log_says is None:
+            self._log_says = next((name for message, name in _FATAL.items() if message in new), None)
+        return self._log_says

@@ -1,4 +1,4 @@
-"""The command ``seg-zero``: infer, train, merge, evaluate, data, demo.
+"""The command ``seg-zero``: infer, train, merge, evaluate, compare, data, demo.
 
 Bad input ends in one line on standard error and exit code 2; nothing is half-written.
 """
@@ -25,11 +25,13 @@ EXAMPLE_QUESTION = "the green circle"
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reasoning_model_path",
+        "--model",
         default="tiny",
         help="policy: folder or hub id of the Qwen2-VL / Qwen2.5-VL families, or 'tiny' (default, embedded)",
     )
     parser.add_argument(
         "--segmentation_model_path",
+        "--segmenter",
         default="tiny",
         help="SAM2: checkpoint file, folder or hub id, or 'tiny' (default, embedded)",
     )
@@ -108,35 +110,17 @@ def infer(argv: Sequence[str]) -> int:
 
 
 def evaluate(argv: Sequence[str]) -> int:
-    """gIoU, cIoU and format rate of a policy over a dataset file."""
-    parser = argparse.ArgumentParser(prog="seg-zero evaluate", description=evaluate.__doc__)
-    add_model_options(parser)
-    parser.add_argument("--data", required=True, help="dataset with masks: file, folder, hub id or NAME@SPLIT")
-    parser.add_argument("--out", required=True, help="folder for report.json and predictions.jsonl")
-    parser.add_argument("--limit", type=int, help="only the first N rows")
-    args = parser.parse_args(argv)
-    from tqdm import tqdm
+    """gIoU, cIoU and more of a policy over a dataset, with intervals and a report."""
+    from seg_zero.evaluation.command import evaluate as run
 
-    from seg_zero.data.source import open_rows
-    from seg_zero.evaluation import evaluate as run
-    from seg_zero.evaluation import write_evaluation
+    return run(argv)
 
-    rows = open_rows(args.data)
-    if args.limit is not None:
-        rows = rows.select(range(min(args.limit, len(rows))))
-    segmenter = load_segmenter(args)
-    with tqdm(total=len(rows), unit="row", file=sys.stderr) as bar:
 
-        def progress(done: int, _total: int, giou: float) -> None:
-            bar.update(done - bar.n)
-            bar.set_postfix(gIoU=f"{giou:.3f}")
+def compare(argv: Sequence[str]) -> int:
+    """What changed between two evaluations of the same rows."""
+    from seg_zero.evaluation.command import compare as run
 
-        report, predictions = run(segmenter, rows, progress=progress)
-    report.model, report.data = args.reasoning_model_path, args.data
-    write_evaluation(Path(args.out), report, predictions)
-    print(report.table())
-    print(f"written: {Path(args.out) / 'report.json'}, {Path(args.out) / 'predictions.jsonl'}")
-    return 0
+    return run(argv)
 
 
 def data(argv: Sequence[str]) -> int:
@@ -172,6 +156,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "merge": merge,
     "evaluate": evaluate,
+    "compare": compare,
     "data": data,
     "demo": demo,
 }

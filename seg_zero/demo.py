@@ -86,9 +86,13 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     from seg_zero.data.source import open_rows
     from seg_zero.data.synthetic_rows import HELD_OUT_SEED, TRAIN_SEED, write_split
     from seg_zero.demo_page import Page, draw_before_after, read_curves, write_page
-    from seg_zero.evaluation import Prediction, Report, evaluate, paired_gain, write_evaluation
+    from seg_zero.evaluation.predictions import Prediction
+    from seg_zero.evaluation.run import Models, evaluate
+    from seg_zero.evaluation.store import read_predictions
+    from seg_zero.evaluation.summary import Summary
     from seg_zero.files import write_image
     from seg_zero.pipeline import ReasoningSegmenter
+    from seg_zero.statistics import paired_difference
     from seg_zero.training.merge import merge
     from seg_zero.visualize import mask_image, overlay
 
@@ -102,27 +106,25 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     with stages.stage("make scenes"):
         write_split(out / "data" / "train.parquet", TRAIN_SEED, steps * PROMPTS_PER_STEP)
         write_split(out / "data" / "held_out.parquet", HELD_OUT_SEED, held_out)
-        rows = open_rows(out / "data" / "held_out.parquet")[:]
+        rows = open_rows(out / "data" / "held_out.parquet")
         print(f"      {steps * PROMPTS_PER_STEP} training and {held_out} held-out questions in {out / 'data'}")
 
-    def judge(name: str, segmenter: ReasoningSegmenter) -> tuple[Report, list[Prediction]]:
-        report, predictions = evaluate(segmenter, rows)
-        write_evaluation(out / name, report, predictions)
-        print("      " + report.table().replace("\n", "\n      "), flush=True)
-        return report, predictions
+    def judge(name: str, policy: str | None) -> tuple[Summary, list[Prediction]]:
+        summary = evaluate(Models(policy, max_new_tokens=96), rows, out / name)
+        print("      " + summary.table().replace("\n", "\n      "), flush=True)
+        return summary, read_predictions(out / name)
 
     with stages.stage("evaluate the policy before training"):
-        start = ReasoningSegmenter.from_pretrained(max_new_tokens=96)
-        before, before_predictions = judge("before", start)
+        before, before_predictions = judge("before", None)
     with stages.stage(f"train: {steps} GRPO steps, rollouts in vLLM, updates in FSDP, on Ray"):
         checkpoint = _train(out, steps, seed, extra)
     with stages.stage("merge the checkpoint"):
         merged = merge(checkpoint, out / "merged")
         print(f"      {merged}")
     with stages.stage("evaluate the policy after training"):
-        trained = ReasoningSegmenter.from_pretrained(merged, max_new_tokens=96)
-        after, after_predictions = judge("after", trained)
+        after, after_predictions = judge("after", str(merged))
     with stages.stage(f"ask one question: {EXAMPLE_QUESTION!r}"):
+        trained = ReasoningSegmenter.from_pretrained(merged, max_new_tokens=96)
         result = trained(EXAMPLE_IMAGE, EXAMPLE_QUESTION)
         from PIL import Image
 
@@ -138,9 +140,10 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
         write_page(out / "index.html", page)
         write_image(out / "before_after.png", draw_before_after(page))
 
-    gain, low, high = paired_gain(before.ious, after.ious)
-    print(f"\nmean IoU on {held_out} held-out questions: {before.metrics['gIoU']:.3f} -> {after.metrics['gIoU']:.3f}")
-    print(f"gain {gain:+.3f}, 95 % interval {low:+.3f} to {high:+.3f} over the questions")
+    gain = paired_difference([p.iou for p in before_predictions], [p.iou for p in after_predictions])
+    start, end = before.metrics["gIoU"].value, after.metrics["gIoU"].value
+    print(f"\nmean IoU on {held_out} held-out questions: {start:.3f} -> {end:.3f}")
+    print(f"gain {gain.mean:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f} over the questions")
     print(f"whole demo: {sum(stages.seconds.values()) / 60:.1f} minutes")
     print(f"open {(out / 'index.html').resolve()}")
     return 0

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from seg_zero.answer import parse_answer
 from seg_zero.data.masks import decode_mask
-from seg_zero.data.rows import Row, encode_png
-from seg_zero.evaluation import Prediction, Report, paired_gain
+from seg_zero.data.rows import Row
+from seg_zero.evaluation.predictions import Prediction, read_objects
+from seg_zero.evaluation.summary import Summary
 from seg_zero.files import write_text
-from seg_zero.prompting import PromptSpec, to_image_pixels
+from seg_zero.html_page import document, embedded, pyplot, rendered
+from seg_zero.prompting import PromptSpec
+from seg_zero.statistics import paired_difference
 from seg_zero.visualize import overlay
 
 KIND_NAMES = {
@@ -35,37 +35,13 @@ KIND_NAMES = {
 
 REWARD_MEAN = re.compile(r"reward/\w+/mean")
 
-STYLE = """
-:root { color-scheme: light; --ink: #1d2433; --soft: #667085; --line: #e4e7ec; --before: #b54708; --after: #067647; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1120px; padding: 32px 20px 64px; color: var(--ink); background: #fff;
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { margin: 0 0 4px; font-size: 30px; } h2 { margin: 44px 0 10px; font-size: 21px; }
-p.lead, .note { color: var(--soft); } .note { font-size: 14px; }
-.tiles { display: flex; flex-wrap: wrap; gap: 14px; margin: 22px 0; }
-.tile { flex: 1 1 200px; border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px; }
-.tile b { display: block; font-size: 26px; } .tile span { color: var(--soft); font-size: 14px; }
-table { border-collapse: collapse; width: 100%; } th, td { padding: 7px 12px; border-bottom: 1px solid var(--line); }
-th { text-align: right; font-weight: 600; }
-th:first-child { text-align: left; }
-td:first-child { text-align: left; } .up { color: var(--after); } .down { color: var(--before); }
-.curves img { width: 100%; height: auto; }
-.case { border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; margin: 14px 0; }
-.case h3 { margin: 0 0 10px; font-size: 16px; }
-.case h3 em { color: var(--soft); font-style: normal; font-weight: 400; }
-.panels { display: grid; grid-template-columns: repeat(3, 1fr); gap: 14px; }
-.panels img { width: 100%; border-radius: 6px; image-rendering: pixelated; display: block; }
-.panels p { margin: 6px 0 0; font-size: 14px; overflow-wrap: anywhere; } .panels small { color: var(--soft); }
-@media (max-width: 640px) { .panels { grid-template-columns: 1fr; } }
-"""
-
 
 @dataclass(frozen=True)
 class Page:
     """What the page shows; ``curves`` maps a metric's name to its (steps, values)."""
 
-    before: Report
-    after: Report
+    before: Summary
+    after: Summary
     before_predictions: Sequence[Prediction]
     after_predictions: Sequence[Prediction]
     rows: Sequence[Row]
@@ -73,27 +49,6 @@ class Page:
     spec: PromptSpec
     seconds: Mapping[str, float]
     machine: str
-
-
-def _picture(image: Image.Image) -> str:
-    return "data:image/png;base64," + base64.b64encode(encode_png(image)).decode("ascii")
-
-
-def _pyplot() -> Any:
-    """matplotlib without a display; imported late, since only the demo's pictures need it."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
-def _rendered(figure: Any) -> Image.Image:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    _pyplot().close(figure)
-    return Image.open(buffer)
 
 
 def read_curves(metrics: Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -117,7 +72,7 @@ def read_curves(metrics: Path) -> dict[str, tuple[list[float], list[float]]]:
 
 def draw_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], columns: int = 3) -> Image.Image:
     """Small multiples, one panel per curve: the value of every step and its running mean over 5 steps."""
-    plt = _pyplot()
+    plt = pyplot()
     count = max(len(curves), 1)
     rows = -(-count // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.5 * rows), squeeze=False, dpi=110)
@@ -135,19 +90,22 @@ def draw_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], c
     for axis in axes[-1]:
         axis.set_xlabel("training step", fontsize=9)
     figure.tight_layout()
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def _drawn(row: Row, prediction: Prediction, spec: PromptSpec) -> Image.Image:
     """The row's image with what the policy wrote and the mask it led to."""
     image = row.image()
-    objects = [to_image_pixels(o, spec, image.width, image.height) for o in parse_answer(prediction.text).objects]
-    return overlay(image, decode_mask(prediction.mask)[None], objects, min_side=300)
+    objects = read_objects(prediction.text, spec, image.size)[1]
+    masks = np.zeros((0, image.height, image.width), dtype=bool)
+    if prediction.mask is not None:
+        masks = decode_mask(prediction.mask)[None]
+    return overlay(image, masks, objects, min_side=300)
 
 
 def draw_before_after(page: Page, kinds: Sequence[str] = tuple(KIND_NAMES)) -> Image.Image:
     """The first held-out question of each kind, answered before (upper row) and after (lower row) training."""
-    plt = _pyplot()
+    plt = pyplot()
     chosen = [next(i for i, row in enumerate(page.rows) if row.kind == kind) for kind in kinds]
     figure, axes = plt.subplots(
         2, len(chosen), figsize=(2.9 * len(chosen), 7.2), dpi=100, squeeze=False, layout="constrained"
@@ -167,7 +125,7 @@ def draw_before_after(page: Page, kinds: Sequence[str] = tuple(KIND_NAMES)) -> I
             axis.set_title(f"{title}{name}: IoU {prediction.iou:.2f}", fontsize=11)
             thought = parse_answer(prediction.text).thinking
             axis.set_xlabel(textwrap.fill(thought, 32), fontsize=10, color="#475467", style="italic")
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def _change(before: float, after: float) -> str:
@@ -177,11 +135,11 @@ def _change(before: float, after: float) -> str:
 
 def _numbers(page: Page) -> str:
     rows = []
-    for name, before in page.before.metrics.items():
-        after = page.after.metrics[name]
+    for name, interval in page.before.metrics.items():
+        before, after = interval.value, page.after.metrics[name].value
         rows.append(f"<tr><td>{name}</td><td>{before:.3f}</td><td>{after:.3f}</td>{_change(before, after)}</tr>")
-    for kind, before in page.before.by_kind.items():
-        after = page.after.by_kind[kind]
+    for kind, values in page.before.kinds.items():
+        before, after = values["gIoU"], page.after.kinds[kind]["gIoU"]
         name = f"gIoU, {KIND_NAMES.get(kind, kind)}"
         rows.append(f"<tr><td>{name}</td><td>{before:.3f}</td><td>{after:.3f}</td>{_change(before, after)}</tr>")
     head = "<tr><th>held-out scenes</th><th>before</th><th>after</th><th>change</th></tr>"
@@ -202,7 +160,7 @@ def _panel(title: str, row: Row, prediction: Prediction | None, spec: PromptSpec
         words = html.escape(answer.thinking or prediction.text[:160])
         if not answer.objects:
             caption += " <small>(no object named)</small>"
-    return f'<div><img alt="{title}" src="{_picture(picture)}"><p>{caption}<br><small>{words}</small></p></div>'
+    return f'<div><img alt="{title}" src="{embedded(picture)}"><p>{caption}<br><small>{words}</small></p></div>'
 
 
 def _gallery(page: Page, per_kind: int = 2) -> str:
@@ -227,20 +185,17 @@ def _gallery(page: Page, per_kind: int = 2) -> str:
 
 def write_page(path: Path, page: Page) -> None:
     """Write the page; pictures are embedded, so the file can be sent around."""
-    gain, low, high = paired_gain(page.before.ious, page.after.ious)
+    gain = paired_difference([p.iou for p in page.before_predictions], [p.iou for p in page.after_predictions])
     steps = max((len(values) for _, values in page.curves.values()), default=0)
     total = sum(page.seconds.values())
     tiles = (
-        ("mean IoU (gIoU) before", f"{page.before.metrics['gIoU']:.3f}"),
-        ("mean IoU (gIoU) after", f"{page.after.metrics['gIoU']:.3f}"),
-        (f"gain, 95 % interval {low:+.3f} to {high:+.3f}", f"{gain:+.3f}"),
+        ("mean IoU (gIoU) before", f"{page.before.metrics['gIoU'].value:.3f}"),
+        ("mean IoU (gIoU) after", f"{page.after.metrics['gIoU'].value:.3f}"),
+        (f"gain, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}", f"{gain.mean:+.3f}"),
         (f"{steps} GRPO steps, whole demo", f"{total / 60:.1f} min"),
     )
     tile_row = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for name, value in tiles)
-    body = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>Seg-Zero demo</title>
-<style>{STYLE}</style></head><body>
-<h1>Seg-Zero demo</h1>
+    body = f"""<h1>Seg-Zero demo</h1>
 <p class="lead">A tiny Qwen2.5-VL policy names boxes and points, a tiny SAM2 turns them into masks, and GRPO
 trains the policy on rewards alone. Scenes and questions below were never trained on.</p>
 <div class="tiles">{tile_row}</div>
@@ -250,11 +205,11 @@ trains the policy on rewards alone. Scenes and questions below were never traine
 The interval is a paired bootstrap over the questions of this one run; it says nothing about other training seeds.</p>
 <h2>Rewards while training</h2>
 <p class="note">Mean over the samples of each step (thin), and over the last 5 steps (thick).</p>
-<div class="curves"><img alt="curves of the reward terms" src="{_picture(draw_curves(page.curves))}"></div>
+<div class="curves"><img alt="curves of the reward terms" src="{embedded(draw_curves(page.curves))}"></div>
 <h2>Gallery</h2><p class="note">The first two held-out questions of every kind, not picked by result.
 White: the box the policy wrote; red: its point; tint: the mask.</p>
 {_gallery(page)}
 <h2>Where the time went</h2><table><tr><th>stage</th><th>seconds</th></tr>
 {"".join(f"<tr><td>{name}</td><td>{value:.0f}</td></tr>" for name, value in page.seconds.items())}</table>
-<p class="note">{html.escape(page.machine)}</p></body></html>"""
-    write_text(path, body)
+<p class="note">{html.escape(page.machine)}</p>"""
+    write_text(path, document("Seg-Zero demo", body))

@@ -35,7 +35,8 @@ class MaskCounts:
     """Pixels of one row; every rule scores from these, so they can be stored and scored later.
 
     prediction, truth, intersection: without the pixels whose truth is 255. ignored: those pixels;
-    ignored_prediction: how many of them are predicted.
+    ignored_prediction: how many of them are predicted. answered: False if there is no prediction (the answer
+    could not be read, the segmentation failed): the row scores 0, also where nothing was to be found.
     """
 
     intersection: int = 0
@@ -43,6 +44,7 @@ class MaskCounts:
     truth: int = 0
     ignored: int = 0
     ignored_prediction: int = 0
+    answered: bool = True
 
     @property
     def union(self) -> int:
@@ -52,13 +54,13 @@ class MaskCounts:
 def count_pixels(prediction: np.ndarray | None, truth: np.ndarray) -> MaskCounts:
     """The pixels of one row.
 
-    prediction: H x W, boolean or 0/1; None is an empty mask. truth: H x W, boolean or 0, 1 and 255
+    prediction: H x W, boolean or 0/1; None if there is none. truth: H x W, boolean or 0, 1 and 255
     (ignore). Raises InputError for other shapes and values.
     """
     positive, ignored = _positive(_mask("truth", truth))
     outside = 0 if ignored is None else int(np.count_nonzero(ignored))
     if prediction is None:
-        return MaskCounts(truth=int(np.count_nonzero(positive)), ignored=outside)
+        return MaskCounts(truth=int(np.count_nonzero(positive)), ignored=outside, answered=False)
     prediction = _mask("prediction", prediction)
     if prediction.shape != positive.shape:
         raise InputError(f"prediction has shape {prediction.shape}, truth {positive.shape}; resize the prediction")
@@ -98,8 +100,8 @@ class _IouSums:
     union: int = 0
     iou_units: int = 0
 
-    def _record(self, intersection: int, union: int) -> float:
-        iou = intersection / union if union else self.EMPTY
+    def _record(self, intersection: int, union: int, answered: bool = True) -> float:
+        iou = intersection / union if union else self.EMPTY * answered
         self.count += 1
         self.intersection += intersection
         self.union += union
@@ -139,8 +141,8 @@ class MaskMetrics(_IouSums):
 
     Pixels whose truth is 255 are removed from both masks. gIoU is the mean over expressions of I/U, 1.0
     when truth and prediction are both empty; cIoU is the sum of I over the sum of U, 1.0 if that is empty.
-    No row is dropped: a failed one (None) is an empty mask. LISA's code adds 1e-5 to each union, against
-    division by zero; here the ratio is exact.
+    No row is dropped: one without a prediction (None) scores 0 and adds its truth to the union. LISA's code
+    adds 1e-5 to each union, against division by zero; here the ratio is exact.
     """
 
     def add(self, prediction: np.ndarray | None, truth: np.ndarray) -> float:
@@ -149,7 +151,7 @@ class MaskMetrics(_IouSums):
 
     def add_counts(self, counts: MaskCounts) -> float:
         """Add one expression by its pixels and return its IoU."""
-        return self._record(counts.intersection, counts.union)
+        return self._record(counts.intersection, counts.union, counts.answered)
 
 
 @dataclass
@@ -165,7 +167,7 @@ class GresMetrics(MaskMetrics):
     * Pr@X: rows with a target whose IoU is X or more, of all rows with a target
 
     "Empty" is no pixel at all: the official evaluation has no smallest area either, but asks the model's
-    no-target head, whose place an empty answer takes here.
+    no-target head, whose place an empty answer takes here. No answer (None) is not one.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
@@ -179,7 +181,7 @@ class GresMetrics(MaskMetrics):
                 self.rows[f"Pr@{threshold}"] += iou >= threshold
         else:
             self.rows["no_target"] += 1
-            self.rows["N-acc"] += counts.prediction == 0
+            self.rows["N-acc"] += counts.prediction == 0 and counts.answered
         return iou
 
     def result(self) -> dict[str, float]:
@@ -244,7 +246,7 @@ def evaluate_masks(
     """Metrics of paired masks by one rule, in one pass.
 
     predictions: H x W, boolean or 0/1; None where the answer could not be read or segmentation failed,
-    which is an empty mask (rule ``seg_zero`` skips such rows). truths: H x W, boolean or 0, 1 and 255
+    which scores 0 (rule ``seg_zero`` skips such rows). truths: H x W, boolean or 0, 1 and 255
     (ignore). rule: ``lisa``, ``gres`` or ``seg_zero``. Returns ``gIoU``, ``cIoU`` (0..1), ``count``, the
     rows in the mean, and what :class:`GresMetrics` adds. Raises InputError, naming the row, for masks that
     do not fit, for unequal numbers of them, and without any.

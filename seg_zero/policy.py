@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,16 +28,71 @@ from seg_zero.prompting import (
 TINY_POLICY = Path(__file__).parent / "models" / "tiny_policy"
 PUBLISHED_IMAGE_SIZE = 840  # pixels
 MAX_NEW_TOKENS = 1024
+QUESTION_TOKENS = 1024  # room that vLLM keeps for instructions and question
 _HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 
 
+@dataclass(frozen=True)
+class Request:
+    """One question about one image (RGB, of any size); ``key`` is the caller's."""
+
+    key: int
+    image: Image.Image
+    question: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the policy wrote to one request, or the problem that kept it from being asked.
+
+    tokens: how many it wrote, all texts together; truncated: whether a text ended at the limit.
+    """
+
+    key: int
+    texts: tuple[str, ...]
+    tokens: int
+    truncated: bool
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many answers to each request, and how: greedily at temperature 0, else by chance.
+
+    The chance depends on ``seed`` and the request's key alone, not on what else is asked.
+    """
+
+    answers: int = 1
+    temperature: float = 0.0
+    seed: int = 0
+
+    def seed_of(self, key: int) -> int:
+        return zlib.crc32(f"{self.seed} {key}".encode())
+
+
+GREEDY = Sampling()
+
+
 class Policy(Protocol):
-    """Anything that answers questions about images in text."""
+    """Anything that answers questions about images in text.
+
+    in_flight: how many requests it works on at a time.
+    """
 
     spec: PromptSpec
+    in_flight: int
+
+    def stream(self, requests: Iterable[Request], sampling: Sampling = GREEDY) -> Iterator[Reply]:
+        """A reply to each request, in any order, while further requests are taken as there is room."""
 
     def generate(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
-        """One text per (RGB image of any size, question), greedy."""
+        """One text per (image, question), greedy. Raises InputError for a question that cannot be asked."""
+        requests = (Request(i, *pair) for i, pair in enumerate(zip(images, questions, strict=True)))
+        replies = {reply.key: reply for reply in self.stream(requests)}
+        for reply in replies.values():
+            if reply.problem is not None:
+                raise InputError(reply.problem)
+        return [replies[i].texts[0] for i in range(len(replies))]
 
 
 def resolve_model(path_or_id: str | Path | None) -> str:
@@ -116,20 +173,21 @@ def check_processor(processor: Any, spec: PromptSpec, model: str) -> None:
         )
 
 
-def _check_length(tokens: int, limit: int, question: str) -> None:
-    if tokens > limit:
-        raise InputError(
-            f"the prompt has {tokens} tokens, more than the {limit} that the model leaves room for "
-            f"(question {question[:60]!r}...); shorten the question"
-        )
+def _too_long(tokens: int, limit: int, question: str) -> str | None:
+    if tokens <= limit:
+        return None
+    return (
+        f"the prompt has {tokens} tokens, more than the {limit} that the model leaves room for "
+        f"(question {question[:60]!r}...); shorten the question"
+    )
 
 
-class TransformersPolicy:
+class TransformersPolicy(Policy):
     """A policy run by transformers' generate; CPU or GPU, no flash-attention needed."""
 
     def __init__(self, model: Any, processor: Any, spec: PromptSpec, max_new_tokens: int, batch_size: int) -> None:
         self.model, self.processor, self.spec = model, processor, spec
-        self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
+        self.max_new_tokens, self.in_flight = max_new_tokens, batch_size
 
     @classmethod
     def from_pretrained(
@@ -161,41 +219,68 @@ class TransformersPolicy:
         check_processor(processor, spec, name)
         return cls(model.to(device), processor, spec, max_new_tokens, batch_size)
 
-    def generate(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
-        texts: list[str] = []
-        for start in range(0, len(images), self.batch_size):
-            stop = start + self.batch_size
-            texts += self._generate_batch(images[start:stop], questions[start:stop])
-        return texts
+    def stream(self, requests: Iterable[Request], sampling: Sampling = GREEDY) -> Iterator[Reply]:
+        """Replies in the order of the requests, ``in_flight`` at a time.
 
-    def _generate_batch(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
+        Sampled answers are made one request at a time: in a batch their chance would depend on the others.
+        """
+        source = iter(requests)
+        while batch := list(islice(source, 1 if sampling.temperature else self.in_flight)):
+            yield from self._reply(batch, sampling)
+
+    def _reply(self, batch: Sequence[Request], sampling: Sampling) -> Iterator[Reply]:
         import torch
 
-        prompts = [
-            self.processor.apply_chat_template(
-                build_messages(question, self.spec), tokenize=False, add_generation_prompt=True
+        limit = self.model.config.get_text_config().max_position_embeddings
+        prompts, askable = [], []
+        for request in batch:
+            prompt = self.processor.apply_chat_template(
+                build_messages(request.question, self.spec), tokenize=False, add_generation_prompt=True
             )
-            for question in questions
-        ]
-        seen = [resize_for_policy(image, self.spec) for image in images]
+            tokens = len(self.processor.tokenizer(prompt)["input_ids"]) + self.spec.image_tokens
+            problem = _too_long(tokens, limit - 64, request.question)
+            if problem is None:
+                prompts.append(prompt)
+                askable.append(request)
+            else:
+                yield Reply(request.key, (), 0, False, problem)
+        if not askable:
+            return
+        seen = [resize_for_policy(request.image, self.spec) for request in askable]
         inputs = self.processor(text=prompts, images=seen, padding=True, return_tensors="pt").to(self.model.device)
-        tokens = inputs["input_ids"].shape[1]
-        text_config = self.model.config.get_text_config()
-        _check_length(tokens, text_config.max_position_embeddings - 64, max(questions, key=len))
-        room = min(self.max_new_tokens, text_config.max_position_embeddings - tokens)
+        width = inputs["input_ids"].shape[1]
+        room = min(self.max_new_tokens, limit - width)
+        # Sampling settings of a checkpoint's generation config must not leak into decoding.
+        choice: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if sampling.temperature:
+            choice = {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
+            torch.manual_seed(sampling.seed_of(askable[0].key))
+        choice["repetition_penalty"] = 1.0  # Qwen2.5-VL ships 1.05
         with torch.inference_mode():
-            # Sampling settings of a checkpoint's generation config must not leak into greedy decoding.
             output = self.model.generate(
-                **inputs, do_sample=False, temperature=None, top_p=None, top_k=None, max_new_tokens=room
-            )
-        return self._decode(output[:, tokens:])
+                **inputs, **choice, max_new_tokens=room, num_return_sequences=sampling.answers
+            )[:, width:]
+        texts = [str(text) for text in self.processor.batch_decode(output, skip_special_tokens=True)]
+        lengths = [_written(ids, self.processor.tokenizer) for ids in output.tolist()]
+        for i, request in enumerate(askable):
+            own = slice(i * sampling.answers, (i + 1) * sampling.answers)
+            whole = all(ended for _, ended in lengths[own])
+            yield Reply(request.key, tuple(texts[own]), sum(count for count, _ in lengths[own]), not whole)
 
-    def _decode(self, tokens: Any) -> list[str]:
-        return [str(text) for text in self.processor.batch_decode(tokens, skip_special_tokens=True)]
+
+def _written(ids: Sequence[int], tokenizer: Any) -> tuple[int, bool]:
+    """How many tokens were written before padding, and whether the text was ended by the policy itself."""
+    ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    for count, token in enumerate(ids, start=1):
+        if token in ends:
+            return count, True
+    return len(ids), False
 
 
-class VllmPolicy:
+class VllmPolicy(Policy):
     """A policy run by vLLM; tensor parallel over ``tensor_parallel_size`` GPUs (or CPU processes)."""
+
+    in_flight = 128
 
     def __init__(self, engine: Any, processor: Any, spec: PromptSpec, max_new_tokens: int) -> None:
         self.engine, self.processor, self.spec, self.max_new_tokens = engine, processor, spec, max_new_tokens
@@ -229,24 +314,56 @@ class VllmPolicy:
         engine = LLM(
             model=name,
             tensor_parallel_size=tensor_parallel_size,
-            max_model_len=spec.image_tokens + 1024 + max_new_tokens,
+            max_model_len=spec.image_tokens + QUESTION_TOKENS + max_new_tokens,
             limit_mm_per_prompt={"image": 1, "video": 0},
             disable_log_stats=True,
             **settings,
         )
         return cls(engine, processor, spec, max_new_tokens)
 
-    def generate(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
+    def stream(self, requests: Iterable[Request], sampling: Sampling = GREEDY) -> Iterator[Reply]:
+        """Replies as they are finished; the engine always has up to ``in_flight`` requests to batch."""
+        source, waiting, open_ended = iter(requests), dict[str, int](), True
+        try:
+            while open_ended or waiting:
+                while open_ended and len(waiting) < self.in_flight:
+                    request = next(source, None)
+                    if request is None:
+                        open_ended = False
+                        break
+                    problem = self._enqueue(request, sampling, waiting)
+                    if problem is not None:
+                        yield Reply(request.key, (), 0, False, problem)
+                for output in self.engine.llm_engine.step() if waiting else ():
+                    if output.finished:
+                        written = sorted(output.outputs, key=lambda one: one.index)
+                        yield Reply(
+                            waiting.pop(output.request_id),
+                            tuple(one.text for one in written),
+                            sum(len(one.token_ids) for one in written),
+                            any(one.finish_reason == "length" for one in written),
+                        )
+        finally:
+            if waiting:  # the caller wants no more
+                self.engine.llm_engine.abort_request(list(waiting))
+
+    def _enqueue(self, request: Request, sampling: Sampling, waiting: dict[str, int]) -> str | None:
+        """Hand a request to the engine; returns why it cannot be asked, or None."""
         from vllm import SamplingParams
 
-        requests = []
-        for image, question in zip(images, questions, strict=True):
-            prompt = self.processor.apply_chat_template(
-                build_messages(question, self.spec), tokenize=False, add_generation_prompt=True
-            )
-            _check_length(len(self.processor.tokenizer(prompt)["input_ids"]), 1024, question)
-            picture = resize_for_policy(image, self.spec)
-            requests.append({"prompt": prompt, "multi_modal_data": {"image": picture}})
-        sampling = SamplingParams(temperature=0.0, max_tokens=self.max_new_tokens)
-        outputs = self.engine.generate(requests, sampling, use_tqdm=False)
-        return [output.outputs[0].text for output in outputs]
+        prompt = self.processor.apply_chat_template(
+            build_messages(request.question, self.spec), tokenize=False, add_generation_prompt=True
+        )
+        problem = _too_long(len(self.processor.tokenizer(prompt)["input_ids"]), QUESTION_TOKENS, request.question)
+        if problem is not None:
+            return problem
+        picture = resize_for_policy(request.image, self.spec)
+        params = SamplingParams(
+            n=sampling.answers,
+            temperature=sampling.temperature,
+            seed=sampling.seed_of(request.key) if sampling.temperature else None,
+            max_tokens=self.max_new_tokens,
+        )
+        prompts = [{"prompt": prompt, "multi_modal_data": {"image": picture}}]
+        waiting[self.engine.enqueue(prompts, params, use_tqdm=False)[0]] = request.key
+        return None

@@ -92,7 +92,7 @@ def pixel_by_pixel(pairs: Sequence[Pair], rule: str) -> dict[str, float]:
                     found + here,
                     true + there,
                 )
-        iou = both / either if either else (0.0 if rule == "seg_zero" else 1.0)
+        iou = both / either if either else (0.0 if rule == "seg_zero" or prediction is None else 1.0)
         ious.append(iou)
         intersection, union = intersection + both, union + either
         if true:
@@ -100,7 +100,7 @@ def pixel_by_pixel(pairs: Sequence[Pair], rule: str) -> dict[str, float]:
             for threshold in (0.7, 0.8, 0.9):
                 shares[f"Pr@{threshold}"].append(iou >= threshold)
         else:
-            shares["N-acc"].append(found == 0)
+            shares["N-acc"].append(found == 0 and prediction is not None)
     values = {"gIoU": sum(ious) / len(ious), "cIoU": intersection / union, "count": float(len(ious))}
     if rule == "gres":
         values |= {name: sum(some) / len(some) for name, some in shares.items() if some}
@@ -164,10 +164,10 @@ def test_gres_counts_rows_with_and_without_a_target_apart() -> None:
         (first(19) == 1, first(20)),
     ]
     assert score(pairs, "gres") == {
-        "gIoU": pytest.approx((1 + 0 + 1 + 0 + 0.7 + 0.95) / 6),
+        "gIoU": pytest.approx((1 + 0 + 0 + 0 + 0.7 + 0.95) / 6),
         "cIoU": 26 / 32,
         "count": 6,
-        "N-acc": 2 / 3,
+        "N-acc": 1 / 3,
         "T-acc": 2 / 3,
         "Pr@0.7": 2 / 3,
         "Pr@0.8": 1 / 3,
@@ -185,7 +185,8 @@ def test_gres_leaves_out_the_share_of_no_rows() -> None:
         "Pr@0.8",
         "Pr@0.9",
     }
-    assert score([(None, first(0))], "gres") == {"gIoU": 1.0, "cIoU": 1.0, "count": 1, "N-acc": 1.0}
+    assert score([(first(0), first(0))], "gres") == {"gIoU": 1.0, "cIoU": 1.0, "count": 1, "N-acc": 1.0}
+    assert score([(None, first(0))], "gres") == {"gIoU": 0.0, "cIoU": 1.0, "count": 1, "N-acc": 0.0}
 
 
 def test_gres_takes_a_truth_of_ignored_pixels_only_for_one_without_a_target() -> None:
@@ -309,12 +310,14 @@ def test_shards_of_two_rules_do_not_merge() -> None:
 
 def test_shares_within_rows_with_and_without_a_target() -> None:
     pairs = random_pairs(60, 7)
-    predicted = [count_pixels(p, t).prediction == 0 for p, t in pairs]
+    predicted = [p is not None and count_pixels(p, t).prediction == 0 for p, t in pairs]
     truly = [count_pixels(p, t).truth == 0 for p, t in pairs]
     ious = [MaskMetrics().add(p, t) for (p, t), empty in zip(pairs, truly, strict=True) if not empty]
     values = score(pairs, "gres")
     assert values["N-acc"] == no_target_accuracy(predicted, truly)
-    assert values["T-acc"] == pytest.approx(target_accuracy(predicted, truly))
+    assert values["T-acc"] == pytest.approx(
+        target_accuracy([count_pixels(p, t).prediction == 0 for p, t in pairs], truly)
+    )
     assert values["Pr@0.8"] == precision_at(ious, 0.8)
 
 

@@ -1,0 +1,157 @@
+"""One evaluated row: what the policy wrote, the mask it led to, and how that compares with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from rewards import Response
+from rewards.boxes import iou as box_iou_of
+from rewards.text import well_formed
+from seg_zero.answer import Answer, PromptObject, parse_answer, write_solution_multi
+from seg_zero.data.masks import encode_mask
+from seg_zero.data.rows import Row
+from seg_zero.metrics import MaskCounts, count_pixels, iou_of
+from seg_zero.policy import Reply
+from seg_zero.prompting import PromptSpec, to_image_pixels, to_policy_pixels
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row of an evaluation; every row of the dataset has one.
+
+    row: its number in the dataset; texts: the answers, ``chosen`` the number of the one that is shown and whose box
+    counts (with one answer 0); objects: of each text, boxes and points in pixels of the row's image; mask: COCO RLE,
+    None if there is none; problem: why the chosen text holds no answer; failure: why the row could not be
+    answered or segmented; counts: pixels of mask and truth; box_iou: mean over the matched objects of the chosen
+    text; points: how many points it gave, on_target: how many of them lie on the truth; tokens: written by the
+    policy, all texts together; seconds: time in the stages, the only field that differs between equal runs.
+    """
+
+    row: int
+    id: str
+    question: str
+    kind: str
+    texts: tuple[str, ...] = ()
+    chosen: int = 0
+    objects: tuple[tuple[dict[str, Any], ...], ...] = ()
+    mask: dict[str, Any] | None = None
+    problem: str | None = None
+    failure: str | None = None
+    well_formed: bool = False
+    truncated: bool = False
+    tokens: int = 0
+    counts: MaskCounts = field(default_factory=MaskCounts)
+    box_iou: float = 0.0
+    points: int = 0
+    on_target: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def unusable(self) -> bool:
+        """No answer was read, or it could not be segmented: counts nothing whatever the truth is."""
+        return self.problem is not None or self.failure is not None
+
+    @property
+    def iou(self) -> float:
+        """By LISA's rules; 0 for an unusable row, also if its truth is empty."""
+        return 0.0 if self.unusable else iou_of(self.counts.intersection, self.counts.union)
+
+    def counts_for(self, rule: str) -> MaskCounts | None:
+        """What :mod:`seg_zero.metrics` scores; None for a failed row under ``seg_zero``, which skips it."""
+        if rule == "seg_zero":
+            return None if self.failure else self.counts
+        return replace(self.counts, answered=not self.unusable)
+
+    @property
+    def no_target(self) -> bool:
+        return self.counts.truth == 0
+
+    @property
+    def named(self) -> int:
+        """How many objects the chosen text names."""
+        return len(self.objects[self.chosen]) if self.objects else 0
+
+    @property
+    def text(self) -> str:
+        return self.texts[self.chosen] if self.texts else ""
+
+    def record(self) -> dict[str, Any]:
+        """As JSON, with the IoU for readers and without ``seconds``."""
+        values = asdict(self)
+        values.pop("seconds")
+        return {**values, "iou": self.iou}
+
+    @classmethod
+    def of_record(cls, record: dict[str, Any], seconds: dict[str, float] | None = None) -> Prediction:
+        """The reverse of :meth:`record`. Raises TypeError or KeyError if it is none."""
+        values = {key: value for key, value in record.items() if key != "iou"}
+        values["texts"] = tuple(values["texts"])
+        values["objects"] = tuple(tuple(some) for some in values["objects"])
+        values["counts"] = MaskCounts(**values["counts"])
+        return cls(**values, seconds=seconds or {})
+
+
+def failed(
+    number: int, row: Row | None, truth: np.ndarray | None, failure: str, seconds: dict[str, float]
+) -> Prediction:
+    """The prediction of a row that could not be answered or segmented."""
+    counts = MaskCounts() if truth is None else count_pixels(np.zeros(truth.shape, dtype=bool), truth)
+    names = (f"row {number}", "", "") if row is None else (row.id, row.problem, row.kind)
+    return Prediction(number, *names, failure=failure, counts=counts, seconds=seconds)
+
+
+def read_objects(text: str, spec: PromptSpec, size: tuple[int, int]) -> tuple[Answer, tuple[PromptObject, ...]]:
+    """A policy's text and its objects in pixels of an image of (width, height); never raises on the text."""
+    answer = parse_answer(text)
+    return answer, tuple(to_image_pixels(item, spec, *size) for item in answer.objects)
+
+
+def fuse(masks: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
+    """The pixels that more than half of the masks hold, and the number of the first mask that is most like that."""
+    if len(masks) == 1:
+        return masks[0], 0
+    fused = np.sum(masks, axis=0, dtype=np.int32) * 2 > len(masks)
+    likeness = [iou_of(int((mask & fused).sum()), int((mask | fused).sum())) for mask in masks]
+    return fused, int(np.argmax(likeness))
+
+
+def judge(
+    number: int,
+    row: Row,
+    truth: np.ndarray,
+    reply: Reply,
+    masks: Sequence[np.ndarray],
+    spec: PromptSpec,
+    seconds: dict[str, float],
+) -> Prediction:
+    """Compare the answers to a row, of which each has a mask (boolean H x W of the row's image), with its truth."""
+    height, width = truth.shape
+    read = [read_objects(text, spec, (width, height)) for text in reply.texts]
+    fused, chosen = fuse(masks)
+    true_objects = [to_policy_pixels(item, spec, width, height) for item in row.objects()]
+    response = Response(reply.texts[chosen], write_solution_multi(true_objects), (spec.answer_side, spec.answer_side))
+    points = [point for item in read[chosen][1] for point in item.points]
+    hits = sum(0 <= x < width and 0 <= y < height and bool(truth[int(y), int(x)] == 1) for x, y in points)
+    return Prediction(
+        row=number,
+        id=row.id,
+        question=row.problem,
+        kind=row.kind,
+        texts=reply.texts,
+        chosen=chosen,
+        objects=tuple(tuple({"box": o.box, "points": o.points} for o in some) for _, some in read),
+        mask=encode_mask(fused),
+        problem=read[chosen][0].problem,
+        well_formed=well_formed(response),
+        truncated=reply.truncated,
+        tokens=reply.tokens,
+        counts=count_pixels(fused, truth),
+        box_iou=box_iou_of(response, threshold=None),
+        points=len(points),
+        on_target=hits,
+        seconds=seconds,
+    )

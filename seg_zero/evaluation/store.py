@@ -1,0 +1,164 @@
+"""The folder of an evaluation: what was asked, and every answered row, safe against interruption.
+
+manifest.json           the settings that decide the results; another evaluation is refused here
+parts/00012.jsonl       predictions of the rows 12 * PART_ROWS and on, written when all of them are there
+predictions.jsonl       all rows in order; equal runs write equal bytes
+timings.jsonl           seconds of each row, of the run that answered it
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from seg_zero.errors import InputError
+from seg_zero.evaluation.predictions import Prediction
+from seg_zero.files import whole_file, write_json, write_text
+
+PART_ROWS = 32
+MANIFEST = "manifest.json"
+_OURS = {MANIFEST, "parts", "lock", "predictions.jsonl", "timings.jsonl", "metrics.json", "report.md", "report.html"}
+
+
+class Store:
+    """Predictions of ``rows`` rows in a folder, in parts of PART_ROWS rows."""
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        self.folder, self.rows = folder, rows
+        self.damaged: list[Path] = []  # parts that were not as written, and are answered again
+
+    @property
+    def parts(self) -> int:
+        return -(-self.rows // PART_ROWS)
+
+    def numbers(self, part: int) -> range:
+        """The rows of a part."""
+        return range(part * PART_ROWS, min((part + 1) * PART_ROWS, self.rows))
+
+    def _path(self, part: int) -> Path:
+        return self.folder / "parts" / f"{part:05d}.jsonl"
+
+    def open_for(self, settings: Mapping[str, Any]) -> None:
+        """Begin an evaluation with these settings, or go on with one.
+
+        Raises InputError if the folder holds one with other settings, or files of something else.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / MANIFEST
+        if path.is_file():
+            _check_same(path, settings)
+        else:
+            strange = sorted(entry.name for entry in self.folder.iterdir() if entry.name != "lock")
+            if strange:
+                raise InputError(
+                    f"--out {self.folder} holds {', '.join(strange[:3])} and no evaluation; name a new or empty folder"
+                )
+            write_json(path, settings)
+        for half_written in self.folder.glob("parts/.*.tmp"):  # of a run that was killed
+            half_written.unlink()
+
+    def pending(self) -> list[int]:
+        """The parts that are not there yet, or damaged."""
+        return [part for part in range(self.parts) if self.read(part) is None]
+
+    def read(self, part: int) -> list[Prediction] | None:
+        """The predictions of a part in row order; None if it is not there or not whole."""
+        path = self._path(part)
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            found = [Prediction.of_record(line["prediction"], line["seconds"]) for line in map(json.loads, lines)]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            self.damaged.append(path)
+            return None
+        if [prediction.row for prediction in found] != list(self.numbers(part)):
+            self.damaged.append(path)
+            return None
+        return found
+
+    def write(self, part: int, predictions: Sequence[Prediction]) -> None:
+        """Write a finished part, whole or not at all. Raises InputError if the disk is full."""
+        ordered = sorted(predictions, key=lambda prediction: prediction.row)
+        lines = [json.dumps({"prediction": p.record(), "seconds": p.seconds}, ensure_ascii=False) for p in ordered]
+        with _disk_errors(self._path(part)):
+            write_text(self._path(part), "\n".join(lines) + "\n")
+
+    def predictions(self) -> Iterator[Prediction]:
+        """All rows in order, a part at a time. Raises InputError if a part is missing."""
+        for part in range(self.parts):
+            found = self.read(part)
+            if found is None:
+                raise InputError(f"{self._path(part)} is missing or damaged; run the same command again")
+            yield from found
+
+    def finish(self) -> None:
+        """Write predictions.jsonl and timings.jsonl of all rows."""
+        with (
+            _disk_errors(self.folder),
+            whole_file(self.folder / "predictions.jsonl") as predictions,
+            whole_file(self.folder / "timings.jsonl") as timings,
+            predictions.open("w", encoding="utf-8") as rows,
+            timings.open("w", encoding="utf-8") as seconds,
+        ):
+            for prediction in self.predictions():
+                rows.write(json.dumps(prediction.record(), ensure_ascii=False) + "\n")
+                seconds.write(json.dumps({"row": prediction.row, **prediction.seconds}) + "\n")
+
+
+def read_predictions(folder: Path) -> list[Prediction]:
+    """The rows of a finished evaluation. Raises InputError if there is none in the folder."""
+    path = folder / "predictions.jsonl"
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return [Prediction.of_record(json.loads(line)) for line in lines]
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder} holds no finished evaluation (no predictions.jsonl); run `seg-zero evaluate --out {folder}`"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); run the evaluation again") from error
+
+
+@contextmanager
+def only_evaluation(folder: Path) -> Iterator[None]:
+    """Hold the folder, so that two evaluations do not write to it. Raises InputError if one does already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InputError(f"another evaluation writes to {folder}; wait for it, or give another --out") from error
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "correct that"
+        raise InputError(
+            f"cannot write {path} ({error.strerror}); {remedy} and run the same command, it goes on from there"
+        ) from error
+
+
+def _check_same(path: Path, settings: Mapping[str, Any]) -> None:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); name a new folder") from error
+    # As read back from JSON, so that lists and tuples are equal.
+    now = json.loads(json.dumps(settings))
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names:
+        changes = "; ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in names)
+        raise InputError(f"{path.parent} holds an evaluation with other settings ({changes}); name a new folder")

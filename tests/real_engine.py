@@ -157,8 +157,10 @@ def lora(folder: str) -> dict[str, Any]:
     sent = dict(engine.get_per_tensor_param()[0])
     after = _weights(engine)
     from seg_zero.training.merge_lora import merge_adapters
+    from seg_zero.training.shards import LazyTensor
 
-    expected = merge_adapters(after, 8)
+    lazy = {name: LazyTensor(w.shape, w.dtype, partial(type(w).clone, w)) for name, w in after.items()}
+    expected = {name: w.load() for name, w in merge_adapters(lazy, 8).items()}
     base = {name.replace(".base_layer.", ".").removeprefix("base_model.model."): w for name, w in before.items()}
     return {
         "adapters": sorted(name for name in after if ".lora_" in name),

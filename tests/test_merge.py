@@ -1,100 +1,120 @@
-"""Merging of sharded checkpoints: real FSDP2 shards of one and two processes, and damaged checkpoints."""
+"""Merging of sharded checkpoints: real FSDP2 and FSDP1 shards of one to four processes, and damaged checkpoints."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
-from transformers import AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+import torch.distributed
+from sharded import LAYOUTS, Job, save_checkpoints
+from tiny_models import save_tiny_model
+from transformers import AutoModelForImageTextToText
 
 from seg_zero.cli import merge as merge_command
 from seg_zero.errors import InputError
-from seg_zero.training.merge import find_checkpoint, merge
+from seg_zero.training import merge as merging
+from seg_zero.training import shards
+from seg_zero.training.merge import VerificationError, merge
 
-# Sizes that two workers cannot halve evenly (vocabulary 97, intermediate 33) are among them.
-CONFIG = {
-    "text_config": {
-        "vocab_size": 97, "hidden_size": 32, "intermediate_size": 33, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
-    },
-    "vision_config": {
-        "depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32,
-        "fullatt_block_indexes": [0],
-    },
-    "tie_word_embeddings": True,
-}  # fmt: skip
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+TWO_WORKERS = "FSDP1, two workers"
 
 
-def _model() -> Any:
-    torch.manual_seed(0)
-    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**CONFIG))
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model folder of each family, by family, and checkpoints of them, by family or layout."""
+    base = tmp_path_factory.mktemp("merge")
+    found = {family: save_tiny_model(family, base / family) for family in FAMILIES}
+    jobs = [Job(found["qwen2_5_vl"], base / layout / "checkpoints" / "global_step_7", layout) for layout in LAYOUTS]
+    jobs += [Job(found[family], base / f"step {family}" / "global_step_7") for family in FAMILIES]
+    save_checkpoints(jobs)
+    return {
+        **{f"model {family}": folder for family, folder in found.items()},
+        **{job.layout: job.step for job in jobs[: len(LAYOUTS)]},
+        **{family: job.step for family, job in zip(FAMILIES, jobs[len(LAYOUTS) :], strict=True)},
+    }
 
 
-def _save_shard(rank: int, workers: int, port: int, actor: str) -> None:
-    """What verl's checkpoint manager writes in worker ``rank``: the sharded state of an FSDP2 model."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=workers)
-    model, mesh = _model(), init_device_mesh("cpu", (workers,), mesh_dim_names=("fsdp",))
-    for layer in model.model.language_model.layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    torch.save(model.state_dict(), Path(actor) / f"model_world_size_{workers}_rank_{rank}.pt")
-    torch.distributed.destroy_process_group()
+def file_bytes(folder: Path, *patterns: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for pattern in patterns for path in folder.glob(pattern)}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_trained_weights(folders: dict[str, Path], tmp_path: Path, layout: str) -> None:
+    """The same file as save_pretrained wrote of the model that was sharded."""
+    target = merge(folders[layout], tmp_path / "merged")
+    model = folders["model qwen2_5_vl"]
+    assert file_bytes(target, "*.safetensors") == file_bytes(model, "*.safetensors")
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])
-def step_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as verl lays it out."""
-    workers = request.param
-    step = tmp_path_factory.mktemp("checkpoints") / "global_step_7"
-    actor = step / "actor"
-    (actor / "huggingface").mkdir(parents=True)
-    torch.multiprocessing.spawn(_save_shard, args=(workers, _free_port(), str(actor)), nprocs=workers)
-    (actor / "fsdp_config.json").write_text(json.dumps({"FSDP_version": 2, "world_size": workers}))
-    _model().config.save_pretrained(actor / "huggingface")
-    for name in ("tokenizer.json", "processor_config.json", "chat_template.jinja", "generation_config.json"):
-        (actor / "huggingface" / name).write_text("{}")
-    (actor / "huggingface" / "seg_zero.json").write_text('{"template": "brief", "image_size": 112}')
-    return step
+@pytest.mark.parametrize("size", ["1MB", "5GB"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_files_are_those_of_save_pretrained(folders: dict[str, Path], tmp_path: Path, family: str, size: str) -> None:
+    """Weights, index and configuration, byte by byte, in one file or several."""
+    target = merge(folders[family], tmp_path / "merged", dtype="bfloat16", max_shard_size=size)
+    model = AutoModelForImageTextToText.from_pretrained(folders[f"model {family}"], dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path / "expected", max_shard_size=size)
+    patterns = ("*.safetensors", "model.safetensors.index.json", "config.json", "generation_config.json")
+    expected = file_bytes(tmp_path / "expected", *patterns)
+    assert file_bytes(target, *patterns) == expected
+    assert (len(expected) > 4) == (size == "1MB")
 
 
-def test_merged_weights_are_the_trained_ones(step_folder: Path, tmp_path: Path) -> None:
-    """Same tensors, same dtype, loads in transformers; all side files are there; actor folder works too."""
-    target = merge(step_folder, tmp_path / "merged")
-    loaded = AutoModelForImageTextToText.from_pretrained(target)
-    expected = _model().state_dict()
-    assert set(loaded.state_dict()) == set(expected)
-    for name, tensor in loaded.state_dict().items():
-        assert tensor.dtype == torch.float32 and torch.equal(tensor, expected[name]), name
-    copied = {path.name for path in (step_folder / "actor" / "huggingface").iterdir()}
-    assert copied | {"model.safetensors"} == {path.name for path in target.iterdir()}
-    assert merge(step_folder / "actor") == step_folder / "actor" / "merged"
+def test_side_files_are_kept_and_the_actor_folder_will_do(folders: dict[str, Path], tmp_path: Path) -> None:
+    step = folders[TWO_WORKERS]
+    target = merge(step / "actor")
+    assert target == step / "actor" / "merged"
+    files = step / "actor" / "huggingface"
+    assert {path.name for path in files.iterdir()} | {"model.safetensors", "README.md"} == {
+        path.name for path in target.iterdir()
+    }
+    for path in files.iterdir():
+        assert path.name == "config.json" or path.read_bytes() == (target / path.name).read_bytes(), path.name
+    shutil.rmtree(target)
 
 
-def test_other_dtype(step_folder: Path, tmp_path: Path) -> None:
-    target = merge(step_folder, tmp_path / "half", dtype="bfloat16")
+@pytest.mark.parametrize("dtype", ["trained", "bfloat16", "float16"])
+def test_verified_weights_in_any_dtype(
+    folders: dict[str, Path], tmp_path: Path, dtype: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rounding passes; with nothing rounded the difference is exactly zero."""
+    target = merge(folders["FSDP2, three workers"], tmp_path / "merged", dtype=dtype, verify=True)
+    printed = capsys.readouterr().out
+    assert ("largest difference of logits 0," in printed) == (dtype == "trained")
     model = AutoModelForImageTextToText.from_pretrained(target)
-    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
-    assert json.loads((target / "config.json").read_text())["dtype"] == "bfloat16"
+    wanted = "float32" if dtype == "trained" else dtype
+    assert {str(p.dtype) for p in model.parameters()} == {f"torch.{wanted}"}
+    assert json.loads((target / "config.json").read_text())["dtype"] == wanted
 
 
-def _copy(step: Path, to: Path) -> Path:
+@pytest.mark.parametrize("layout", ["FSDP2, replicas", "FSDP1, no mesh"])
+def test_wrongly_merged_weights_are_noticed(
+    folders: dict[str, Path], tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """One matrix with its halves exchanged: --verify names the difference, exits with 1, leaves no folder."""
+    right = shards.merge_tensor
+
+    def wrong(name: str, parts: Any) -> torch.Tensor:
+        tensor = right(name, parts)
+        return tensor.roll(len(tensor) // 2, 0) if name.endswith("layers.1.mlp.up_proj.weight") else tensor
+
+    monkeypatch.setattr(shards, "merge_tensor", wrong)
+    with pytest.raises(VerificationError, match="largest difference of logits"):
+        merge(folders[layout], tmp_path / "merged", verify=True)
+    command = ["--local_dir", str(folders[layout]), "--target_dir", str(tmp_path / "merged")]
+    assert merge_command([*command, "--verify"]) == 1
+    assert "the folder was removed" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert merge_command(command) == 0
+
+
+def copy_of(step: Path, to: Path) -> Path:
     """The checkpoint with links instead of files, to damage at will."""
     for path in step.rglob("*"):
         if path.is_file() and "merged" not in path.parts:
@@ -112,83 +132,119 @@ def _copy(step: Path, to: Path) -> Path:
         ("actor/model_world_size_*_rank_0.pt", b"rubbish", "cannot be read"),
         ("actor/fsdp_config.json", None, "is not a training checkpoint"),
         ("actor/fsdp_config.json", b"{}", "fsdp_config.json cannot be read"),
+        ("actor/fsdp_config.json", b'{"world_size": 0}', "lacks"),
         ("actor/huggingface/config.json", None, "has no config.json"),
+        ("actor/huggingface/config.json", b'{"model_type": "qwen2_5_vl"}', "does not fit the shards"),
+        ("actor/huggingface/config.json", b'{"model_type": "unheard_of"}', "does not fit the shards"),
+        ("actor/huggingface/tokenizer.json", b"{}", "--verify cannot load the processor"),
     ],
 )
-def test_damaged_checkpoint(step_folder: Path, tmp_path: Path, remove: str, write: bytes | None, message: str) -> None:
+def test_damaged_checkpoint(
+    folders: dict[str, Path], tmp_path: Path, remove: str, write: bytes | None, message: str
+) -> None:
     """One clear line, and no target folder is left."""
-    step = _copy(step_folder, tmp_path / "global_step_7")
+    step = copy_of(folders[TWO_WORKERS], tmp_path / "global_step_7")
     for path in step.glob(remove):
         path.unlink()
         if write is not None:
             path.write_bytes(write)
     with pytest.raises(InputError, match=message) as error:
-        merge(step, tmp_path / "out")
+        merge(step, tmp_path / "out", verify="tokenizer" in remove)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["global_step_7"]
 
 
-def test_wrong_folders(step_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not exist"):
-        find_checkpoint(tmp_path / "nothing")
-    with pytest.raises(InputError, match="give one of global_step_7"):
-        find_checkpoint(step_folder.parent)
+class Harmful:
+    """Would write a file when unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("harm", [True, False], ids=["code", "not a tensor"])
+def test_shards_cannot_run_code(folders: dict[str, Path], tmp_path: Path, harm: bool) -> None:
+    step = copy_of(folders[TWO_WORKERS], tmp_path / "global_step_7")
+    shard = next(step.glob("actor/*_rank_1.pt"))
+    shard.unlink()
+    torch.save({"weight": Harmful(tmp_path / "harm") if harm else 3}, shard)
+    with pytest.raises(InputError, match="cannot be read" if harm else "does not hold named tensors"):
+        merge(step, tmp_path / "out")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_shards_of_two_checkpoints_do_not_mix(folders: dict[str, Path], tmp_path: Path) -> None:
+    step = copy_of(folders[TWO_WORKERS], tmp_path / "global_step_7")
+    shard = next(step.glob("actor/*_rank_1.pt"))
+    shard.unlink()
+    torch.save({"weight": torch.zeros(2)}, shard)
+    with pytest.raises(InputError, match="hold different tensors"):
+        merge(step, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"local_dir": "nothing"}, "does not exist"),
+        ({"local_dir": ".."}, "give one of global_step_7"),
+        ({"target_dir": "full"}, "is not an empty folder"),
+        ({"max_shard_size": "big"}, "is not a size"),
+        ({"max_shard_size": "0GB"}, "is not a size"),
+        ({"lora": "adapter"}, "is not of a LoRA run"),
+    ],
+)
+def test_wrong_options(folders: dict[str, Path], tmp_path: Path, options: dict[str, Any], message: str) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    with pytest.raises(InputError, match="is not an empty folder"):
-        merge(step_folder, tmp_path / "full")
+    local = folders[TWO_WORKERS] / options.pop("local_dir", "")
+    with pytest.raises(InputError, match=message):
+        merge(local.resolve(), tmp_path / options.pop("target_dir", "out"), **options)
+    assert not (tmp_path / "out").exists()
 
 
-def test_command(step_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert merge_command(["--local_dir", str(step_folder), "--target_dir", str(tmp_path / "out")]) == 0
+def test_a_full_disk_is_noticed_before_anything_is_written(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(merging.shutil, "disk_usage", lambda _: usage._replace(free=10**6))
+    with pytest.raises(InputError, match=r"needs 0\.0 GB, but its disk has 0\.0 GB left"):
+        merge(folders[TWO_WORKERS], tmp_path / "new" / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_command(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert merge_command(["--local_dir", str(folders[TWO_WORKERS]), "--target_dir", str(tmp_path / "out")]) == 0
     assert str(tmp_path / "out") in capsys.readouterr().out
 
 
-LORA_RANK, LORA_ALPHA = 4, 8
+@pytest.fixture
+def mesh() -> Iterator[Any]:
+    """Makes device meshes of any shape, in which this process is number 0."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", rank=0, world_size=6, store=FakeStore())
+    yield lambda *shape: init_device_mesh("cpu", shape)
+    torch.distributed.destroy_process_group()
 
 
-def _lora_model() -> Any:
-    from peft import LoraConfig, get_peft_model
+def test_workers_without_rows_and_unknown_placements(mesh: Any) -> None:
+    """Two rows for three workers leave one without; sharding over two mesh dimensions is refused."""
+    from torch.distributed.tensor import DTensor, Replicate, Shard
 
-    torch.manual_seed(1)
-    settings = LoraConfig(
-        r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules="all-linear", exclude_modules=".*visual.*",
-        task_type="CAUSAL_LM", init_lora_weights=False,
-    )  # fmt: skip
-    return get_peft_model(_model(), settings)
+    rows = torch.arange(6.0).reshape(2, 3)
 
+    def part(local: torch.Tensor, shape: tuple[int, ...], *placements: Any) -> DTensor:
+        return DTensor.from_local(local, mesh(*shape), placements, shape=rows.shape, stride=rows.stride())
 
-@pytest.fixture(scope="module")
-def lora_step(step_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint of a LoRA run: one plain shard, and verl's note of the adapters' scale."""
-    step = _copy(step_folder, tmp_path_factory.mktemp("lora") / "global_step_3")
-    actor = step / "actor"
-    for path in actor.glob("*.pt"):
-        path.unlink()
-    (actor / "fsdp_config.json").unlink()
-    (actor / "fsdp_config.json").write_text(json.dumps({"FSDP_version": 2, "world_size": 1}))
-    torch.save(_lora_model().state_dict(), actor / "model_world_size_1_rank_0.pt")
-    (actor / "lora_train_meta.json").write_text(json.dumps({"r": LORA_RANK, "lora_alpha": LORA_ALPHA}))
-    return step
-
-
-def test_lora_checkpoints_become_whole_models_and_keep_their_adapters(lora_step: Path, tmp_path: Path) -> None:
-    from peft import PeftModel
-
-    target = merge(lora_step, tmp_path / "merged")
-    merged = AutoModelForImageTextToText.from_pretrained(target).state_dict()
-    expected = _lora_model().merge_and_unload().state_dict()
-    adapted = PeftModel.from_pretrained(_model(), str(target / "lora_adapter")).merge_and_unload().state_dict()
-    assert set(merged) == set(expected) == set(adapted)
-    for name, tensor in expected.items():
-        assert torch.allclose(merged[name], tensor, atol=1e-6), name
-        assert torch.allclose(adapted[name], tensor, atol=1e-6), name
-    assert any(not torch.equal(tensor, expected[name]) for name, tensor in _model().state_dict().items())
-
-
-def test_lora_shards_without_their_scale_are_refused(lora_step: Path, tmp_path: Path) -> None:
-    step = _copy(lora_step, tmp_path / "global_step_3")
-    (step / "actor" / "lora_train_meta.json").unlink()
-    with pytest.raises(InputError, match="has no lora_alpha"):
-        merge(step, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    parts = [part(rows[i : i + 1], (3,), Shard(0)) for i in range(3)]
+    assert torch.equal(shards.merge_tensor("rows", parts), rows)
+    assert torch.equal(shards.merge_tensor("rows", [part(rows, (2, 3), Replicate(), Replicate())] * 6), rows)
+    with pytest.raises(InputError, match="do not match"):
+        shards.merge_tensor("rows", parts[:1] * 3)
+    with pytest.raises(InputError, match="not supported"):
+        shards.merge_tensor("rows", [part(rows, (2, 3), Shard(1), Shard(0))] * 6)
+    with pytest.raises(InputError, match="differs between workers"):
+        shards.merge_tensor("rows", [rows, rows + 1])

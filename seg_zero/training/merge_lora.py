@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seg_zero.errors import InputError
 
 if TYPE_CHECKING:
     import torch
+
+    from seg_zero.training.shards import LazyTensor
 
 ADAPTER_FOLDER = "lora_adapter"
 _PREFIX = "base_model.model."
@@ -22,7 +24,11 @@ def base_name(name: str) -> str:
     return name.removeprefix(_PREFIX).replace(".base_layer.", ".")
 
 
-def is_lora(weights: Mapping[str, object]) -> bool:
+def is_adapter(name: str) -> bool:
+    return ".lora_" in name
+
+
+def is_lora(weights: Iterable[str]) -> bool:
     return any(name.endswith(_A) for name in weights)
 
 
@@ -35,32 +41,55 @@ def read_alpha(actor: Path) -> int:
         raise InputError(f"{path} has no lora_alpha ({error!r}), which LoRA shards need; copy it there") from error
 
 
-def merge_adapters(weights: Mapping[str, torch.Tensor], alpha: int) -> dict[str, torch.Tensor]:
+def merge_adapters(weights: Mapping[str, LazyTensor], alpha: int) -> dict[str, LazyTensor]:
     """The weights of the base model under its own names, ``B @ A * alpha / rank`` added where there is an adapter."""
-    merged: dict[str, torch.Tensor] = {}
+    unknown = [name for name in weights if is_adapter(name) and not name.endswith((_A, _B))]
+    if unknown:
+        raise InputError(f"adapter {unknown[0]} is not of a linear layer; only those can be merged")
+    merged: dict[str, LazyTensor] = {}
     for name, tensor in weights.items():
-        if ".lora_" in name:
+        if is_adapter(name):
             continue
         module = name.removesuffix(".base_layer.weight")
-        if module + _A in weights:
-            a, b = weights[module + _A].float(), weights[module + _B].float()
-            tensor = tensor + (b @ a * (alpha / len(a))).to(tensor.dtype)
+        if module != name and module + _A in weights:
+            tensor = _with_adapter(tensor, weights[module + _A], weights[module + _B], alpha)
         merged[base_name(name)] = tensor
+    if not merged:
+        raise InputError(
+            "the shards hold adapters alone (save_lora_only), so there is nothing to merge them into; "
+            "take --lora adapter"
+        )
     return merged
 
 
-def save_adapter(weights: Mapping[str, torch.Tensor], alpha: int, folder: Path) -> None:
-    """Write the adapters as PEFT does, to be loaded onto the base model with ``PeftModel.from_pretrained``."""
+def _with_adapter(tensor: LazyTensor, a: LazyTensor, b: LazyTensor, alpha: int) -> LazyTensor:
+    from seg_zero.training.shards import LazyTensor
+
+    def load() -> torch.Tensor:
+        down, up = a.load().float(), b.load().float()
+        return tensor.load() + (up @ down * (alpha / len(down))).to(tensor.dtype)
+
+    return LazyTensor(tensor.shape, tensor.dtype, load)
+
+
+def lora_config(weights: Mapping[str, LazyTensor | torch.Tensor], alpha: int, base_model: str | None) -> Any:
+    """PEFT's description of the adapters in ``weights``."""
     from peft import LoraConfig
+
+    # Whole names: the same layer of the vision tower may have no adapter.
+    modules = sorted(name.removeprefix(_PREFIX).removesuffix(_A) for name in weights if name.endswith(_A))
+    rank = next(tensor.shape[0] for name, tensor in weights.items() if name.endswith(_A))
+    return LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=modules, task_type="CAUSAL_LM", inference_mode=True,
+        base_model_name_or_path=base_model,
+    )  # fmt: skip
+
+
+def save_adapter(weights: Mapping[str, LazyTensor], alpha: int, folder: Path, base_model: str | None) -> None:
+    """Write the adapters as PEFT does, to be loaded onto the base model with ``PeftModel.from_pretrained``."""
     from safetensors.torch import save_file
 
-    adapters = {name: tensor for name, tensor in weights.items() if ".lora_" in name}
-    modules = sorted(name.removeprefix(_PREFIX).removesuffix(_A) for name in adapters if name.endswith(_A))
-    rank = len(next(tensor for name, tensor in adapters.items() if name.endswith(_A)))
-    folder.mkdir()
-    # Whole names: the same layer of the vision tower may have no adapter.
-    LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=modules, task_type="CAUSAL_LM", inference_mode=True
-    ).save_pretrained(str(folder))
-    named = {name.replace(".default.weight", ".weight"): tensor.contiguous() for name, tensor in adapters.items()}
+    folder.mkdir(exist_ok=True)
+    lora_config(weights, alpha, base_model).save_pretrained(str(folder))
+    named = {name.replace(".default.weight", ".weight"): t.load() for name, t in weights.items() if is_adapter(name)}
     save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})

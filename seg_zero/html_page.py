@@ -21,9 +21,11 @@ p.lead, .note { color: var(--soft); } .note { font-size: 14px; }
 .tile { flex: 1 1 200px; border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px; }
 .tile b { display: block; font-size: 26px; } .tile span { color: var(--soft); font-size: 14px; }
 table { border-collapse: collapse; width: 100%; } th, td { padding: 7px 12px; border-bottom: 1px solid var(--line); }
-th { text-align: right; font-weight: 600; }
+th, td { text-align: right; font-variant-numeric: tabular-nums; } th { font-weight: 600; }
 th:first-child { text-align: left; }
-td:first-child { text-align: left; } .up { color: var(--after); } .down { color: var(--before); }
+td:first-child, .words td { text-align: left; overflow-wrap: anywhere; }
+.up { color: var(--after); } .down { color: var(--before); }
+.wide { overflow-x: auto; }
 .curves img { width: 100%; height: auto; }
 .case { border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; margin: 14px 0; }
 .case h3 { margin: 0 0 10px; font-size: 16px; }

@@ -93,7 +93,7 @@ def evaluate(argv: Sequence[str]) -> int:
         )
     speed = wall_clock_line(len(rows), answered, time.perf_counter() - start)
     predictions = read_predictions(args.out)
-    write_text(args.out / "report.md", f"# Evaluation\n\n{summary.markdown([f'This run {speed}.'])}")
+    write_text(args.out / "report.md", f"# Evaluation\n\n{summary.markdown([f'This run: {speed}.'])}")
     write_page(args.out / "report.html", summary, predictions, rows, speed)
     print(f"{summary.table()}\n{speed}\nopen {(args.out / 'report.html').resolve()}")
     return 0

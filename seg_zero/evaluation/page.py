@@ -45,12 +45,12 @@ def write_page(
 <div class="tiles">{"".join(_tile(*tile) for tile in tiles)}</div>
 <p class="note">Below each number its 95 % bootstrap interval over the rows. Rule <code>{summary.rule}</code>: see
 docs/metrics.md. {html.escape(summary.counts_line())}. Every row of the dataset is in the mean; unparsable and failed
-ones count 0. {html.escape(speed)}.</p>
+ones count 0. This run: {html.escape(speed)}.</p>
 <h2>All metrics</h2>{_numbers(summary)}
 <h2>IoU of all rows</h2><div class="curves"><img alt="histogram of IoU" src="{embedded(_histogram(predictions))}"></div>
-<h2>What became of each kind of question</h2>{_outcomes(summary)}
-<p class="note">IoU columns: rows with a target for which something was found. Unusable: the answer could not be
-read, or the row could not be answered or segmented.</p>
+<h2>What became of each kind of question</h2><div class="wide">{_outcomes(summary)}</div>
+<p class="note">IoU columns: rows with a target for which something was found. Missed: a target, but no pixel. False
+alarm: pixels where nothing was to be found. Unusable: the answer could not be read, or the row not be segmented.</p>
 {"".join(sections)}
 <h2>Settings</h2><table class="words">{settings}</table>"""
     write_text(path, document("Seg-Zero evaluation", body))

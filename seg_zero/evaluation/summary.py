@@ -13,27 +13,19 @@ from seg_zero.evaluation.predictions import Prediction
 from seg_zero.metrics import metrics_for
 from seg_zero.statistics import Interval, bootstrap_interval, bootstrap_ratio_interval
 
-OUTCOMES = (
-    "IoU >= 0.5",
-    "IoU >= 0.1",
-    "IoU < 0.1",
-    "nothing found",
-    "rightly nothing",
-    "wrongly something",
-    "unusable",
-)
+OUTCOMES = ("IoU >= 0.5", "IoU 0.1-0.5", "IoU < 0.1", "missed", "rightly empty", "false alarm", "unusable")
 
 
 def outcome(prediction: Prediction) -> str:
-    """What became of a row, one of OUTCOMES; those with "nothing" have no pixel, those with "rightly" no target."""
+    """What became of a row, one of OUTCOMES. Missed: a target, and no pixel; false alarm: pixels, and no target."""
     found = prediction.counts.prediction > 0
     if prediction.unusable:
         return "unusable"
     if prediction.no_target:
-        return "wrongly something" if found else "rightly nothing"
+        return "false alarm" if found else "rightly empty"
     if not found:
-        return "nothing found"
-    return "IoU >= 0.5" if prediction.iou >= 0.5 else "IoU >= 0.1" if prediction.iou >= 0.1 else "IoU < 0.1"
+        return "missed"
+    return "IoU >= 0.5" if prediction.iou >= 0.5 else "IoU 0.1-0.5" if prediction.iou >= 0.1 else "IoU < 0.1"
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ def check_upload(repository: str) -> None:
 
     Raises InputError if not.
     """
+    from httpx import HTTPError  # of huggingface_hub, whose own errors are kinds of it
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
     from huggingface_hub.utils import validate_repo_id
 
     try:
@@ -27,7 +28,7 @@ def check_upload(repository: str) -> None:
         raise InputError("--hf_upload_path needs a token of the hub; run `hf auth login` or set HF_TOKEN")
     try:
         HfApi().whoami()
-    except (OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+    except (OfflineModeIsEnabled, HTTPError, OSError) as error:
         raise InputError(
             f"the hub does not answer or refuses the token ({_short(error)}); nothing was merged"
         ) from error
@@ -38,14 +39,15 @@ def upload(folder: Path, repository: str, *, public: bool = False) -> str:
 
     Raises InputError if the hub refuses; ``folder`` stays.
     """
+    from httpx import HTTPError
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     api = HfApi()
     try:
         url = api.create_repo(repository, private=not public, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=repository, commit_message="Upload merged checkpoint")
-    except (OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+    except (OfflineModeIsEnabled, HTTPError, OSError) as error:
         raise InputError(
             f"{folder} is merged, but uploading it failed ({_short(error)}); "
             f"`hf upload {repository} {folder}` tries again"

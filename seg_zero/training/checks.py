@@ -16,6 +16,7 @@ from seg_zero.data.check import ERRORS, check_once, count_cores
 from seg_zero.errors import InputError
 from seg_zero.policy import model_type_of, resolve_model
 from seg_zero.prompting import PromptSpec
+from seg_zero.training.environment import joins_cluster
 from seg_zero.training.memory import check_layout, check_memory, estimate
 from seg_zero.training.model_size import find_architecture
 from seg_zero.training.row_files import chosen_rows, names_of, open_all
@@ -223,12 +224,15 @@ def count_gpus() -> int:
 def check_devices(
     config: DictConfig, cpus: Callable[[], int] = count_cores, gpus: Callable[[], int] = count_gpus
 ) -> None:
-    """This machine has a core or GPU for each worker that the layout asks of it."""
+    """This machine has a core or GPU for each worker that the layout asks of it.
+
+    Of a cluster that stands already seg_zero/training/cluster.py counts what there is.
+    """
+    if joins_cluster(config):
+        return
     asked = config.trainer.n_gpus_per_node
     if config.trainer.device == "cpu":
         have, what = cpus(), "CPU cores"
-    elif config.trainer.nnodes > 1:
-        return  # other machines of a Ray cluster hold the GPUs; Ray itself says what is missing
     else:
         have, what = gpus(), "GPUs"
     if asked > have:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,37 @@ _CPU = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow a busy machine down tenfold
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # automatic binding wants one NUMA node per tensor-parallel worker
 }
+
+
+# What workers on other machines get of the launcher's environment, by the beginning of the name. Theirs comes from the
+# shell in which `ray start` ran.
+_FOR_WORKERS = (
+    *("NCCL_", "GLOO_", "UCX_", "FI_", "OMP_", "TORCH", "PYTORCH_", "VLLM_", "VERL_", "HF_", "TRANSFORMERS_"),
+    *("TOKENIZERS_", "WANDB_", "SEG_ZERO_", "TENSORBOARD_", "HYDRA_", "PYTHONPATH", "PYTHONUNBUFFERED"),
+    "PYTHONPYCACHEPREFIX",
+)
+# Ray and verl write these variables to logs, so no secret may be among them; an address belongs to one machine.
+_NOT_FOR_WORKERS = re.compile(r".*(TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS)|VLLM_HOST_IP")
+
+
+def joins_cluster(config: DictConfig) -> bool:
+    """Whether the run uses a Ray cluster that stands already, of a configuration after :func:`cluster.choose`."""
+    return config.ray_kwargs.ray_init.address not in (None, "local")
+
+
+def _has_ray_token(environment: Mapping[str, str]) -> bool:
+    """Whether this user has a token for Ray clusters, in any of the places where Ray looks."""
+    named = "RAY_AUTH_TOKEN" in environment or "RAY_AUTH_TOKEN_PATH" in environment
+    return named or (Path.home() / ".ray" / "auth_token").is_file()
+
+
+def worker_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of ``environment`` that the workers of a standing cluster need; no secrets."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(_FOR_WORKERS) and not _NOT_FOR_WORKERS.fullmatch(name)
+    }
 
 
 def training_environment(config: DictConfig, output: Path, base: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -37,6 +69,9 @@ def training_environment(config: DictConfig, output: Path, base: Mapping[str, st
     if config.trainer.device == "cuda":
         gpus = base.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(config.trainer.n_gpus_per_node)))
         environment[VISIBLE_GPUS] = gpus
+    if joins_cluster(config) and _has_ray_token(base):
+        # `ray start` asks for a token where one exists, but who joins by address offers it only in this mode.
+        environment.setdefault("RAY_AUTH_MODE", "token")
     if config.trainer.device == "cpu":
         environment.update(_CPU)
         # Without the byte-code cache a dozen processes compile the same packages: 100 s more.

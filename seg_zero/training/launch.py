@@ -10,6 +10,7 @@ The run's folder holds config.yaml, metrics.jsonl, tensorboard/, train.log and c
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +19,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.errors import InputError
 from seg_zero.policy import TINY_POLICY
-from seg_zero.training import checks, plan
+from seg_zero.training import checks, cluster, plan
 from seg_zero.training.checkpoints import Checkpoints
 from seg_zero.training.config import load_config, package_folder
 from seg_zero.training.row_files import write_bad_rows
 from seg_zero.training.supervise import supervise
 
 EMBEDDED_POLICY = "tiny"
+_SHARD = re.compile(r"model_world_size_(\d+)_")
 SYNTHETIC_ROWS = {"train_files": 1920, "val_files": 120}
 
 
@@ -74,7 +76,21 @@ def steps_done(config: DictConfig) -> int:
             f"{config.output_dir} already holds a run of {done} steps and {wanted} were asked; give "
             "trainer.experiment_name=NEW for a new run, or a larger trainer.total_training_steps to go on"
         )
+    check_shards(Path(config.trainer.default_local_dir) / f"global_step_{done}", config)
     return done
+
+
+def check_shards(checkpoint: Path, config: DictConfig) -> None:
+    """As many workers as wrote a checkpoint go on from it. Raises InputError with both numbers otherwise."""
+    workers = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    parts = (_SHARD.match(path.name) for path in (checkpoint / "actor").glob("model_world_size_*"))
+    wrote = {int(part[1]) for part in parts if part is not None}
+    if wrote and workers not in wrote:
+        raise InputError(
+            f"{checkpoint} was written by {max(wrote)} workers, now there are {workers} (trainer.nnodes x "
+            "trainer.n_gpus_per_node); use as many, or merge it and start a new run from "
+            "that with worker.actor.model.model_path="
+        )
 
 
 def launch(arguments: Sequence[str]) -> int:
@@ -87,14 +103,18 @@ def launch(arguments: Sequence[str]) -> int:
     config = load_config([argument for argument in arguments if argument not in flags])
     resolve_policy(config)
     resolve_agent_loops(config)
+    joined = cluster.choose(config)
     if dry_run:
         print(plan.dry_run(config, SYNTHETIC_ROWS, skip_bad), end="")
         return 0
     checks.check_run(config)
     make_synthetic_data(config)
     checks.check_data(config)
-    bad = checks.find_bad_rows(config, skip_bad)
     output = Path(config.output_dir).resolve()
+    if joined:
+        cluster.use_absolute_names(config)
+        config.ray_kwargs.ray_init.address = cluster.check_cluster(config, output)
+    bad = checks.find_bad_rows(config, skip_bad)
     if bad:
         config.data.bad_rows = str(output / "bad_rows.json")
         write_bad_rows(output / "bad_rows.json", bad)
@@ -106,7 +126,8 @@ def launch(arguments: Sequence[str]) -> int:
     (output / "config.yaml").write_text(OmegaConf.to_yaml(config))
     if done:
         print(f"resuming {output} after step {done}")
-    print(f"starting Ray, vLLM and the trainer; their log is {output / 'train.log'}", flush=True)
+    started = "vLLM" if joined else "Ray, vLLM"
+    print(f"starting {started} and the trainer; their log is {output / 'train.log'}", flush=True)
     return supervise(config, output, total_steps(config))
 
 

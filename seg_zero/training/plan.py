@@ -16,6 +16,7 @@ from seg_zero.errors import InputError
 from seg_zero.policy import resolve_model
 from seg_zero.training import checks
 from seg_zero.training.config import package_folder
+from seg_zero.training.environment import joins_cluster
 from seg_zero.training.memory import GIB, Memory, estimate
 from seg_zero.training.model_size import find_architecture
 from seg_zero.training.row_files import names_of
@@ -188,7 +189,15 @@ def _memory_lines(memory: Memory, card_gib: float | None, longest: int) -> Itera
 
 
 def _here_lines(config: DictConfig) -> Iterator[str]:
-    """What this machine lacks for the run; no fault of the configuration."""
+    """What this machine lacks for the run, which is no fault of the configuration, and which cluster it would join."""
+    if joins_cluster(config):
+        nodes, gpus = config.trainer.nnodes, config.trainer.n_gpus_per_node
+        address = config.ray_kwargs.ray_init.address
+        where = "started on this machine" if address == "auto" else f"at {address}"
+        yield (
+            f"Joins the Ray cluster {where}, which needs {nodes} node{'s' * (nodes > 1)} with {gpus} "
+            f"GPU{'s' * (gpus > 1)} each; a run looks whether it has them."
+        )
     for check in (checks.check_devices, checks.check_attention):
         try:
             check(config)

@@ -16,13 +16,14 @@ from omegaconf import DictConfig
 
 from seg_zero.errors import InputError
 from seg_zero.training import processes
-from seg_zero.training.environment import training_environment
+from seg_zero.training.environment import joins_cluster, training_environment
 from seg_zero.training.failure import Watchdog, last_error
 from seg_zero.training.metrics_log import MetricsLog, follow
 from seg_zero.training.run_files import RunFiles
 
 _POLL_SECONDS = 0.5
 _LOCK_SECONDS = 20.0
+_CLUSTER_SECONDS = 6.0
 
 
 @contextlib.contextmanager
@@ -75,9 +76,10 @@ def supervise(config: DictConfig, output: Path, total_steps: int) -> int:
     environment = training_environment(config, output)
     with only_run(output) as lock:
         files.clear()
-        metrics = MetricsLog(
-            Path(environment["VERL_FILE_LOGGER_PATH"]), output / "metrics.jsonl", processes.private_memory
-        )
+        # On a standing cluster almost none of the run's processes are below this one.
+        joined = joins_cluster(config)
+        memory = dict if joined else processes.private_memory
+        metrics = MetricsLog(Path(environment["VERL_FILE_LOGGER_PATH"]), output / "metrics.jsonl", memory)
         stop = _Stop(files)
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         processes.adopt_orphans()
@@ -99,6 +101,8 @@ def supervise(config: DictConfig, output: Path, total_steps: int) -> int:
                 time.sleep(_POLL_SECONDS)
         finally:
             processes.kill_descendants()
+            if joined:  # with its driver gone the cluster ends the workers, which still hold their shared memory
+                time.sleep(_CLUSTER_SECONDS)
             processes.remove_shared_memory(since=started)
             metrics.close()
             for number, handler in before.items():

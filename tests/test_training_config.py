@@ -14,6 +14,8 @@ from seg_zero.data.synthetic_rows import write_split
 from seg_zero.errors import InputError
 from seg_zero.training import checks, launch
 from seg_zero.training.config import key_names, load_config, short_names
+from seg_zero.training.memory import GIB, estimate
+from seg_zero.training.model_size import find_architecture
 from seg_zero.training.renamed_keys import RENAMED, REPLACED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +28,12 @@ LAYOUTS = {
     "run_visionreasoner_7b_8x140G": (8, 2, 0.6, 16, 16),
     "run_visionreasoner_7b_4x80G": (4, 2, 0.4, 2, 2),
     "run_visionreasoner_7b_8x46G": (8, 4, 0.1, 1, 1),
+}
+# Layouts of our own: machines, GPUs of each, rollout TP, memory, micro-batch update / experience.
+OWN_LAYOUTS = {
+    "run_qwen2_5_3b_1x80G": (1, 1, 1, 0.5, 1, 4),
+    "run_qwen2_5_3b_lora_1x24G": (1, 1, 1, 0.5, 1, 1),
+    "run_visionreasoner_7b_2x8x80G": (2, 8, 2, 0.5, 2, 4),
 }
 SINGLE = {"kl": 5e-3, "response": 1300, "save": 50, "template": "single", "preset": "seg", "model": "Qwen2.5-VL-3B"}
 MULTI = {"kl": 1e-2, "response": 2000, "save": 100, "template": "multi", "preset": "vision_reasoner"}
@@ -49,7 +57,7 @@ def dry_runs() -> dict[str, DictConfig]:
 
 
 def test_all_scripts_are_listed() -> None:
-    assert {path.stem for path in SCRIPTS} == {*LAYOUTS, "run_tiny_cpu"}
+    assert {path.stem for path in SCRIPTS} == {*LAYOUTS, *OWN_LAYOUTS, "run_tiny_cpu"}
 
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
@@ -84,6 +92,35 @@ def test_published_numbers(dry_runs: dict[str, DictConfig], name: str) -> None:
     assert str(recipe["model"]) in config.actor_rollout_ref.model.path
     assert config.actor_rollout_ref.model.use_remove_padding  # sequences are packed, not padded
     assert config.trainer.balance_batch
+
+
+@pytest.mark.parametrize("name", sorted(OWN_LAYOUTS))
+def test_own_layouts(dry_runs: dict[str, DictConfig], name: str) -> None:
+    """The recipe is the published one of its kind; only the LoRA script has StAR's learning rate and no KL."""
+    config, lora = dry_runs[name], "lora" in name
+    rollout, actor = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor
+    sizes = (actor.ppo_micro_batch_size_per_gpu, rollout.log_prob_micro_batch_size_per_gpu)
+    parallel = (rollout.tensor_model_parallel_size, rollout.gpu_memory_utilization)
+    assert (config.trainer.nnodes, config.trainer.n_gpus_per_node, *parallel, *sizes) == OWN_LAYOUTS[name]
+    assert (config.data.train_batch_size, rollout.n, actor.ppo_mini_batch_size) == (16, 8, 16)
+    assert (actor.use_kl_loss, actor.optim.lr) == (not lora, 1e-5 if lora else 1e-6)
+    model = config.actor_rollout_ref.model
+    assert (model.lora_rank, model.lora_alpha) == ((64, 64) if lora else (0, 64))
+    assert config.reward.mask_scorer.device == ("cpu" if lora else "cuda")
+    assert OmegaConf.to_container(config.reward.terms) == preset_settings("seg" if "3b" in name else "vision_reasoner")
+
+
+@pytest.mark.parametrize("name", sorted({*LAYOUTS, *OWN_LAYOUTS}))
+def test_every_layout_fits_its_plan(dry_runs: dict[str, DictConfig], name: str) -> None:
+    """No phase is estimated to need more than the GPU has, with answers of full length; --dry-run refuses the rest."""
+    config = dry_runs[name]
+    model = find_architecture(config.actor_rollout_ref.model.path)
+    assert model is not None
+    needed = estimate(config, model, checks.prompt_spec(config).image_tokens)
+    card = config.hardware.device_memory_gib * GIB
+    sam2 = 3 * GIB if config.reward.mask_scorer.device == "cuda" else 0
+    assert needed.training.peak + sam2 < card
+    assert needed.rollout.share + needed.rollout.resident + sam2 < card
 
 
 def test_tiny_recipe(dry_runs: dict[str, DictConfig]) -> None:
@@ -174,7 +211,7 @@ def test_every_script_takes_every_algorithm(script: str) -> None:
     before = load_config(given)
     for algorithm in ("dr_grpo", "dapo", "gspo"):
         after = load_config([*given, f"algorithm={algorithm}"])
-        assert not after.worker.actor.use_kl_loss and before.worker.actor.use_kl_loss
+        assert not after.worker.actor.use_kl_loss and before.worker.actor.use_kl_loss == ("lora" not in script)
         for key in ("data.train_batch_size", "worker.rollout.n", "worker.actor.optim.lr", "trainer.save_freq"):
             assert OmegaConf.select(after, key) == OmegaConf.select(before, key), key
 
@@ -271,6 +308,15 @@ def test_a_finished_run_is_not_repeated(tmp_path: Path) -> None:
     (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("3")
     with pytest.raises(InputError, match="already holds a run of 3 steps"):
         launch.steps_done(config)
+
+
+def test_a_checkpoint_of_other_workers_is_not_resumed(tmp_path: Path) -> None:
+    for rank in range(4):
+        (tmp_path / "actor").mkdir(exist_ok=True)
+        (tmp_path / "actor" / f"model_world_size_4_rank_{rank}.pt").touch()
+    launch.check_shards(tmp_path, load_config([*TINY, "trainer.nnodes=2", "trainer.n_gpus_per_node=2"]))
+    with pytest.raises(InputError, match="was written by 4 workers, now there are 1"):
+        launch.check_shards(tmp_path, load_config(TINY))
 
 
 def test_command_line_error_is_short() -> None:

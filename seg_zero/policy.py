@@ -284,6 +284,7 @@ class VllmPolicy(Policy):
 
     def __init__(self, engine: Any, processor: Any, spec: PromptSpec, max_new_tokens: int) -> None:
         self.engine, self.processor, self.spec, self.max_new_tokens = engine, processor, spec, max_new_tokens
+        self._asked = 0
 
     @classmethod
     def from_pretrained(
@@ -350,6 +351,7 @@ class VllmPolicy(Policy):
     def _enqueue(self, request: Request, sampling: Sampling, waiting: dict[str, int]) -> str | None:
         """Hand a request to the engine; returns why it cannot be asked, or None."""
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         prompt = self.processor.apply_chat_template(
             build_messages(request.question, self.spec), tokenize=False, add_generation_prompt=True
@@ -363,7 +365,11 @@ class VllmPolicy(Policy):
             temperature=sampling.temperature,
             seed=sampling.seed_of(request.key) if sampling.temperature else None,
             max_tokens=self.max_new_tokens,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        prompts = [{"prompt": prompt, "multi_modal_data": {"image": picture}}]
-        waiting[self.engine.enqueue(prompts, params, use_tqdm=False)[0]] = request.key
+        self._asked += 1
+        name = str(self._asked)
+        parts = {"prompt": prompt, "multi_modal_data": {"image": picture}}
+        self.engine.llm_engine.add_request(name, parts, params)
+        waiting[name] = request.key
         return None

@@ -45,7 +45,7 @@ with _hydra_as_found():
     from sam2.modeling.sam2_base import SAM2Base
     from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-DECODER_BATCH = 16  # three masks of the image's size are held for each prompt
+DECODER_BATCH = 16  # an embedding is held for each prompt
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent / "models" / "tiny_sam2"
@@ -75,6 +75,17 @@ class Embedding:
     size: tuple[int, int]
     coarse: torch.Tensor
     fine: list[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """One object of one image: their numbers, and what of the object can be used."""
+
+    image: int
+    index: int
+    embedding: Embedding
+    box: Box | None
+    points: list[Point]
 
 
 def _usable_box(box: Box | None, width: int, height: int) -> Box | None:
@@ -150,48 +161,75 @@ class Segmenter:
         ]
 
     def segment_embedded(self, embedding: Embedding, objects: Sequence[PromptObject]) -> Segmentation:
-        """Masks of the objects in an embedded image, H x W of that image.
+        """:meth:`segment_all` of one embedded image."""
+        return self.segment_all([embedding], [objects])[0]
 
-        Boxes and points are in its pixels. Corners are put in order and boxes are clipped to the image;
-        boxes without an area or with NaN are left out, and so are points outside. An object of which
-        nothing is left gets an empty mask with score 0.
+    def segment_all(
+        self, embeddings: Sequence[Embedding], objects: Sequence[Sequence[PromptObject]]
+    ) -> list[Segmentation]:
+        """Masks of the objects in each embedded image, H x W of that image; the decoder runs on many images at once.
+
+        Boxes and points are in pixels of their image. Corners are put in order and boxes are clipped to the image;
+        boxes without an area or with NaN are left out, and so are points outside. An object of which nothing is
+        left gets an empty mask with score 0.
         """
-        width, height = embedding.size
-        masks = np.zeros((len(objects), height, width), dtype=bool)
-        scores = np.zeros(len(objects), dtype=np.float32)
-        prompts = [(_usable_box(o.box, width, height), _usable_points(o.points, width, height)) for o in objects]
+        found: list[Segmentation] = []
         # Prompts of one shape go through the decoder together, a bounded number at a time.
-        shapes: dict[tuple[bool, int], list[int]] = {}
-        for index, (box, points) in enumerate(prompts):
-            if box is not None or points:
-                shapes.setdefault((box is not None, len(points)), []).append(index)
-        chunks = [
-            found[i : i + DECODER_BATCH] for found in shapes.values() for i in range(0, len(found), DECODER_BATCH)
-        ]
-        for chunk in chunks:
-            masks[chunk], scores[chunk] = self._decode(embedding, [prompts[i] for i in chunk])
-        return Segmentation(masks, scores)
+        shapes: dict[tuple[bool, int], list[_Prompt]] = {}
+        for embedding, some in zip(embeddings, objects, strict=True):
+            width, height = embedding.size
+            masks = np.zeros((len(some), height, width), dtype=bool)
+            found.append(Segmentation(masks, np.zeros(len(some), dtype=np.float32)))
+            for index, item in enumerate(some):
+                box, points = _usable_box(item.box, width, height), _usable_points(item.points, width, height)
+                if box is not None or points:
+                    prompt = _Prompt(len(found) - 1, index, embedding, box, points)
+                    shapes.setdefault((box is not None, len(points)), []).append(prompt)
+        for prompts in shapes.values():
+            for start in range(0, len(prompts), DECODER_BATCH):
+                chunk = prompts[start : start + DECODER_BATCH]
+                for prompt, mask, score in zip(chunk, *self._decode(chunk), strict=True):
+                    result = found[prompt.image]
+                    result.masks[prompt.index], result.scores[prompt.index] = mask, score
+        return found
 
-    def _decode(
-        self, embedding: Embedding, prompts: Sequence[tuple[Box | None, list[Point]]]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The best of three candidate masks of each prompt and its score; all prompts have one shape."""
-        predictor, (width, height) = self.predictor, embedding.size
-        # What the predictor keeps of an image; sam2 1.1.0 has no call to put an earlier one back.
-        predictor._features = {"image_embed": embedding.coarse, "high_res_feats": embedding.fine}
-        predictor._orig_hw, predictor._is_image_set, predictor._is_batch = [(height, width)], True, False
-        boxes, points = [box for box, _ in prompts], [found for _, found in prompts]
+    def _decode(self, prompts: Sequence[_Prompt]) -> tuple[list[np.ndarray], np.ndarray]:
+        """The best of three candidate masks of each prompt and its score; all prompts have one shape.
+
+        sam2's predictor decodes one image at a time; this is its way with an embedding for each prompt.
+        """
+        model, transforms = self.model, self.predictor._transforms
+        coordinates = []
+        for prompt in prompts:
+            corners = [] if prompt.box is None else [prompt.box[:2], prompt.box[2:]]
+            pixels = torch.tensor([*corners, *prompt.points], dtype=torch.float32)
+            width, height = prompt.embedding.size
+            coordinates.append(transforms.transform_coords(pixels, normalize=True, orig_hw=(height, width)))
+        # sam2's labels: 2 and 3 are the corners of a box, 1 a point on the object.
+        label = [*([2, 3] if prompts[0].box is not None else []), *[1] * len(prompts[0].points)]
+        labels = torch.tensor([label] * len(prompts), dtype=torch.int32, device=self.device)
         with torch.inference_mode(), self._precision():
-            candidates, quality, _ = predictor.predict(
-                point_coords=np.array(points, dtype=np.float32) if points[0] else None,
-                point_labels=np.ones((len(points), len(points[0])), dtype=np.int32) if points[0] else None,
-                box=None if boxes[0] is None else np.array(boxes, dtype=np.float32),
-                multimask_output=True,
+            sparse, dense = model.sam_prompt_encoder(
+                points=(torch.stack(coordinates).to(self.device), labels), boxes=None, masks=None
             )
-        candidates, quality = candidates.reshape(len(prompts), -1, height, width), quality.reshape(len(prompts), -1)
-        best = quality.argmax(axis=1)
-        each = np.arange(len(prompts))
-        return candidates[each, best] > 0, quality[each, best]
+            fine = zip(*(prompt.embedding.fine for prompt in prompts), strict=True)
+            candidates, quality, _, _ = model.sam_mask_decoder(
+                image_embeddings=torch.cat([prompt.embedding.coarse for prompt in prompts]),
+                image_pe=model.sam_prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=True,
+                repeat_image=False,
+                high_res_features=[torch.cat(level) for level in fine],
+            )
+            scores = quality.float().cpu().numpy()
+            best = scores.argmax(axis=1)
+            masks = []
+            for prompt, logits, choice in zip(prompts, candidates, best, strict=True):
+                width, height = prompt.embedding.size
+                whole = transforms.postprocess_masks(logits[None, choice : choice + 1], (height, width))
+                masks.append((whole[0, 0] > self.predictor.mask_threshold).cpu().numpy())
+        return masks, scores[np.arange(len(prompts)), best]
 
     def segment(self, image: Image.Image, objects: Sequence[PromptObject]) -> Segmentation:
         """:meth:`embed` and :meth:`segment_embedded` of one image."""

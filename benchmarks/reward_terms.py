@@ -1,6 +1,6 @@
 """How long the default reward takes for batches of 128 samples, against a loop over pairs.
 
-    python benchmarks/rewards.py
+    python benchmarks/reward_terms.py
 
 The peer computes the same terms the plain way: loops over every pair for IoU, L1 and point distance, then the
 same assignment solver. Both must agree before a time counts. Times are per sample, best of several.

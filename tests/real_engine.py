@@ -159,7 +159,7 @@ def lora(folder: str) -> dict[str, Any]:
     from seg_zero.training.merge_lora import merge_adapters
     from seg_zero.training.shards import LazyTensor
 
-    lazy = {name: LazyTensor(w.shape, w.dtype, partial(type(w).clone, w)) for name, w in after.items()}
+    lazy = {name: LazyTensor(w.shape, w.dtype, w.to) for name, w in after.items()}
     expected = {name: w.load() for name, w in merge_adapters(lazy, 8).items()}
     base = {name.replace(".base_layer.", ".").removeprefix("base_model.model."): w for name, w in before.items()}
     return {

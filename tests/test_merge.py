@@ -100,8 +100,8 @@ def test_wrongly_merged_weights_are_noticed(
     """One matrix with its halves exchanged: --verify names the difference, exits with 1, leaves no folder."""
     right = shards.merge_tensor
 
-    def wrong(name: str, parts: Any) -> torch.Tensor:
-        tensor = right(name, parts)
+    def wrong(name: str, parts: Any, dtype: torch.dtype) -> torch.Tensor:
+        tensor = right(name, parts, dtype)
         return tensor.roll(len(tensor) // 2, 0) if name.endswith("layers.1.mlp.up_proj.weight") else tensor
 
     monkeypatch.setattr(shards, "merge_tensor", wrong)
@@ -239,12 +239,15 @@ def test_workers_without_rows_and_unknown_placements(mesh: Any) -> None:
     def part(local: torch.Tensor, shape: tuple[int, ...], *placements: Any) -> DTensor:
         return DTensor.from_local(local, mesh(*shape), placements, shape=rows.shape, stride=rows.stride())
 
+    def merged(parts: list[Any]) -> torch.Tensor:
+        return shards.merge_tensor("rows", parts, torch.float32)
+
     parts = [part(rows[i : i + 1], (3,), Shard(0)) for i in range(3)]
-    assert torch.equal(shards.merge_tensor("rows", parts), rows)
-    assert torch.equal(shards.merge_tensor("rows", [part(rows, (2, 3), Replicate(), Replicate())] * 6), rows)
-    with pytest.raises(InputError, match="do not match"):
-        shards.merge_tensor("rows", parts[:1] * 3)
+    assert torch.equal(merged(parts), rows)
+    assert torch.equal(merged([part(rows, (2, 3), Replicate(), Replicate())] * 6), rows)
+    with pytest.raises(InputError, match="has 3 rows, not 2; shards do not match"):
+        merged(parts[:1] * 3)
     with pytest.raises(InputError, match="not supported"):
-        shards.merge_tensor("rows", [part(rows, (2, 3), Shard(1), Shard(0))] * 6)
+        merged([part(rows, (2, 3), Shard(1), Shard(0))] * 6)
     with pytest.raises(InputError, match="differs between workers"):
-        shards.merge_tensor("rows", [rows, rows + 1])
+        merged([rows, rows + 1])

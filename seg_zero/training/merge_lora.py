@@ -65,11 +65,11 @@ def merge_adapters(weights: Mapping[str, LazyTensor], alpha: int) -> dict[str, L
 def _with_adapter(tensor: LazyTensor, a: LazyTensor, b: LazyTensor, alpha: int) -> LazyTensor:
     from seg_zero.training.shards import LazyTensor
 
-    def load() -> torch.Tensor:
+    def read(dtype: torch.dtype) -> torch.Tensor:
         down, up = a.load().float(), b.load().float()
-        return tensor.load() + (up @ down * (alpha / len(down))).to(tensor.dtype)
+        return (tensor.load() + (up @ down * (alpha / len(down))).to(tensor.dtype)).to(dtype)
 
-    return LazyTensor(tensor.shape, tensor.dtype, load)
+    return LazyTensor(tensor.shape, tensor.dtype, read)
 
 
 def lora_config(weights: Mapping[str, LazyTensor | torch.Tensor], alpha: int, base_model: str | None) -> Any:

@@ -37,11 +37,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor that is read (and joined, and cast) when ``load`` is called."""
+    """A tensor that is read, joined and cast when ``load`` is called. ``read`` does it, to the dtype it is given."""
 
     shape: torch.Size
     dtype: torch.dtype
-    load: Callable[[], torch.Tensor]
+    read: Callable[[torch.dtype], torch.Tensor]
+
+    def load(self) -> torch.Tensor:
+        return self.read(self.dtype)
 
     @property
     def nbytes(self) -> int:
@@ -49,9 +52,7 @@ class LazyTensor:
 
     def to(self, dtype: torch.dtype) -> LazyTensor:
         """The same in another dtype; integers stay as they are."""
-        if not self.dtype.is_floating_point or self.dtype == dtype:
-            return self
-        return LazyTensor(self.shape, dtype, lambda: self.load().to(dtype))
+        return LazyTensor(self.shape, dtype if self.dtype.is_floating_point else self.dtype, self.read)
 
 
 def find_checkpoint(folder: Path) -> Checkpoint:
@@ -157,19 +158,19 @@ def open_shards(checkpoint: Checkpoint) -> list[dict[str, torch.Tensor]]:
     return shards
 
 
-def merge_tensor(name: str, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One whole tensor from its parts of all workers, in rank order.
+def merge_tensor(name: str, parts: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    """One whole tensor of ``dtype`` from its parts of all workers, in rank order.
 
     Sharded parts are joined along their dimension (its last mesh dimension, when data-parallel replicas
-    come first); replicated parts must be equal. A tensor of one part is returned as it is in the file.
+    come first); replicated parts must be equal. A tensor of one part and the same dtype stays in its file.
     """
     first = parts[0]
     if isinstance(first, ShardedParts):
-        return _merge_offsets(name, parts)
+        return _merge_offsets(name, parts, dtype)
     if not isinstance(first, DTensor):
         if any(not torch.equal(first, other) for other in parts[1:]):
             raise InputError(f"tensor {name} is not sharded and differs between workers; the checkpoint is damaged")
-        return first
+        return first.to(dtype)
     *outer, placement = first.placements
     if any(not other.is_replicate() for other in outer) or not (
         placement.is_replicate() or type(placement) is Shard  # not the interleaved shards of tensor parallelism
@@ -180,19 +181,22 @@ def merge_tensor(name: str, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         )
     local = [part.to_local() for part in parts[: first.device_mesh.mesh.shape[-1]]]  # type: ignore[attr-defined]
     if placement.is_replicate() or len(local) == 1:
-        return local[0]
-    merged = torch.cat(local, dim=placement.dim)  # type: ignore[attr-defined]
-    if merged.shape != first.shape:
-        raise InputError(
-            f"tensor {name} has shape {tuple(merged.shape)}, not {tuple(first.shape)}; shards do not match"
-        )
+        return local[0].to(dtype)
+    dim: int = placement.dim  # type: ignore[attr-defined]
+    lengths = [piece.shape[dim] for piece in local]
+    if sum(lengths) != first.shape[dim]:
+        raise InputError(f"tensor {name} has {sum(lengths)} rows, not {first.shape[dim]}; shards do not match")
+    # Copying casts on the way: no second whole tensor in the dtype of training.
+    merged = torch.empty(first.shape, dtype=dtype)
+    for place, piece in zip(merged.split(lengths, dim), local, strict=True):
+        place.copy_(piece)
     return merged
 
 
-def _merge_offsets(name: str, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+def _merge_offsets(name: str, parts: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
     """The whole of ShardedTensors; pieces of data-parallel replicas have the same offsets and count once."""
     pieces = {tuple(piece.metadata.shard_offsets): piece.tensor for part in parts for piece in part.parts}  # type: ignore[attr-defined]
-    merged = torch.empty(parts[0].shape, dtype=parts[0].dtype)
+    merged = torch.empty(parts[0].shape, dtype=dtype)
     if sum(piece.numel() for piece in pieces.values()) != merged.numel():
         raise InputError(f"the pieces of tensor {name} do not make {tuple(merged.shape)}; shards do not match")
     for offsets, piece in pieces.items():
@@ -206,6 +210,6 @@ def merge_weights(checkpoint: Checkpoint) -> dict[str, LazyTensor]:
 
     def lazy(name: str) -> LazyTensor:
         parts = [shard[name] for shard in shards]
-        return LazyTensor(parts[0].shape, parts[0].dtype, lambda: merge_tensor(name, parts).contiguous())
+        return LazyTensor(parts[0].shape, parts[0].dtype, lambda dtype: merge_tensor(name, parts, dtype).contiguous())
 
     return {name: lazy(name) for name in shards[0]}

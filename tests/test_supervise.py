@@ -113,6 +113,16 @@ def test_a_dead_part_of_a_run_is_named(tmp_path: Path) -> None:
     assert watchdog.verdict() == "the vLLM engine (process 1) died and the run waits for it"
 
 
+def test_a_lost_machine_is_named(tmp_path: Path) -> None:
+    """Of a cluster the launcher sees no processes but its own; Ray's line in the log tells."""
+    log = tmp_path / "train.log"
+    log.write_text("starting\n")
+    watchdog = Watchdog(log, minutes=60, grace_seconds=0)
+    assert watchdog.verdict() is None
+    log.write_text("starting\n(raylet) The node with node name: 10.0.0.2 has been marked dead because the detector\n")
+    assert watchdog.verdict() == "a machine of the Ray cluster died and the run waits for it"
+
+
 def test_an_ordinary_end_names_no_dead_part(tmp_path: Path) -> None:
     """Processes vanish at any end; only with a line in the log about a death was that the cause."""
     log = tmp_path / "train.log"

@@ -23,6 +23,7 @@ _SECOND_HAND = (
 )
 # After these a run never goes on, yet verl 0.9.1 waits for the dead part for ever. The first that is found names it.
 _FATAL = {
+    b"has been marked dead because": "a machine of the Ray cluster",
     b"EngineCore encountered a fatal error": "a vLLM process",
     b"EngineDeadError": "a vLLM process",
     b"died unexpectedly": "a Ray worker",
@@ -43,7 +44,7 @@ def last_error(log: Path) -> str:
     # verl and Ray repeat the first failure while unwinding, so of several the last first-hand one counts.
     for match in reversed(own or errors):
         return match[2] if match[1] == "InputError" else f"{match[1]}: {match[2]}"
-    return next((line for line in reversed(lines) if line), "the log is empty")
+    return next((line for line in reversed(lines) if line and line != "[state-dump]"), "the log is empty")
 
 
 class Watchdog:

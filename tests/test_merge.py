@@ -21,6 +21,8 @@ from seg_zero.training import merge as merging
 from seg_zero.training import shards
 from seg_zero.training.merge import VerificationError, merge
 
+pytestmark = pytest.mark.timeout(300)  # four processes write the checkpoints
+
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 TWO_WORKERS = "FSDP1, two workers"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +29,7 @@ from seg_zero.evaluation.run import Models, evaluate
 from seg_zero.evaluation.sets import SETS, open_set
 from seg_zero.evaluation.store import Store, read_predictions
 from seg_zero.evaluation.summary import outcome, summarise
-from seg_zero.policy import Sampling
+from seg_zero.policy import GREEDY, Reply, Request, Sampling
 from seg_zero.segmenter import Embedding, Segmenter
 
 COUNT = 22
@@ -68,8 +68,8 @@ class Scripted(Models):
 
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
-    monkeypatch.setattr(store, "PART_ROWS", 5)
-    monkeypatch.setattr(run, "PART_ROWS", 5)
+    for module in (store, run, answering):
+        monkeypatch.setattr(module, "PART_ROWS", 5)
     Scripted.policies = []
     yield Scripted()
 
@@ -117,21 +117,32 @@ def test_one_picture_with_many_questions_is_embedded_once(rows: list[Row], sam2:
     assert {p.iou for p in found} == {found[0].iou}
 
 
-def test_more_pictures_than_are_kept_are_still_embedded_once_each(
-    rows: list[Row], sam2: Segmenter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(answering, "EMBEDDINGS", 4)
-    monkeypatch.setattr(answering, "EMBEDDING_BATCH", 2)
-    kept: list[answering._Embeddings] = []
-    original = answering._Embeddings.__init__
+def test_each_picture_is_embedded_once_whatever_the_order_of_replies(rows: list[Row], sam2: Segmenter) -> None:
+    """A picture of an earlier group comes again in a later one, which is answered first."""
+    again = [*rows[:20], replace(rows[2], problem="again"), rows[21]]
+    texts = true_texts(again)
 
-    def remember(self: answering._Embeddings, segmenter: Segmenter) -> None:
-        original(self, segmenter)
-        kept.append(self)
+    class Backwards(ScriptedPolicy):
+        def stream(self, requests: Iterable[Request], sampling: Sampling = GREEDY) -> Iterator[Reply]:
+            yield from reversed(list(super().stream(requests, sampling)))
 
-    monkeypatch.setattr(answering._Embeddings, "__init__", remember)
-    found = list(answer_rows(ScriptedPolicy(true_texts(rows), in_flight=16), sam2, rows, range(COUNT)))
-    assert len(found) == COUNT and kept[0].images_embedded == len({row.image_bytes for row in rows})
+    seen: list[int] = []
+    original = sam2.embed
+
+    def counted(images: Sequence[Image.Image]) -> list[Embedding]:
+        seen.append(len(images))
+        return original(images)
+
+    sam2.embed = counted  # type: ignore[method-assign]
+    try:
+        found = list(answer_rows(Backwards(texts, in_flight=32), sam2, again, range(COUNT)))
+        assert sum(seen) == len({row.image_bytes for row in again})
+    finally:
+        del sam2.embed
+    forwards = list(answer_rows(ScriptedPolicy(texts), sam2, again, range(COUNT)))
+    assert sorted(p.row for p in found) == list(range(COUNT))
+    by_row = {p.row: replace(p, seconds={}) for p in found}
+    assert all(by_row[p.row] == replace(p, seconds={}) for p in forwards)
 
 
 def broken_rows(rows: list[Row]) -> list[Row]:

@@ -1,6 +1,7 @@
 """Rows to predictions: the policy writes in one thread while SAM2 embeds and segments in another.
 
-Each image is embedded once as long as its rows are near each other, also when the policy is still busy with them.
+SAM2 works on groups of GROUP_ROWS neighbouring rows, which are the same whenever and wherever a part is answered: its
+last bits depend on what is batched together. An image is embedded once for all rows of a part.
 """
 
 from __future__ import annotations
@@ -9,32 +10,54 @@ import hashlib
 import queue
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image
 
+from seg_zero.answer import PromptObject
 from seg_zero.data.rows import Row
 from seg_zero.errors import InputError
-from seg_zero.evaluation.predictions import Prediction, failed, judge, read_objects
+from seg_zero.evaluation.predictions import PART_ROWS, Prediction, failed, judge, read_objects
 from seg_zero.policy import GREEDY, Policy, Reply, Request, Sampling
 from seg_zero.segmenter import Embedding, Segmenter
 
-EMBEDDING_BATCH = 8
-EMBEDDINGS = 48  # kept at a time; one of a large SAM2 takes 16 MB
+GROUP_ROWS = 16
+GROUPS_AHEAD = 3  # embedded while the policy still writes; a group of a large SAM2 takes 0.25 GiB
 
 
 @dataclass
 class _Asked:
-    """A row on its way through the policy."""
+    """A row on its way through the policy; ``seconds`` is when it began, then how long the policy took."""
 
     row: Row
     truth: np.ndarray
     image_key: bytes
-    start: float
-    embedding_seconds: float = 0.0
+    seconds: float
+
+
+@dataclass
+class _Group:
+    """Neighbouring rows: those that were handed to the policy, its replies, and the images that are new in the part.
+
+    whole: all of its rows have been read.
+    """
+
+    part: int
+    members: dict[int, _Asked] = field(default_factory=dict)
+    replies: dict[int, Reply] = field(default_factory=dict)
+    new_images: dict[bytes, Image.Image] = field(default_factory=dict)
+    whole: bool = False
+    embedded: bool = False
+
+    @property
+    def answered(self) -> bool:
+        return self.whole and len(self.replies) == len(self.members)
+
+
+def _group_of(number: int) -> tuple[int, int]:
+    return number // PART_ROWS, number // GROUP_ROWS
 
 
 class _Stopped(Exception):
@@ -44,15 +67,15 @@ class _Stopped(Exception):
 class _Feeder:
     """Reads rows for the policy in the policy's thread and passes on everything that happens.
 
-    Events are (number, _Asked) for a row that was handed over, (number, Prediction) for one that could not be,
-    Reply, an exception that ended the policy, and None at its end.
+    Events are a group when a row of it was handed over or its last row was read, Prediction for a row that cannot be
+    answered, Reply, an exception that ended the policy, and None at its end.
     """
 
     def __init__(self, policy: Policy, rows: Sequence[Row], numbers: Sequence[int], sampling: Sampling) -> None:
         self._policy, self._rows, self._numbers, self._sampling = policy, rows, numbers, sampling
-        self.events: queue.Queue[tuple[int, _Asked | Prediction] | Reply | BaseException | None] = queue.Queue()
-        # The policy must be able to fill its batch while earlier rows wait to be segmented.
-        self._room = threading.Semaphore(2 * policy.in_flight)
+        self.events: queue.Queue[_Group | Prediction | Reply | BaseException | None] = queue.Queue()
+        # The policy must be able to fill its batch while earlier rows wait for the rest of their group.
+        self._room = threading.Semaphore(2 * policy.in_flight + 2 * GROUP_ROWS)
         self._stopped = False
 
     def done_with_a_row(self) -> None:
@@ -73,50 +96,64 @@ class _Feeder:
             self.events.put(error)
 
     def _requests(self) -> Iterator[Request]:
-        for number in self._numbers:
+        group, part, seen = _Group(-1), -1, set[bytes]()
+        for place, number in enumerate(self._numbers):
             self._room.acquire()
             if self._stopped:
                 raise _Stopped
-            start = time.perf_counter()
-            row, truth = None, None
-            try:
-                row = self._rows[number]
-                truth = row.truth()
-                image = row.image()
-                if truth is not None and truth.shape != (image.height, image.width):
-                    raise InputError(f"row {row.id!r}: the mask is not of the image's size")
-                row.objects()
-            except (InputError, ValueError) as error:
-                seconds = {"policy": 0.0, "segmenter": 0.0}
-                self.events.put((number, failed(number, row, truth, f"row cannot be read: {error}", seconds)))
-                continue
-            if truth is None:
-                raise InputError(
-                    f"row {number} ({row.id!r}) has no mask; evaluation needs the column 'mask', see docs/data.md"
-                )
-            image_key = hashlib.blake2b(row.image_bytes, digest_size=16).digest()
-            self.events.put((number, _Asked(row, truth, image_key, start)))
-            yield Request(number, image, row.problem)
+            if number // PART_ROWS != part:
+                part, seen = number // PART_ROWS, set()
+            if place == 0 or _group_of(number) != _group_of(self._numbers[place - 1]):
+                group = _Group(part)
+            request = self._read(number, group, seen)
+            if place + 1 == len(self._numbers) or _group_of(self._numbers[place + 1]) != _group_of(number):
+                group.whole = True
+            self.events.put(group)
+            if request is not None:
+                yield request
+
+    def _read(self, number: int, group: _Group, seen: set[bytes]) -> Request | None:
+        """The request for a row, which joins its group; None if it cannot be read."""
+        start = time.perf_counter()
+        row, truth = None, None
+        try:
+            row = self._rows[number]
+            truth = row.truth()
+            image = row.image()
+            if truth is not None and truth.shape != (image.height, image.width):
+                raise InputError(f"row {row.id!r}: the mask is not of the image's size")
+            row.objects()
+        except (InputError, ValueError) as error:
+            self.events.put(
+                failed(number, row, truth, f"row cannot be read: {error}", {"policy": 0.0, "segmenter": 0.0})
+            )
+            return None
+        if truth is None:
+            raise InputError(
+                f"row {number} ({row.id!r}) has no mask; evaluation needs the column 'mask', see docs/data.md"
+            )
+        key = hashlib.blake2b(row.image_bytes, digest_size=16).digest()
+        if key not in seen:
+            seen.add(key)
+            group.new_images[key] = image
+        group.members[number] = _Asked(row, truth, key, start)
+        return Request(number, image, row.problem)
 
 
-class _Embeddings:
-    """The embeddings of the images seen last."""
+class _Segmenting:
+    """Embeds and segments groups, in the order in which they were read."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
-        self._segmenter = segmenter
-        self._kept: OrderedDict[bytes, Embedding | Exception] = OrderedDict()
+    def __init__(self, policy: Policy, segmenter: Segmenter) -> None:
+        self._policy, self._segmenter = policy, segmenter
+        self._kept: dict[tuple[int, bytes], Embedding | Exception] = {}  # of the parts that are not finished
         self.images_embedded = 0
 
-    def __contains__(self, asked: _Asked) -> bool:
-        return asked.image_key in self._kept
-
-    def add(self, some: Sequence[_Asked]) -> None:
-        """Embed the images that are not kept, in one batch; what fails is raised by :meth:`get`."""
-        new = {asked.image_key: asked for asked in some if asked not in self}
-        if not new:
+    def embed(self, group: _Group) -> None:
+        """Embed the group's new images, in one batch; what fails is raised where it is needed."""
+        if group.embedded:
             return
-        start = time.perf_counter()
-        images = [asked.row.image() for asked in new.values()]
+        group.embedded = True
+        images = list(group.new_images.values())
         found: list[Embedding | Exception] = []
         try:
             found += self._segmenter.embed(images)
@@ -127,25 +164,69 @@ class _Embeddings:
                 except Exception as error:
                     found.append(error)
         self.images_embedded += len(images)
-        for asked, embedding in zip(new.values(), found, strict=True):
-            self._kept[asked.image_key] = embedding
-            asked.embedding_seconds = (time.perf_counter() - start) / len(new)
-        while len(self._kept) > EMBEDDINGS:
-            self._kept.popitem(last=False)
+        keys = [(group.part, key) for key in group.new_images]
+        self._kept.update(zip(keys, found, strict=True))
+        group.new_images.clear()
 
-    def next_batch(self, asked: Mapping[int, _Asked]) -> list[_Asked]:
-        """Rows of the policy's whose images could be embedded meanwhile, without losing those of others."""
-        room = EMBEDDINGS - EMBEDDING_BATCH - len({one.image_key for one in asked.values() if one in self})
-        missing = (one for one in asked.values() if one not in self)
-        return list(islice(missing, EMBEDDING_BATCH)) if room >= 0 else []
+    def segment(self, group: _Group) -> list[Prediction]:
+        """The predictions of an answered group."""
+        self.embed(group)
+        start = time.perf_counter()
+        numbers = sorted(group.members)
+        objects = {number: self._objects(group, number) for number in numbers}
+        try:
+            masks = dict(zip(numbers, self._masks(group, numbers, objects), strict=True))
+            problems: dict[int, Exception] = {}
+        except Exception:  # one row must not cost the others their masks
+            masks, problems = {}, {}
+            for number in numbers:
+                try:
+                    masks[number] = self._masks(group, [number], objects)[0]
+                except Exception as error:
+                    problems[number] = error
+        each = round((time.perf_counter() - start) / max(len(numbers), 1), 4)
+        predictions = []
+        for number in numbers:
+            asked, reply = group.members[number], group.replies[number]
+            seconds = {"policy": round(asked.seconds, 4), "segmenter": each}
+            failure = reply.problem
+            if number in problems:
+                failure = f"SAM2 failed: {type(problems[number]).__name__}: {problems[number]}"
+            if failure is not None:
+                predictions.append(failed(number, asked.row, asked.truth, failure, seconds))
+                continue
+            predictions.append(judge(number, asked.row, asked.truth, reply, masks[number], self._policy.spec, seconds))
+        return predictions
 
-    def get(self, asked: _Asked) -> Embedding:
-        self.add([asked])
-        self._kept.move_to_end(asked.image_key)
-        found = self._kept[asked.image_key]
-        if isinstance(found, Exception):
-            raise found
-        return found
+    def keep_only(self, parts: set[int]) -> None:
+        """Drop the embeddings of other parts."""
+        for key in [key for key in self._kept if key[0] not in parts]:
+            del self._kept[key]
+
+    def _objects(self, group: _Group, number: int) -> list[tuple[PromptObject, ...]]:
+        """The objects of each text of a row."""
+        height, width = group.members[number].truth.shape
+        return [read_objects(text, self._policy.spec, (width, height))[1] for text in group.replies[number].texts]
+
+    def _masks(
+        self, group: _Group, numbers: Sequence[int], objects: dict[int, list[tuple[PromptObject, ...]]]
+    ) -> list[list[np.ndarray]]:
+        """For each row the masks of its texts, boolean H x W."""
+        embeddings = []
+        for number in numbers:
+            embedding = self._kept[group.part, group.members[number].image_key]
+            if isinstance(embedding, Exception):
+                raise embedding
+            embeddings.append(embedding)
+        flat = [[item for some in objects[number] for item in some] for number in numbers]
+        masks = []
+        for number, found in zip(numbers, self._segmenter.segment_all(embeddings, flat), strict=True):
+            first, of_texts = 0, []
+            for some in objects[number]:
+                of_texts.append(np.asarray(found.masks[first : first + len(some)].any(axis=0)))
+                first += len(some)
+            masks.append(of_texts)
+        return masks
 
 
 def answer_rows(
@@ -153,66 +234,53 @@ def answer_rows(
 ) -> Iterator[Prediction]:
     """Answer and judge the rows with these numbers; predictions come as they are finished, in any order.
 
-    A row that cannot be read, asked or segmented gives a prediction with ``failure``. Raises InputError for a row
-    without a mask, and whatever ends the policy.
+    Rows of a part must stand together and in order. A row that cannot be read, asked or segmented gives a prediction
+    with ``failure``. Raises InputError for a row without a mask, and whatever ends the policy.
     """
-    feeder, embeddings = _Feeder(policy, rows, numbers, sampling), _Embeddings(segmenter)
-    asked: dict[int, _Asked] = {}  # rows that the policy has, or has just answered
-    replies = deque[Reply]()
+    feeder, segmenting = _Feeder(policy, rows, numbers, sampling), _Segmenting(policy, segmenter)
+    groups: list[_Group] = []  # in the order of reading
+    group_of: dict[int, _Group] = {}
     thread = threading.Thread(target=feeder.run, name="policy", daemon=True)
     thread.start()
-    open_ended = True
+    open_ended, newest_part = True, -1
     try:
-        while open_ended or replies:
-            ahead = [] if replies else embeddings.next_batch(asked)
+        while open_ended or groups:
+            ready = next((group for group in groups if group.answered), None)
+            ahead = next((group for group in groups[:GROUPS_AHEAD] if group.whole and not group.embedded), None)
             try:
-                event = feeder.events.get(block=open_ended and not replies and not ahead)
+                event = feeder.events.get(block=open_ended and ready is None and ahead is None)
             except queue.Empty:
-                if replies:
-                    embeddings.add([asked[reply.key] for reply in islice(replies, EMBEDDING_BATCH)])
-                    reply = replies.popleft()
-                    yield _segmented(reply, asked.pop(reply.key), policy, segmenter, embeddings)
+                if ready is None:
+                    assert ahead is not None
+                    segmenting.embed(ahead)
+                    continue
+                for group in groups[: groups.index(ready)]:
+                    if group.part == ready.part:
+                        segmenting.embed(group)  # a later group may show its images again
+                yield from segmenting.segment(ready)
+                groups.remove(ready)
+                segmenting.keep_only({newest_part, *(group.part for group in groups)})
+                for number in ready.members:
+                    del group_of[number]
                     feeder.done_with_a_row()
-                else:
-                    embeddings.add(ahead)
                 continue
             if event is None:
                 open_ended = False
             elif isinstance(event, BaseException):
                 raise event
             elif isinstance(event, Reply):
-                replies.append(event)
-            elif isinstance(event[1], Prediction):
-                yield event[1]
+                group = group_of[event.key]
+                asked = group.members[event.key]
+                asked.seconds = time.perf_counter() - asked.seconds
+                group.replies[event.key] = event
+            elif isinstance(event, Prediction):
+                yield event
                 feeder.done_with_a_row()
             else:
-                asked[event[0]] = event[1]
+                if not any(event is group for group in groups):
+                    groups.append(event)
+                group_of.update(dict.fromkeys(list(event.members), event))
+                newest_part = event.part
     finally:
         feeder.stop()
         thread.join(timeout=60)
-
-
-def _segmented(
-    reply: Reply, asked: _Asked, policy: Policy, segmenter: Segmenter, embeddings: _Embeddings
-) -> Prediction:
-    row, truth = asked.row, asked.truth
-    policy_seconds, start = time.perf_counter() - asked.start, time.perf_counter()
-
-    def seconds() -> dict[str, float]:
-        segmenter_seconds = asked.embedding_seconds + time.perf_counter() - start
-        return {"policy": round(policy_seconds, 4), "segmenter": round(segmenter_seconds, 4)}
-
-    if reply.problem is not None:
-        return failed(reply.key, row, truth, reply.problem, seconds())
-    size = (truth.shape[1], truth.shape[0])
-    objects = [read_objects(text, policy.spec, size)[1] for text in reply.texts]
-    try:
-        embedding = embeddings.get(asked)
-        found = segmenter.segment_embedded(embedding, [item for some in objects for item in some]).masks
-    except Exception as error:
-        return failed(reply.key, row, truth, f"SAM2 failed: {type(error).__name__}: {error}", seconds())
-    masks, first = [], 0
-    for some in objects:
-        masks.append(np.asarray(found[first : first + len(some)].any(axis=0)))
-        first += len(some)
-    return judge(reply.key, row, truth, reply, masks, policy.spec, seconds())

@@ -18,6 +18,8 @@ from seg_zero.metrics import MaskCounts, count_pixels, iou_of
 from seg_zero.policy import Reply
 from seg_zero.prompting import PromptSpec, to_image_pixels, to_policy_pixels
 
+PART_ROWS = 32  # rows that are answered and stored together
+
 
 @dataclass(frozen=True)
 class Prediction:

@@ -16,8 +16,8 @@ from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource
 from seg_zero.errors import InputError
 from seg_zero.evaluation.answering import answer_rows
-from seg_zero.evaluation.predictions import Prediction
-from seg_zero.evaluation.store import PART_ROWS, Store, only_evaluation
+from seg_zero.evaluation.predictions import PART_ROWS, Prediction
+from seg_zero.evaluation.store import Store, only_evaluation
 from seg_zero.evaluation.summary import Summary, summarise
 from seg_zero.files import write_json
 from seg_zero.policy import GREEDY, Policy, Sampling, TransformersPolicy, VllmPolicy, default_spec, resolve_model

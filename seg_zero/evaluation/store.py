@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError
-from seg_zero.evaluation.predictions import Prediction
+from seg_zero.evaluation.predictions import PART_ROWS, Prediction
 from seg_zero.files import whole_file, write_json, write_text
 
-PART_ROWS = 32
 MANIFEST = "manifest.json"
 _OURS = {MANIFEST, "parts", "lock", "predictions.jsonl", "timings.jsonl", "metrics.json", "report.md", "report.html"}
 

@@ -124,7 +124,7 @@ def model_card(run: Mapping[str, Any], *, step: str, base_model: str | None, ada
         "a question, reasons in text, and writes boxes and points, which SAM2 turns into masks.\n\n"
         f"## Training\n\n{table}\n\n## Use\n\n"
         f"{_USE_ADAPTER.format(base=base or 'BASE_MODEL') if adapter else _USE}\n\n"
-        f"## Versions\n\nMerged with {versions}.\n"
+        f"## Versions\n\nInstalled where it was merged: {versions}.\n"
     )
 
 

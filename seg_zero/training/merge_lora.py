@@ -63,11 +63,13 @@ def merge_adapters(weights: Mapping[str, LazyTensor], alpha: int) -> dict[str, L
 
 
 def _with_adapter(tensor: LazyTensor, a: LazyTensor, b: LazyTensor, alpha: int) -> LazyTensor:
+    import torch
+
     from seg_zero.training.shards import LazyTensor
 
     def read(dtype: torch.dtype) -> torch.Tensor:
         down, up = a.load().float(), b.load().float()
-        return (tensor.load() + (up @ down * (alpha / len(down))).to(tensor.dtype)).to(dtype)
+        return (tensor.read(torch.float32) + up @ down * (alpha / len(down))).to(dtype)
 
     return LazyTensor(tensor.shape, tensor.dtype, read)
 

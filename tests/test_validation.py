@@ -17,8 +17,10 @@ from seg_zero.training.reward import HELD_OUT_SAMPLE
 
 
 def sample(row: int, iou: float | None, intersection: int, union: int, source: str = "a/rows.parquet") -> str:
-    values = {"source": source, "row": row, "well_formed": iou is not None, "intersection": intersection}
-    return json.dumps({**values, "union": union, "iou": iou, "mask": None})
+    """``iou`` None: SAM2 failed on it."""
+    values = {"source": source, "row": row, "well_formed": iou is not None, "failed": iou is None, "mask": None}
+    counts = {"intersection": intersection, "prediction": intersection, "truth": union, "answered": iou is not None}
+    return json.dumps({**values, "counts": counts})
 
 
 def test_giou_is_the_mean_and_ciou_the_ratio_of_sums() -> None:
@@ -30,6 +32,13 @@ def test_giou_is_the_mean_and_ciou_the_ratio_of_sums() -> None:
     assert metrics["validation/gIoU"] == pytest.approx((0.5 + 0.9 + 1.0 + 0.0) / 4)
     assert metrics["validation/cIoU"] == pytest.approx(950 / 1100)
     assert (metrics["validation/format"], metrics["validation/failures"], metrics["validation/rows"]) == (0.75, 1, 4)
+
+
+def test_an_unreadable_answer_scores_nothing_where_nothing_is_to_be_found() -> None:
+    values = json.loads(sample(0, 1.0, 0, 0))
+    values["counts"]["answered"] = False
+    (read,) = validation.read_samples(["no idea"], {HELD_OUT_SAMPLE: [json.dumps(values)]})
+    assert read.iou == 0.0 and validation.summarise([read])["validation/gIoU"] == 0.0
 
 
 def test_several_datasets_have_numbers_of_their_own() -> None:

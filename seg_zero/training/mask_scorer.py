@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from seg_zero.answer import PromptObject
 from seg_zero.data.augmentation import View
 from seg_zero.data.masks import encode_mask
 from seg_zero.data.source import RowSource, open_rows
-from seg_zero.metrics import intersection_union, iou_of
+from seg_zero.metrics import MaskCounts, count_pixels, iou_of
 
 if TYPE_CHECKING:
     from seg_zero.segmenter import Embedding, Segmenter
@@ -56,13 +56,13 @@ class MaskQuestion:
 class MaskScore:
     """IoU of SAM2's union mask with the truth, or None and the line that says why there is none.
 
-    intersection, union: in pixels, ignored ones left out. mask: COCO RLE of the stored image, if asked for.
+    counts: pixels of mask and truth, without a mask those of the truth if it could be read. mask: COCO RLE of the
+    stored image, if asked for.
     """
 
     iou: float | None
     problem: str | None = None
-    intersection: int = 0
-    union: int = 0
+    counts: MaskCounts = field(default_factory=lambda: MaskCounts(answered=False))
     mask: dict[str, Any] | None = None
 
 
@@ -134,7 +134,8 @@ class MaskScorer:
             return self._decode(embedding, truth, [questions[i] for i in indices])
         except Exception as error:
             if len(indices) == 1:
-                return [MaskScore(None, f"SAM2 failed on {key[0]}, row {key[1]}: {error}")]
+                problem = f"SAM2 failed on {key[0]}, row {key[1]}: {error}"
+                return [MaskScore(None, problem, count_pixels(None, truth))]
             return [score for i in indices for score in self._group(key, questions, [i], problems)]  # one by one
 
     def _decode(self, embedding: Embedding, truth: np.ndarray, samples: Sequence[MaskQuestion]) -> list[MaskScore]:
@@ -144,9 +145,9 @@ class MaskScorer:
         for sample, some in zip(samples, objects, strict=True):
             union = np.asarray(masks[first : first + len(some)].any(axis=0))
             first += len(some)
-            intersection, either = intersection_union(union, truth)
+            counts = count_pixels(union, truth)
             mask = encode_mask(union) if sample.with_mask else None
-            scores.append(MaskScore(iou_of(intersection, either), None, intersection, either, mask))
+            scores.append(MaskScore(iou_of(counts.intersection, counts.union), None, counts, mask))
         return scores
 
 

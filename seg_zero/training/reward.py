@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
 
@@ -57,9 +58,8 @@ def _held_out_sample(response: Response, info: Mapping[str, Any], mask: MaskScor
         "source": info["source"],
         "row": int(info["row"]),
         "well_formed": well_formed(response),
-        "intersection": mask.intersection,
-        "union": mask.union,
-        "iou": mask.iou,
+        "failed": mask.problem is not None,
+        "counts": asdict(replace(mask.counts, answered=mask.counts.answered and response.answer.problem is None)),
         "mask": mask.mask,
     }
     return json.dumps(sample)

@@ -18,7 +18,7 @@ from seg_zero.answer import parse_answer
 from seg_zero.data.contact_sheet import TILE, draw_row, font_for, wrapped
 from seg_zero.data.masks import decode_mask, resize_mask
 from seg_zero.data.source import open_rows, short_name
-from seg_zero.metrics import iou_of
+from seg_zero.metrics import MaskCounts, MaskMetrics
 from seg_zero.prompting import PromptSpec, to_image_pixels
 from seg_zero.training.reward import HELD_OUT_SAMPLE
 from seg_zero.visualize import overlay
@@ -29,16 +29,22 @@ _GAP, _TEXT, _LINE = 16, 420, 19
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One held-out answer. iou is None if SAM2 failed on it, which counts 0; mask is COCO RLE of the stored image."""
+    """One held-out answer. failed: SAM2 gave no mask; mask is COCO RLE of the stored image.
+
+    An answer that cannot be read or segmented is in ``counts`` as not answered, and scores 0.
+    """
 
     source: str
     row: int
     text: str
-    iou: float | None
-    intersection: int
-    union: int
+    failed: bool
+    counts: MaskCounts
     well_formed: bool
     mask: dict[str, Any] | None
+
+    @property
+    def iou(self) -> float:
+        return MaskMetrics().add_counts(self.counts)
 
 
 def read_samples(texts: Sequence[str], infos: Mapping[str, Sequence[Any]]) -> list[HeldOut]:
@@ -46,14 +52,16 @@ def read_samples(texts: Sequence[str], infos: Mapping[str, Sequence[Any]]) -> li
     samples = []
     for text, encoded in zip(texts, infos.get(HELD_OUT_SAMPLE, ()), strict=False):
         if encoded is not None:
-            samples.append(HeldOut(text=text, **json.loads(encoded)))
+            values = json.loads(encoded)
+            counts = MaskCounts(**values.pop("counts"))
+            samples.append(HeldOut(text=text, counts=counts, **values))
     return sorted(samples, key=lambda sample: (sample.source, sample.row))
 
 
 def summarise(samples: Sequence[HeldOut]) -> dict[str, float]:
     """gIoU, cIoU, format and the number of rows, over all rows and for each dataset if there are several.
 
-    LISA's rules: the mean of the rows' IoU, and the ratio of summed intersections and unions.
+    By LISA's rules, as in :mod:`seg_zero.evaluation`.
     """
     groups: dict[str, list[HeldOut]] = {"": list(samples)}
     for sample in samples:
@@ -64,12 +72,14 @@ def summarise(samples: Sequence[HeldOut]) -> dict[str, float]:
     for name, some in groups.items():
         if not some:
             continue
-        union = sum(sample.union for sample in some)
-        metrics[f"validation/{name}gIoU"] = float(np.mean([sample.iou or 0.0 for sample in some]))
-        metrics[f"validation/{name}cIoU"] = iou_of(sum(sample.intersection for sample in some), union)
+        scored = MaskMetrics()
+        for sample in some:
+            scored.add_counts(sample.counts)
+        metrics[f"validation/{name}gIoU"] = scored.giou
+        metrics[f"validation/{name}cIoU"] = scored.ciou
         metrics[f"validation/{name}format"] = float(np.mean([sample.well_formed for sample in some]))
         metrics[f"validation/{name}rows"] = float(len(some))
-        metrics[f"validation/{name}failures"] = float(sum(sample.iou is None for sample in some))
+        metrics[f"validation/{name}failures"] = float(sum(sample.failed for sample in some))
     return metrics
 
 
@@ -110,7 +120,7 @@ def _band(sample: HeldOut, spec: PromptSpec) -> Image.Image:
     truth = draw_row(row)
     pictures = [truth, _answer_picture(sample, row.image(), truth.size, spec)]
     answer = parse_answer(sample.text)
-    verdict = "no mask" if sample.iou is None else f"IoU {sample.iou:.2f}"
+    verdict = "no mask" if sample.failed else f"IoU {sample.iou:.2f}"
     if answer.problem is not None:
         verdict += f", unreadable: {answer.problem}"
     thinking = answer.thinking or sample.text

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from seg_zero.errors import InputError
 
-ImageLike = str | Path | bytes | Image.Image | np.ndarray
+if TYPE_CHECKING:
+    import torch
+
+ImageLike: TypeAlias = "str | Path | bytes | Image.Image | np.ndarray | torch.Tensor"
 
 MAX_PIXELS = 100_000_000  # above this a file is taken for a decompression bomb
+FLOAT_SLACK = 1e-3
 
 
 def load_image(source: ImageLike) -> Image.Image:
-    """Read a path, encoded bytes, PIL image or uint8 array (H x W x 3, or H x W grey) as RGB.
+    """Read a path, encoded bytes, PIL image, array or tensor as RGB.
 
-    EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, CMYK and
-    palettes are converted. Raises InputError for a missing, unreadable, empty or oversized image.
+    Arrays are H x W x 3 (RGB), H x W x 4 (RGBA) or H x W (grey); tensors are 3 x H x W (RGB), on any device;
+    both are uint8, or floats from 0 to 1. EXIF rotation is applied, transparency is laid on white, 16-bit
+    grey is scaled to 8 bits, CMYK and palettes are converted. Raises InputError for a missing, unreadable,
+    empty or oversized image, and for an array or a tensor of another shape, dtype or range.
     """
+    if (torch := sys.modules.get("torch")) is not None and isinstance(source, torch.Tensor):
+        source = _array_of_tensor(source)
     name = str(source) if isinstance(source, str | Path) else f"<{type(source).__name__}>"
     try:
         if isinstance(source, Image.Image):
             image = source
         elif isinstance(source, np.ndarray):
-            if source.dtype != np.uint8 or source.ndim not in (2, 3):
-                raise InputError(f"image array has dtype {source.dtype} and shape {source.shape}; give uint8 H x W x 3")
-            image = Image.fromarray(source)
+            image = Image.fromarray(_eight_bit(source))
         elif isinstance(source, bytes):
+            if not source:
+                raise InputError("image <bytes> holds 0 bytes; give an encoded picture")
             image = Image.open(io.BytesIO(source))
+        elif not isinstance(source, str | Path):
+            raise InputError(f"image {name} is no picture; give a path, bytes, a PIL image, an array or a tensor")
         else:
             path = Path(source)
             if not path.exists():
@@ -51,6 +63,32 @@ def load_image(source: ImageLike) -> Image.Image:
         raise InputError(f"image {name} cannot be read (unknown format); save it again as JPEG or PNG") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"image {name} cannot be read ({error}); save it again as JPEG or PNG") from error
+
+
+def _array_of_tensor(tensor: torch.Tensor) -> np.ndarray:
+    """A 3 x H x W tensor as an H x W x 3 array."""
+    if tensor.ndim != 3 or tensor.shape[0] != 3:
+        raise InputError(f"image tensor has shape {tuple(tensor.shape)}; give 3 x H x W (RGB)")
+    if tensor.is_floating_point():
+        tensor = tensor.float()  # numpy has no bfloat16
+    return tensor.detach().permute(1, 2, 0).cpu().numpy()
+
+
+def _eight_bit(array: np.ndarray) -> np.ndarray:
+    """An array of a supported shape, dtype and range as uint8."""
+    shape = array.shape
+    if array.ndim != 2 and (array.ndim != 3 or shape[2] not in (3, 4)):
+        hint = "; this looks like channels first: array.transpose(1, 2, 0)" if shape[:1] == (3,) else ""
+        raise InputError(f"image array has shape {shape}; give H x W x 3 (RGB) or H x W (grey){hint}")
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind != "f":
+        raise InputError(f"image array has dtype {array.dtype}; give uint8, or floats from 0 to 1")
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    # Interpolation leaves a little beyond the range; NaN fails both comparisons.
+    if not (low >= -FLOAT_SLACK and high <= 1 + FLOAT_SLACK):
+        raise InputError(f"image array of floats reaches from {low:g} to {high:g}; give values from 0 to 1")
+    return (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from seg_zero.errors import InputError
@@ -67,7 +69,43 @@ def test_bad_files_are_named_with_a_remedy(tmp_path: Path) -> None:
         assert str(tmp_path / name) in str(caught.value)
 
 
-@pytest.mark.parametrize("array", [np.zeros((4, 4, 3)), np.zeros(4, np.uint8), np.zeros((0, 5, 3), np.uint8)])
-def test_bad_arrays_are_refused(array: np.ndarray) -> None:
-    with pytest.raises(InputError):
-        load_image(array)
+def test_arrays_and_tensors_of_every_supported_kind_give_the_same_picture() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    opaque = np.dstack([pixels, np.full((6, 9), 255, dtype=np.uint8)])
+    for source in (pixels, pixels / 255, pixels.astype(np.float32) / 255, opaque, tensor, tensor / 255.0, pixels[::1]):
+        assert np.array_equal(np.asarray(load_image(source)), pixels)
+    assert np.array_equal(np.asarray(load_image(pixels[:, ::-1])), pixels[:, ::-1])
+    coarse = np.asarray(load_image((tensor / 255.0).bfloat16()))
+    assert np.abs(coarse.astype(int) - pixels).max() <= 1
+    grey = np.asarray(load_image(pixels[..., 0] / 255))
+    assert np.array_equal(grey, np.repeat(pixels[..., :1], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (np.zeros(4, np.uint8), r"shape \(4,\); give H x W x 3"),
+        (np.zeros((3, 8, 9), np.uint8), r"transpose\(1, 2, 0\)"),
+        (np.zeros((1, 8, 9, 3), np.uint8), "shape"),
+        (np.zeros((8, 9, 2), np.uint8), "shape"),
+        (np.zeros((0, 5, 3), np.uint8), "no pixels|cannot be read"),
+        (np.zeros((0, 5, 3)), "no pixels|cannot be read"),
+        (np.zeros((4, 4, 3), np.uint16), "dtype uint16"),
+        (np.zeros((4, 4), bool), "dtype bool"),
+        (np.full((4, 4, 3), 255.0), "from 255 to 255; give values from 0 to 1"),
+        (np.full((4, 4, 3), -0.5), "from -0.5"),
+        (np.full((4, 4, 3), np.nan), "nan"),
+        (torch.zeros(8, 9, 3), r"tensor has shape \(8, 9, 3\); give 3 x H x W"),
+        (torch.zeros(1, 3, 8, 9), "tensor has shape"),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), "dtype int64"),
+        (torch.full((3, 4, 4), 255.0), "from 255 to 255"),
+        (b"", "0 bytes"),
+        (b"rubbish", "cannot be read"),
+        (None, "<NoneType> is no picture"),
+        ([[1, 2], [3, 4]], "<list> is no picture"),
+    ],
+)
+def test_other_inputs_are_refused_by_name(source: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load_image(source)

@@ -1,60 +1,143 @@
-"""The public face: one question about one image in, a reasoned mask out."""
+"""The public face: a question about an image in, a reasoned mask out."""
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from seg_zero.answer import PromptObject, parse_answer
+from seg_zero.devices import choose_device, choose_dtype
+from seg_zero.errors import InputError
 from seg_zero.images import ImageLike, load_image
-from seg_zero.policy import MAX_NEW_TOKENS, Policy, TransformersPolicy, default_spec, resolve_model
-from seg_zero.prompting import to_image_pixels
-from seg_zero.segmenter import Segmenter
+from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling, TransformersPolicy, default_spec, resolve_model
+from seg_zero.prompting import normalise_question, to_image_pixels
+from seg_zero.segmenter import Embedding, Segmenter
+from seg_zero.votes import fuse
+
+if TYPE_CHECKING:
+    import torch
+
+VOTE_TEMPERATURE = 0.7
+EMBEDDINGS = 4  # kept between calls; one of a large SAM2 takes 16 MB
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedObject(PromptObject):
+    """An object that the policy named, in pixels of the image.
+
+    box: (x1, y1, x2, y2) or None; points: (x, y) each; mask: boolean H x W; score: SAM2's own estimate of
+    the mask's IoU, 0 if the object could not be segmented.
+    """
+
+    mask: np.ndarray = field(kw_only=True, repr=False)
+    score: float = field(kw_only=True)
 
 
 @dataclass(frozen=True)
 class SegmentationResult:
     """The answer to one question; all coordinates and masks are in pixels of the given image.
 
-    masks: boolean N x H x W, one per object (N may be 0); scores: N predicted mask IoUs;
-    thinking: the policy's reasoning; text: its raw output; problem: None, or why the text holds no
-    usable answer; seconds: time spent per stage.
+    thinking: the policy's reasoning; objects: what it named (may be empty); masks: boolean N x H x W, those of
+    the objects; mask: boolean H x W, their union, or with votes the pixels that more than half of the answers
+    hold; text: the policy's raw output; problem: None, or why the text holds no usable answer; texts: all
+    answers, of which with votes the one nearest to ``mask`` is shown in the other fields; seconds: time in the
+    stages policy, embedding (0 if the image was known) and segmenter, of which the first two overlap.
     """
 
     question: str
     thinking: str
-    objects: tuple[PromptObject, ...]
-    masks: np.ndarray
-    scores: np.ndarray
+    objects: tuple[SegmentedObject, ...]
+    masks: np.ndarray = field(repr=False)
+    mask: np.ndarray = field(repr=False)
     text: str
     problem: str | None
+    texts: tuple[str, ...] = field(repr=False)
     seconds: dict[str, float]
 
     @property
-    def mask(self) -> np.ndarray:
-        """Union of the objects' masks, boolean H x W."""
-        return np.asarray(self.masks.any(axis=0))
+    def scores(self) -> np.ndarray:
+        """Of the objects, float32 N."""
+        return np.array([item.score for item in self.objects], dtype=np.float32)
 
     @property
     def found(self) -> bool:
         return bool(self.mask.any())
 
 
+@dataclass(frozen=True)
+class _Ask:
+    """A question about an image that was read."""
+
+    image: Image.Image
+    question: str
+
+    @cached_property
+    def image_key(self) -> bytes:
+        return hashlib.blake2b(self.image.tobytes(), digest_size=16, salt=f"{self.image.width}".encode()).digest()
+
+    @cached_property
+    def key(self) -> int:
+        """Of image and question: equal ones get equal votes, whatever else is asked."""
+        both = hashlib.blake2b(self.image_key + self.question.encode("utf-8", "surrogatepass"), digest_size=8)
+        return int.from_bytes(both.digest(), "big")
+
+    @classmethod
+    def read(cls, image: ImageLike, question: str) -> _Ask:
+        """Raises InputError for an image or a question that cannot be used."""
+        if not isinstance(question, str):
+            raise InputError(f"the question is a {type(question).__name__}; give text")
+        normalise_question(question)
+        return cls(load_image(image), question)
+
+
+class _Embeddings:
+    """SAM2's embeddings of the images seen last, made in a thread beside the policy's."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self._worker = ThreadPoolExecutor(1, "sam2")  # one: sam2's predictor holds one image at a time
+        self._kept: OrderedDict[bytes, Future[tuple[Embedding, float]]] = OrderedDict()
+
+    def start(self, ask: _Ask) -> tuple[Future[tuple[Embedding, float]], bool]:
+        """The embedding with the seconds it took, once it is there, and whether it is a new one."""
+        kept = self._kept.get(ask.image_key)
+        if kept is not None and not (kept.done() and kept.exception()):
+            self._kept.move_to_end(ask.image_key)
+            return kept, False
+        self._kept[ask.image_key] = new = self._worker.submit(self._embed, ask.image)
+        while len(self._kept) > EMBEDDINGS:
+            self._kept.popitem(last=False)
+        return new, True
+
+    def _embed(self, image: Image.Image) -> tuple[Embedding, float]:
+        start = time.perf_counter()
+        return self._segmenter.embed([image])[0], time.perf_counter() - start
+
+
 class ReasoningSegmenter:
-    """A policy that reasons and a SAM2 that segments.
+    """A policy that reasons and a SAM2 that segments, for one thread at a time.
 
     >>> segmenter = ReasoningSegmenter.from_pretrained()
     >>> result = segmenter("scene.png", "the largest circle")
     >>> result.thinking, result.objects, result.mask
+
+    Images may be anything that :func:`seg_zero.images.load_image` reads. SAM2 embeds an image while the
+    policy writes, and not again for further questions about one of the last images.
     """
 
     def __init__(self, policy: Policy, segmenter: Segmenter) -> None:
         self.policy, self.segmenter = policy, segmenter
+        self._embeddings = _Embeddings(segmenter)
 
     @classmethod
     def from_pretrained(
@@ -63,6 +146,7 @@ class ReasoningSegmenter:
         segmenter: str | Path | None = None,
         *,
         device: str | None = None,
+        dtype: str | torch.dtype | None = None,
         template: str | None = None,
         image_size: int | None = None,
         max_new_tokens: int = MAX_NEW_TOKENS,
@@ -70,40 +154,121 @@ class ReasoningSegmenter:
         """Load both models; None means the embedded tiny ones.
 
         policy: folder or hub id of the Qwen2-VL / Qwen2.5-VL families (e.g. Ricky06662/VisionReasoner-7B);
-        segmenter: sam2 checkpoint file, folder or hub id; template, image_size: replace the prompt
-        settings that belong to the policy. Raises InputError if something is missing or does not fit.
+        segmenter: sam2 checkpoint file, folder or hub id; device: e.g. "cuda:1" (None: CUDA, else MPS, else
+        CPU); dtype: of the policy, "float32", "bfloat16" or "float16" (None: bfloat16 on CUDA, float32
+        elsewhere; SAM2 keeps to that rule); template, image_size: replace the prompt settings that belong
+        to the policy. Raises InputError if something is missing or does not fit.
         """
+        device = choose_device(device)
+        kind = choose_dtype(dtype, device)
         spec = default_spec(resolve_model(policy), template, image_size)
         return cls(
-            TransformersPolicy.from_pretrained(policy, device=device, spec=spec, max_new_tokens=max_new_tokens),
+            TransformersPolicy.from_pretrained(
+                policy, device=device, dtype=kind, spec=spec, max_new_tokens=max_new_tokens
+            ),
             Segmenter.from_pretrained(segmenter, device=device),
         )
 
-    def __call__(self, image: ImageLike, question: str) -> SegmentationResult:
-        """Answer one question. Raises InputError for an unusable image or an empty question only."""
-        return self.batch([image], [question])[0]
-
-    def batch(self, images: Sequence[ImageLike], questions: Sequence[str]) -> list[SegmentationResult]:
-        """Answer several questions: the policy runs in batches, SAM2 one image after another."""
-        pictures = [load_image(image) for image in images]
-        start = time.perf_counter()
-        texts = self.policy.generate(pictures, questions)
-        policy_seconds = (time.perf_counter() - start) / max(len(texts), 1)
-        return [
-            self.segment_text(picture, question, text, policy_seconds)
-            for picture, question, text in zip(pictures, questions, texts, strict=True)
-        ]
-
-    def segment_text(
-        self, image: Image.Image, question: str, text: str, policy_seconds: float = 0.0
+    def __call__(
+        self, image: ImageLike, question: str, *, votes: int = 1, temperature: float | None = None, seed: int = 0
     ) -> SegmentationResult:
-        """Turn a policy's text into masks; never raises on the text."""
-        answer = parse_answer(text)
-        spec = self.policy.spec
-        objects = tuple(to_image_pixels(item, spec, image.width, image.height) for item in answer.objects)
+        """Answer one question; the options are those of :meth:`batch`."""
+        return self.batch([image], [question], votes=votes, temperature=temperature, seed=seed)[0]
+
+    def batch(
+        self,
+        images: Sequence[ImageLike],
+        questions: Sequence[str],
+        *,
+        votes: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
+    ) -> list[SegmentationResult]:
+        """Answer a question about each image; the policy runs in batches, and equal images are embedded once.
+
+        votes: answers per question, whose masks are fused by majority; temperature: of the sampling (None: 0.7
+        with several votes, otherwise greedy); seed: of the sampling. Raises InputError, before any work, for an
+        unusable image, question or option, and for a question longer than the policy's context.
+        """
+        if len(images) != len(questions):
+            raise InputError(f"there are {len(images)} images and {len(questions)} questions; give one for each")
+        sampling = _sampling(votes, temperature, seed)
+        asks = [_Ask.read(image, question) for image, question in zip(images, questions, strict=True)]
+        # Questions about one image follow each other, so that its embedding need not be kept for long.
+        position = {ask.image_key: number for number, ask in reversed(list(enumerate(asks)))}
+        open_asks = {ask.key: ask for ask in sorted(asks, key=lambda ask: position[ask.image_key])}
+        started: dict[int, tuple[Future[tuple[Embedding, float]], bool]] = {}
+
+        def requests() -> Iterator[Request]:
+            for key, ask in open_asks.items():
+                started[key] = self._embeddings.start(ask)
+                yield Request(key, ask.image, ask.question)
+
+        results: dict[int, SegmentationResult] = {}
+        policy_seconds, start = 0.0, time.perf_counter()
+        for reply in self.policy.stream(requests(), sampling):
+            policy_seconds += time.perf_counter() - start
+            if reply.problem is not None:
+                raise InputError(reply.problem)
+            results[reply.key] = self._result(open_asks[reply.key], reply.texts, *started.pop(reply.key))
+            start = time.perf_counter()
+        for result in results.values():
+            result.seconds["policy"] = policy_seconds / len(results)
+        return [results[ask.key] for ask in asks]
+
+    def stream(self, image: ImageLike, question: str) -> Iterator[str | SegmentationResult]:
+        """Pieces of the policy's text as they are written, and at last the result that a plain call gives.
+
+        Whoever stops reading stops the policy. Raises what a plain call raises, an unusable image or question
+        when this is called.
+        """
+        return self._stream(_Ask.read(image, question))
+
+    def _stream(self, ask: _Ask) -> Iterator[str | SegmentationResult]:
+        embedding = self._embeddings.start(ask)
+        start, pieces = time.perf_counter(), []
+        for piece in self.policy.stream_text(ask.image, ask.question):
+            pieces.append(piece)
+            yield piece
+        policy_seconds = time.perf_counter() - start
+        result = self._result(ask, ("".join(pieces),), *embedding)
+        result.seconds["policy"] = policy_seconds
+        yield result
+
+    def _result(
+        self, ask: _Ask, texts: tuple[str, ...], embedding: Future[tuple[Embedding, float]], is_new: bool
+    ) -> SegmentationResult:
+        """Turn a policy's texts into masks; never raises on the texts."""
+        spec, (width, height) = self.policy.spec, ask.image.size
+        answers = [parse_answer(text) for text in texts]
+        prompts = [[to_image_pixels(item, spec, width, height) for item in answer.objects] for answer in answers]
+        features, embedding_seconds = embedding.result()
         start = time.perf_counter()
-        found = self.segmenter.segment(image, objects)
-        seconds = {"policy": policy_seconds, "segmenter": time.perf_counter() - start}
-        return SegmentationResult(
-            question, answer.thinking, objects, found.masks, found.scores, text, answer.problem, seconds
+        found = self.segmenter.segment_embedded(features, [item for some in prompts for item in some])
+        ends = np.cumsum([len(some) for some in prompts])
+        parts = [slice(end - len(some), end) for some, end in zip(prompts, ends, strict=True)]
+        mask, chosen = fuse([np.asarray(found.masks[part].any(axis=0)) for part in parts])
+        masks, scores = found.masks[parts[chosen]], found.scores[parts[chosen]]
+        seconds = {
+            "policy": 0.0,  # known to the caller
+            "embedding": embedding_seconds if is_new else 0.0,
+            "segmenter": time.perf_counter() - start,
+        }
+        objects = tuple(
+            SegmentedObject(item.box, item.points, mask=one, score=float(score))
+            for item, one, score in zip(prompts[chosen], masks, scores, strict=True)
         )
+        answer = answers[chosen]
+        return SegmentationResult(
+            ask.question, answer.thinking, objects, masks, mask, answer.text, answer.problem, texts, seconds
+        )
+
+
+def _sampling(votes: int, temperature: float | None, seed: int) -> Sampling:
+    if not isinstance(votes, int) or votes < 1:
+        raise InputError(f"votes={votes!r} is not a whole number from 1 up")
+    if temperature is None:
+        temperature = VOTE_TEMPERATURE if votes > 1 else 0.0
+    if not 0 <= temperature <= 2 or (votes > 1 and not temperature):
+        raise InputError(f"temperature={temperature} is not above 0 and at most 2, without which all votes are equal")
+    return Sampling(votes, temperature, seed)

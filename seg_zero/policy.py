@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
+from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.errors import InputError
 from seg_zero.prompting import (
     DEFAULT_FAMILY,
@@ -24,6 +26,9 @@ from seg_zero.prompting import (
     family_named,
     resize_for_policy,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 TINY_POLICY = Path(__file__).parent / "models" / "tiny_policy"
 PUBLISHED_IMAGE_SIZE = 840  # pixels
@@ -93,6 +98,13 @@ class Policy(Protocol):
             if reply.problem is not None:
                 raise InputError(reply.problem)
         return [replies[i].texts[0] for i in range(len(replies))]
+
+    def stream_text(self, image: Image.Image, question: str) -> Iterator[str]:
+        """The text of :meth:`generate` in pieces, as they are written; in one piece if a policy does not say more.
+
+        A caller that stops reading stops the writing.
+        """
+        yield from self.generate([image], [question])
 
 
 def resolve_model(path_or_id: str | Path | None) -> str:
@@ -195,21 +207,21 @@ class TransformersPolicy(Policy):
         path_or_id: str | Path | None = None,
         *,
         device: str | None = None,
+        dtype: str | torch.dtype | None = None,
         spec: PromptSpec | None = None,
         max_new_tokens: int = MAX_NEW_TOKENS,
         batch_size: int = 8,
     ) -> TransformersPolicy:
-        """Load a policy of any family: bfloat16 on a GPU, float32 on CPU."""
+        """Load a policy of any family; device and dtype as :mod:`seg_zero.devices` chooses them."""
         name = resolve_model(path_or_id)
-        import torch
+        device = choose_device(device)
+        kind = choose_dtype(dtype, device)
         from safetensors import SafetensorError
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.float32 if device.startswith("cpu") else torch.bfloat16
         try:
             processor = AutoProcessor.from_pretrained(name)
-            model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, attn_implementation="sdpa")
+            model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=kind, attn_implementation="sdpa")
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise InputError(f"policy {name} cannot be loaded ({reason}); check the folder or hub id") from error
@@ -231,41 +243,91 @@ class TransformersPolicy(Policy):
     def _reply(self, batch: Sequence[Request], sampling: Sampling) -> Iterator[Reply]:
         import torch
 
-        limit = self.model.config.get_text_config().max_position_embeddings
-        prompts, askable = [], []
+        askable = []
         for request in batch:
-            prompt = self.processor.apply_chat_template(
-                build_messages(request.question, self.spec), tokenize=False, add_generation_prompt=True
-            )
-            tokens = len(self.processor.tokenizer(prompt)["input_ids"]) + self.spec.image_tokens
-            problem = _too_long(tokens, limit - 64, request.question)
+            problem = self._problem(request.question)
             if problem is None:
-                prompts.append(prompt)
                 askable.append(request)
             else:
                 yield Reply(request.key, (), 0, False, problem)
         if not askable:
             return
-        seen = [resize_for_policy(request.image, self.spec) for request in askable]
-        inputs = self.processor(text=prompts, images=seen, padding=True, return_tensors="pt").to(self.model.device)
-        width = inputs["input_ids"].shape[1]
-        room = min(self.max_new_tokens, limit - width)
-        # Sampling settings of a checkpoint's generation config must not leak into decoding.
-        choice: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        inputs = self._inputs([(request.image, request.question) for request in askable])
         if sampling.temperature:
-            choice = {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
+            inputs |= {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
             torch.manual_seed(sampling.seed_of(askable[0].key))
-        choice["repetition_penalty"] = 1.0  # Qwen2.5-VL ships 1.05
+        width = inputs["input_ids"].shape[1]
         with torch.inference_mode():
-            output = self.model.generate(
-                **inputs, **choice, max_new_tokens=room, num_return_sequences=sampling.answers
-            )[:, width:]
+            output = self.model.generate(**inputs, num_return_sequences=sampling.answers)[:, width:]
         texts = [str(text) for text in self.processor.batch_decode(output, skip_special_tokens=True)]
         lengths = [_written(ids, self.processor.tokenizer) for ids in output.tolist()]
         for i, request in enumerate(askable):
             own = slice(i * sampling.answers, (i + 1) * sampling.answers)
             whole = all(ended for _, ended in lengths[own])
             yield Reply(request.key, tuple(texts[own]), sum(count for count, _ in lengths[own]), not whole)
+
+    def stream_text(self, image: Image.Image, question: str) -> Iterator[str]:
+        """The text of :meth:`generate` word by word; generation runs in a thread while it is read.
+
+        Raises InputError for a question that cannot be asked, and whatever ends the generation.
+        """
+        problem = self._problem(question)
+        if problem is not None:
+            raise InputError(problem)
+        import torch
+        from transformers import StoppingCriteriaList, TextIteratorStreamer
+
+        inputs = self._inputs([(image, question)])
+        streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        unread, failures = threading.Event(), list[BaseException]()
+
+        def enough(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            return torch.full((ids.shape[0],), unread.is_set(), device=ids.device)
+
+        def write() -> None:
+            try:
+                with torch.inference_mode():
+                    self.model.generate(**inputs, streamer=streamer, stopping_criteria=StoppingCriteriaList([enough]))
+            except BaseException as error:  # it is raised again where the text is read
+                failures.append(error)
+                streamer.text_queue.put(streamer.stop_signal)
+
+        thread = threading.Thread(target=write, name="policy", daemon=True)
+        thread.start()
+        try:
+            yield from (piece for piece in streamer if piece)
+            if failures:
+                raise failures[0]
+        finally:
+            unread.set()
+            thread.join()
+
+    @property
+    def _limit(self) -> int:
+        """Tokens of prompt and text together."""
+        return self.model.config.get_text_config().max_position_embeddings
+
+    def _prompt(self, question: str) -> str:
+        return self.processor.apply_chat_template(
+            build_messages(question, self.spec), tokenize=False, add_generation_prompt=True
+        )
+
+    def _problem(self, question: str) -> str | None:
+        tokens = len(self.processor.tokenizer(self._prompt(question))["input_ids"]) + self.spec.image_tokens
+        return _too_long(tokens, self._limit - 64, question)
+
+    def _inputs(self, pairs: Sequence[tuple[Image.Image, str]]) -> dict[str, Any]:
+        """What ``generate`` takes to answer these images and questions greedily."""
+        inputs = self.processor(
+            text=[self._prompt(question) for _, question in pairs],
+            images=[resize_for_policy(image, self.spec) for image, _ in pairs],
+            padding=True,
+            return_tensors="pt",
+        ).to(self.model.device)
+        # Settings of a checkpoint's generation config must not leak into decoding; Qwen2.5-VL's has a penalty of 1.05.
+        greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "repetition_penalty": 1.0}
+        room = min(self.max_new_tokens, self._limit - inputs["input_ids"].shape[1])
+        return {**inputs, **greedy, "max_new_tokens": room}
 
 
 def _written(ids: Sequence[int], tokenizer: Any) -> tuple[int, bool]:

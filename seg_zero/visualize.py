@@ -56,6 +56,13 @@ def mask_image(mask: np.ndarray) -> Image.Image:
     return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
+def cutout(image: Image.Image, mask: np.ndarray) -> Image.Image:
+    """The RGB image as RGBA: opaque where the mask (boolean H x W) holds, transparent elsewhere."""
+    picture = image.copy()
+    picture.putalpha(mask_image(mask))
+    return picture
+
+
 def side_by_side(pictures: Sequence[Image.Image], gap: int = 8) -> Image.Image:
     """Pictures of one height in a row on white."""
     width = sum(p.width for p in pictures) + gap * (len(pictures) - 1)

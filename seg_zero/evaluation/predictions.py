@@ -17,6 +17,7 @@ from seg_zero.data.rows import Row
 from seg_zero.metrics import MaskCounts, count_pixels, iou_of
 from seg_zero.policy import Reply
 from seg_zero.prompting import PromptSpec, to_image_pixels, to_policy_pixels
+from seg_zero.votes import fuse
 
 PART_ROWS = 32  # rows that are answered and stored together
 
@@ -110,15 +111,6 @@ def read_objects(text: str, spec: PromptSpec, size: tuple[int, int]) -> tuple[An
     """A policy's text and its objects in pixels of an image of (width, height); never raises on the text."""
     answer = parse_answer(text)
     return answer, tuple(to_image_pixels(item, spec, *size) for item in answer.objects)
-
-
-def fuse(masks: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
-    """The pixels that more than half of the masks hold, and the number of the first mask that is most like that."""
-    if len(masks) == 1:
-        return masks[0], 0
-    fused = np.sum(masks, axis=0, dtype=np.int32) * 2 > len(masks)
-    likeness = [iou_of(int((mask & fused).sum()), int((mask | fused).sum())) for mask in masks]
-    return fused, int(np.argmax(likeness))
 
 
 def judge(

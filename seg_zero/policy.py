@@ -9,7 +9,6 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -87,8 +86,12 @@ class Policy(Protocol):
     spec: PromptSpec
     in_flight: int
 
-    def stream(self, requests: Iterable[Request], sampling: Sampling = GREEDY) -> Iterator[Reply]:
-        """A reply to each request, in any order, while further requests are taken as there is room."""
+    def stream(self, requests: Iterable[Request | None], sampling: Sampling = GREEDY) -> Iterator[Reply]:
+        """A reply to each request, in any order, while further requests are taken as there is room.
+
+        None among the requests says that there is none at the moment: those taken are worked on before more are
+        asked for. Whoever feeds a queue in, blocks while all are answered, and gives None otherwise.
+        """
 
     def generate(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
         """One text per (image, question), greedy. Raises InputError for a question that cannot be asked."""
@@ -231,13 +234,20 @@ class TransformersPolicy(Policy):
         check_processor(processor, spec, name)
         return cls(model.to(device), processor, spec, max_new_tokens, batch_size)
 
-    def stream(self, requests: Iterable[Request], sampling: Sampling = GREEDY) -> Iterator[Reply]:
-        """Replies in the order of the requests, ``in_flight`` at a time.
+    def stream(self, requests: Iterable[Request | None], sampling: Sampling = GREEDY) -> Iterator[Reply]:
+        """Replies in the order of the requests, ``in_flight`` at a time or up to a None.
 
         Sampled answers are made one request at a time: in a batch their chance would depend on the others.
         """
-        source = iter(requests)
-        while batch := list(islice(source, 1 if sampling.temperature else self.in_flight)):
+        size = 1 if sampling.temperature else self.in_flight
+        batch = list[Request]()
+        for request in requests:
+            if request is not None:
+                batch.append(request)
+            if batch and (request is None or len(batch) == size):
+                yield from self._reply(batch, sampling)
+                batch = []
+        if batch:
             yield from self._reply(batch, sampling)
 
     def _reply(self, batch: Sequence[Request], sampling: Sampling) -> Iterator[Reply]:
@@ -384,15 +394,18 @@ class VllmPolicy(Policy):
         )
         return cls(engine, processor, spec, max_new_tokens)
 
-    def stream(self, requests: Iterable[Request], sampling: Sampling = GREEDY) -> Iterator[Reply]:
+    def stream(self, requests: Iterable[Request | None], sampling: Sampling = GREEDY) -> Iterator[Reply]:
         """Replies as they are finished; the engine always has up to ``in_flight`` requests to batch."""
         source, waiting, open_ended = iter(requests), dict[str, int](), True
         try:
             while open_ended or waiting:
                 while open_ended and len(waiting) < self.in_flight:
-                    request = next(source, None)
-                    if request is None:
+                    try:
+                        request = next(source)
+                    except StopIteration:
                         open_ended = False
+                        break
+                    if request is None:
                         break
                     problem = self._enqueue(request, sampling, waiting)
                     if problem is not None:

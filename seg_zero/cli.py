@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from seg_zero.errors import InputError
 
@@ -49,64 +48,11 @@ def quiet_transformers() -> None:
     logging.set_verbosity_error()
 
 
-def load_segmenter(args: argparse.Namespace) -> Any:
-    from seg_zero.pipeline import ReasoningSegmenter
-
-    quiet_transformers()
-    return ReasoningSegmenter.from_pretrained(
-        args.reasoning_model_path,
-        args.segmentation_model_path,
-        device=args.device,
-        template=args.template,
-        image_size=args.image_size,
-        max_new_tokens=args.max_new_tokens,
-    )
-
-
 def infer(argv: Sequence[str]) -> int:
-    """Answer one question about one image."""
-    parser = argparse.ArgumentParser(prog="infer.py", description=infer.__doc__)
-    add_model_options(parser)
-    parser.add_argument("--image_path", default=str(EXAMPLE_IMAGE), help="the image (default: a shipped scene)")
-    parser.add_argument("--text", default=EXAMPLE_QUESTION, help=f"the question (default: {EXAMPLE_QUESTION!r})")
-    parser.add_argument(
-        "--output_path",
-        default="outputs/infer/answer.png",
-        help="overlay picture; the mask goes beside it as NAME_mask.png (default: %(default)s)",
-    )
-    args = parser.parse_args(argv)
-    from seg_zero.images import load_image
-    from seg_zero.prompting import normalise_question
+    """Answer questions about images: reasoning, boxes, points and masks."""
+    from seg_zero.infer_command import infer as run
 
-    # Everything that can be wrong with the input is found before a model is loaded.
-    image = load_image(args.image_path)
-    normalise_question(args.text)
-    output = Path(args.output_path)
-    if output.is_dir():
-        raise InputError(f"--output_path {output} is a folder; give a file name such as {output / 'answer.png'}")
-
-    result = load_segmenter(args)(image, args.text)
-    from seg_zero.files import write_image
-    from seg_zero.visualize import mask_image, overlay
-
-    mask_path = output.with_name(output.stem + "_mask.png")
-    write_image(output, overlay(image, result.masks, result.objects, min_side=448))
-    write_image(mask_path, mask_image(result.mask))
-
-    print(f"question:  {args.text}")
-    print(f"reasoning: {result.thinking or '(none)'}")
-    if result.problem is not None or not result.objects:
-        print(f"no object found{f' ({result.problem})' if result.problem else ''}; the policy wrote:")
-        print(result.text)
-    for number, (item, score) in enumerate(zip(result.objects, result.scores, strict=True), start=1):
-        box = "none" if item.box is None else [round(v) for v in item.box]
-        points = [[round(x), round(y)] for x, y in item.points]
-        print(f"object {number}:  box {box}  points {points}  SAM2 score {score:.2f}")
-    share = result.mask.mean()
-    print(f"mask:      {int(result.mask.sum())} pixels, {share:.1%} of {image.width}x{image.height}")
-    print(f"written:   {output}  {mask_path}")
-    print("seconds:   " + "  ".join(f"{name} {value:.2f}" for name, value in result.seconds.items()))
-    return 0
+    return run(argv)
 
 
 def evaluate(argv: Sequence[str]) -> int:

@@ -192,7 +192,7 @@ class ReasoningSegmenter:
         """
         if len(images) != len(questions):
             raise InputError(f"there are {len(images)} images and {len(questions)} questions; give one for each")
-        sampling = _sampling(votes, temperature, seed)
+        sampling = sampling_of(votes, temperature, seed)
         asks = [_Ask.read(image, question) for image, question in zip(images, questions, strict=True)]
         # Questions about one image follow each other, so that its embedding need not be kept for long.
         position = {ask.image_key: number for number, ask in reversed(list(enumerate(asks)))}
@@ -264,7 +264,8 @@ class ReasoningSegmenter:
         )
 
 
-def _sampling(votes: int, temperature: float | None, seed: int) -> Sampling:
+def sampling_of(votes: int = 1, temperature: float | None = None, seed: int = 0) -> Sampling:
+    """The options of :meth:`ReasoningSegmenter.batch`, checked. Raises InputError for those that make no sense."""
     if not isinstance(votes, int) or votes < 1:
         raise InputError(f"votes={votes!r} is not a whole number from 1 up")
     if temperature is None:

@@ -24,7 +24,7 @@ def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
     ("arguments", "words"),
     [
         (["infer", "--image_path", "{tmp}/none.png"], "none.png does not exist"),
-        (["infer", "--image_path", "{tmp}"], "is a folder"),
+        (["infer", "--image_path", "{tmp}/work"], "holds no pictures"),
         (["infer", "--image_path", "{tmp}/text.png"], "cannot be read"),
         (["infer", "--text", " ?! "], "is empty"),
         (["infer", "--output_path", "{tmp}"], "is a folder"),

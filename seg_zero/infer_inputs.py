@@ -1,0 +1,137 @@
+"""What ``seg-zero infer`` was asked: pictures, questions, and a name for each answer's files."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from seg_zero.data.inputs import PICTURES, find_file, read_table
+from seg_zero.errors import InputError
+from seg_zero.prompting import normalise_question
+
+TABLES = (".csv", ".tsv", ".jsonl")
+MAX_NAME = 150  # bytes; file systems take 255, with endings and temporary names
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of a file, with the image it is about (None: any)."""
+
+    text: str
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A question about an image; the files of its answer begin with ``name``, which no other job has."""
+
+    image: Path
+    question: str
+    name: str
+
+
+def shown(path: str | Path) -> str:
+    """A path as text that can be printed, whatever bytes the file system holds."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def find_images(given: Sequence[str]) -> list[Path]:
+    """The pictures that files, folders (not what is below them) and globs name, each once, in the order given.
+
+    Raises InputError for a path that does not exist, and for a folder or a glob without pictures.
+    """
+    found: dict[Path, None] = {}
+    for one in given:
+        path = Path(one).expanduser()
+        if path.is_dir():
+            some = [child for child in sorted(path.iterdir()) if _is_picture(child)]
+            if not some:
+                raise InputError(f"image folder {one} holds no pictures ({' '.join(PICTURES)})")
+        elif path.exists() or not glob.has_magic(one):
+            if not path.exists():
+                raise InputError(f"image {one} does not exist; check the path")
+            some = [path]
+        else:
+            some = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if _is_picture(Path(name))]
+            if not some:
+                raise InputError(f"image pattern {one} matches no pictures ({' '.join(PICTURES)})")
+        found.update(dict.fromkeys(some))
+    return list(found)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES and path.is_file() and not path.name.startswith(".")
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Questions from a text file (one a line), or from a CSV or JSONL table with ``question`` and maybe ``image``.
+
+    Images are relative to the file. Either all lines name one or none does. Raises InputError for a file that
+    cannot be read, has no questions, or has a line that is none.
+    """
+    if path.suffix.lower() in TABLES:
+        lines = read_table(path, ["question"])
+        for line in lines:
+            if line.problem:
+                raise InputError(line.problem)
+        found = [(line.where, line.text("question"), line.text("image")) for line in lines]
+    else:
+        try:
+            texts = path.read_text(encoding="utf-8-sig").split("\n")
+        except OSError as error:
+            raise InputError(f"questions file {path} cannot be read ({error.strerror}); check the path") from error
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"questions file {path} is not UTF-8 text; save it as that, one question a line"
+            ) from error
+        found = [(f"{path} line {n}", text.strip(), "") for n, text in enumerate(texts, start=1) if text.strip()]
+    if not found:
+        raise InputError(f"questions file {path} holds no question; write one per line")
+    named = sum(bool(image) for _, _, image in found)
+    for where, question, image in found:
+        try:
+            normalise_question(question)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        if named and not image:
+            raise InputError(f"{where} names no image, though other lines do; add it")
+    return [Question(text, find_file(path.parent, image) if image else None) for _, text, image in found]
+
+
+def plan_jobs(images: Sequence[Path], questions: Sequence[Question]) -> list[Job]:
+    """Each question about its image, or about every one of ``images`` if it has none; image by image.
+
+    A job's name is its image's stem, with _q1, _q2 ... if there are several questions about the image, and
+    with _2, _3 ... if another image has that stem (upper and lower case are one, as on some file systems).
+    """
+    pairs = [(image, question.text) for image in images for question in questions]
+    if questions[0].image is not None:
+        pairs = [(question.image, question.text) for question in questions if question.image is not None]
+        first = {image: number for number, (image, _) in reversed(list(enumerate(pairs)))}
+        pairs.sort(key=lambda pair: first[pair[0]])
+    stems: dict[Path, str] = {}
+    taken: set[str] = set()
+    for image, _ in pairs:
+        if image not in stems:
+            stems[image] = _unused(shown(image.stem).encode()[:MAX_NAME].decode(errors="ignore"), taken)
+    count, asked = Counter(image for image, _ in pairs), Counter[Path]()
+    jobs, taken = [], {stem.casefold() for image, stem in stems.items() if count[image] == 1}
+    for image, question in pairs:
+        asked[image] += 1
+        single = count[image] == 1
+        jobs.append(Job(image, question, stems[image] if single else _unused(f"{stems[image]}_q{asked[image]}", taken)))
+    return jobs
+
+
+def _unused(wanted: str, taken: set[str]) -> str:
+    """The name, numbered if it is taken; it is taken from now on."""
+    name, number = wanted, 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    taken.add(name.casefold())
+    return name

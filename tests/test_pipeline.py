@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.data.synthetic import make_samples
 from seg_zero.errors import InputError
 from seg_zero.pipeline import EMBEDDINGS, ReasoningSegmenter, SegmentationResult
-from seg_zero.policy import TransformersPolicy
+from seg_zero.policy import GREEDY, Reply, Request, Sampling, TransformersPolicy
 from seg_zero.segmenter import Embedding, Segmenter
 from seg_zero.visualize import cutout, overlay
 
@@ -154,6 +154,28 @@ def test_an_image_is_embedded_once_for_all_its_questions_in_a_thread_of_its_own(
     alone = [ReasoningSegmenter(one_answer_each(), counting)(images[n % 6], f"thing {n}") for n in range(12)]
     for one, other in zip(results, alone, strict=True):
         assert np.array_equal(one.masks, other.masks) and one.objects[0].box == other.objects[0].box
+
+
+def test_sam2_embeds_while_the_policy_writes(counting: CountingSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policy does not end its answer before the image is embedded, which would never be if one waited."""
+    embedded, plain = threading.Event(), counting.embed
+
+    def embed(images: Sequence[Image.Image]) -> list[Embedding]:
+        embedded.set()
+        return plain(images)
+
+    class WaitingPolicy(ScriptedPolicy):
+        def stream(self, requests: Iterable[Request | None], sampling: Sampling = GREEDY) -> Iterator[Reply]:
+            for reply in super().stream(requests, sampling):
+                assert embedded.wait(20)
+                yield reply
+
+    monkeypatch.setattr(counting, "embed", embed)
+    policy = WaitingPolicy({"nothing": write_answer("", "[]")})
+    segmenter = ReasoningSegmenter(policy, counting)
+    assert not segmenter(SAMPLES[0].scene.image, "nothing").found
+    embedded.clear()
+    assert len(list(segmenter.stream(SAMPLES[1].scene.image, "nothing"))) == 2
 
 
 def test_a_follow_up_question_embeds_nothing_and_a_changed_image_does(counting: CountingSegmenter) -> None:

@@ -78,8 +78,8 @@ def test_evaluate_writes_a_report_of_every_row(tmp_path: Path, capsys: pytest.Ca
     data, out = tmp_path / "rows.parquet", tmp_path / "out"
     assert main(["data", "synthetic", "--split", "held_out", "--count", "24", "--out", str(data)]) == 0
     assert main(["evaluate", "--data", str(data), "--out", str(out), "--max_new_tokens", "96"]) == 0
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((out / "metrics.json").read_text())
     assert report["rows"] == 24 == len((out / "predictions.jsonl").read_text().splitlines())
-    assert 0.05 < report["metrics"]["gIoU"] < 0.95
-    assert report["metrics"]["format_rate"] > 0.8
+    assert 0.05 < report["metrics"]["gIoU"]["value"] < 0.95
+    assert report["metrics"]["format_rate"]["value"] > 0.8
     assert "gIoU" in capsys.readouterr().out

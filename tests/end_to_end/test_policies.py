@@ -117,4 +117,3 @@ def test_lora(scenes: Path, tmp_path: Path) -> None:
     assert changed and all(".language_model." in name and name.endswith("_proj.weight") for name in changed)
     adapted = PeftModel.from_pretrained(base, str(merged / "lora_adapter")).merge_and_unload().state_dict()
     assert max(float((adapted[name] - weights[name]).abs().max()) for name in weights) < 1e-6
-    assert greedy_texts("vllm", merged, scenes) == greedy_texts("transformers", merged, scenes)

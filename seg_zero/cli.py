@@ -1,4 +1,4 @@
-"""The command ``seg-zero``: infer, train, merge, evaluate, compare, data, demo.
+"""The command ``seg-zero``: infer, serve, train, merge, evaluate, compare, data, demo.
 
 Bad input ends in one line on standard error and exit code 2; nothing is half-written.
 """
@@ -97,8 +97,16 @@ def demo(argv: Sequence[str]) -> int:
     return demo_main(list(argv))
 
 
+def serve(argv: Sequence[str]) -> int:
+    """Answer questions about images over HTTP."""
+    from seg_zero.serving.command import serve as run
+
+    return run(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "infer": infer,
+    "serve": serve,
     "train": train,
     "merge": merge,
     "evaluate": evaluate,

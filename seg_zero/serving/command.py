@@ -1,0 +1,118 @@
+"""The command ``seg-zero serve``: options, start and stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import socket
+from collections.abc import Sequence
+from types import FrameType
+
+import uvicorn
+
+from seg_zero.cli import add_model_options, quiet_transformers
+from seg_zero.errors import InputError
+from seg_zero.policy import Policy, TransformersPolicy, VllmPolicy, default_spec, resolve_model
+from seg_zero.segmenter import Segmenter
+from seg_zero.serving.app import create_app
+from seg_zero.serving.meters import Meters
+from seg_zero.serving.remote import RemotePolicy
+from seg_zero.serving.service import Service
+from seg_zero.serving.uploads import Limits
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which on a signal refuses new requests and answers those it has."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Unlike uvicorn's, it does not raise the signal again at the end: the models are closed first."""
+        self.service.closing = True
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket at an address, on which nothing listens yet. Raises InputError if it cannot be had."""
+    try:
+        (family, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.socket(family)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+    except OSError as error:
+        raise InputError(f"cannot listen on {host}:{port} ({error}); give another --host or --port") from error
+    return found
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options. Raises InputError for a value out of range."""
+    parser = argparse.ArgumentParser(
+        prog="seg-zero serve", description="Answer questions about images over HTTP (docs/serve.md)."
+    )
+    add_model_options(parser)
+    parser.add_argument("--engine", choices=("vllm", "transformers"), default="transformers", help="of the policy")
+    parser.add_argument("--policy_url", help="OpenAI server that runs the policy; --model then only sets the prompt")
+    parser.add_argument("--policy_name", help="which of its models (default: the only one)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=8008)
+    parser.add_argument("--max_open", type=int, default=64, help="requests open at a time; more get 429")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one answer; later is 504")
+    parser.add_argument("--max_upload_mb", type=float, default=20.0, help="size of a request; larger is 413")
+    parser.add_argument("--max_megapixels", type=float, default=16.0, help="size of an image; larger is 413")
+    parser.add_argument("--max_question", type=int, default=2000, help="characters of a question; longer is 422")
+    args = parser.parse_args(argv)
+    for name in ("max_open", "timeout", "max_upload_mb", "max_megapixels", "max_question", "max_new_tokens"):
+        if not 0 < getattr(args, name) < 1e9:
+            raise InputError(f"--{name} {getattr(args, name)} is not above 0; give a positive number")
+    if not 0 < args.port < 65536:
+        raise InputError(f"--port {args.port} is no port; give 1 to 65535")
+    return args
+
+
+def load_policy(args: argparse.Namespace) -> Policy:
+    """The policy that the options name."""
+    name = resolve_model(args.reasoning_model_path)
+    spec = default_spec(name, args.template, args.image_size)
+    if args.policy_url is not None:
+        # Two tries end before the request's own time does.
+        timeout = args.timeout * 0.45
+        return RemotePolicy(args.policy_url, spec, args.policy_name, args.max_new_tokens, timeout, args.max_open)
+    if args.engine == "vllm":
+        return VllmPolicy.from_pretrained(name, spec=spec, max_new_tokens=args.max_new_tokens)
+    return TransformersPolicy.from_pretrained(
+        name, device=args.device, spec=spec, max_new_tokens=args.max_new_tokens, batch_size=16
+    )
+
+
+def serve(argv: Sequence[str]) -> int:
+    """Load the models, listen, and on SIGTERM or Ctrl-C answer what is open before ending."""
+    args = parse(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    quiet_transformers()
+    listening = bind(args.host, args.port)
+    policy = load_policy(args)
+    segmenter = Segmenter.from_pretrained(args.segmentation_model_path, device=args.device)
+    meters = Meters()
+    service = Service(policy, segmenter, args.max_open, meters)
+    limits = Limits(int(args.max_upload_mb * 2**20), int(args.max_megapixels * 1e6), args.max_question)
+    names = {
+        "policy": args.reasoning_model_path,
+        "segmenter": args.segmentation_model_path,
+        "engine": args.engine,
+    }
+    app_options = {}
+    if isinstance(policy, RemotePolicy):
+        names |= {"policy": policy.model, "engine": args.policy_url}
+        app_options["policy_problem"] = policy.problem
+    app = create_app(service, meters, limits, args.timeout, names, **app_options)
+    patience = int(args.timeout) + 5  # seconds
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=patience)
+    print(f"serving on http://{args.host}:{args.port} ({', '.join(f'{k} {v}' for k, v in names.items())})", flush=True)
+    Server(config, service).run(sockets=[listening])
+    finished = service.close(args.timeout)
+    print("stopped" if finished else "stopped with requests unanswered", flush=True)
+    return 0 if finished else 1

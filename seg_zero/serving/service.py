@@ -1,0 +1,253 @@
+"""Requests of many users to one policy and one SAM2.
+
+Three kinds of threads: the server's hand in jobs; one feeds the policy with whatever waits and takes its replies;
+one runs SAM2, which embeds a job's image while the policy writes and segments when the reply is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from seg_zero.answer import Answer, PromptObject
+from seg_zero.evaluation.predictions import read_objects
+from seg_zero.policy import Policy, Reply, Request
+from seg_zero.segmenter import Embedding, Segmentation, Segmenter
+
+log = logging.getLogger(__name__)
+
+FAILURES = 3  # in a row, after which the policy is taken for broken
+
+
+class Refused(Exception):
+    """A request that gets no answer: an HTTP status and one line that says why."""
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status, self.line = status, line
+
+
+@dataclass(frozen=True)
+class UnansweredReply(Reply):
+    """A reply of a policy that could not be reached or failed, through no fault of the request."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answer to one job.
+
+    answer: the policy's text, read; objects: in pixels of the image, of which ``size`` is (width, height); masks: bool
+    N x H x W, one per object; scores: float32 N; seconds: spent waiting and in the stages, of which policy and
+    embedding overlap.
+    """
+
+    answer: Answer
+    objects: Sequence[PromptObject]
+    masks: np.ndarray = field(repr=False)
+    scores: np.ndarray
+    size: tuple[int, int]
+    seconds: dict[str, float]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """All masks together, bool H x W."""
+        return np.asarray(self.masks.any(axis=0))
+
+
+class Observer(Protocol):
+    """Who is told how large batches are."""
+
+    def batch(self, size: int) -> None: ...
+
+
+@dataclass(eq=False)
+class _Job:
+    image: Image.Image
+    question: str
+    finish: Callable[[Outcome], bytes]
+    result: Future[bytes] = field(default_factory=Future)
+    seconds: dict[str, float] = field(default_factory=dict)
+    start: float = field(default_factory=time.perf_counter)
+    embedding: Future[Embedding] | None = None
+
+    def take(self) -> float:
+        """Seconds since the last call."""
+        now = time.perf_counter()
+        spent, self.start = now - self.start, now
+        return spent
+
+    def refuse(self, status: int, line: str) -> None:
+        with suppress(InvalidStateError):  # given up by its user
+            self.result.set_exception(Refused(status, line))
+
+
+class Service:
+    """One policy and one SAM2 for any number of users.
+
+    At most ``max_open`` jobs wait or are worked on; what is more is refused, so that memory and waiting are bounded.
+    """
+
+    def __init__(self, policy: Policy, segmenter: Segmenter, max_open: int, observer: Observer) -> None:
+        self.policy, self.segmenter, self.max_open, self.observer = policy, segmenter, max_open, observer
+        self.closing = False
+        self._failures = 0  # of the policy, in a row
+        self._joined = False  # jobs were taken since the last reply
+        self._changed = threading.Condition()
+        self._waiting = deque[_Job]()
+        self._open = 0
+        self._at_policy: dict[int, _Job] = {}
+        self._sam = ThreadPoolExecutor(1, "sam2")  # one: sam2's predictor holds one image at a time
+        self._thread = threading.Thread(target=self._work, name="policy", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that the policy has not taken yet."""
+        return len(self._waiting)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the policy in this process seems to be broken."""
+        return self._failures >= FAILURES
+
+    @property
+    def open(self) -> int:
+        """Jobs that wait or are worked on."""
+        return self._open
+
+    def admit(self) -> None:
+        """Raises Refused if no further job would be taken now."""
+        if self.closing:
+            raise Refused(503, "the server is shutting down; ask another one")
+        if self._open >= self.max_open:
+            raise Refused(429, f"the server already works on {self.max_open} requests; try again in a moment")
+
+    def submit(self, image: Image.Image, question: str, finish: Callable[[Outcome], bytes]) -> Future[bytes]:
+        """Queue a question about an RGB image; the future holds what ``finish`` makes of the outcome.
+
+        Cancelling the future gives the job up. It fails with Refused where there is no outcome: 422 for a question
+        that the policy cannot be asked, 502 if a remote policy failed, 500 if one in this process did. Raises Refused
+        as :meth:`admit` does.
+        """
+        job = _Job(image, question, finish)
+        with self._changed:
+            self.admit()
+            self._open += 1
+            self._waiting.append(job)
+            self._changed.notify_all()
+        job.result.add_done_callback(lambda _: self._left(job))
+        return job.result
+
+    def _left(self, job: _Job) -> None:
+        """A job was answered, refused or given up."""
+        with self._changed:
+            self._open -= 1
+            if job in self._waiting:
+                self._waiting.remove(job)
+            self._changed.notify_all()
+
+    def close(self, timeout: float) -> bool:
+        """Take no more jobs, finish the open ones; returns whether all were finished in time (seconds)."""
+        with self._changed:
+            self.closing = True
+            self._changed.notify_all()
+            done = self._changed.wait_for(lambda: not self._open, timeout)
+        if done:
+            self._thread.join(timeout)
+            self._sam.shutdown(wait=True)
+        return done
+
+    def _take(self, number: int) -> Request | None:
+        """The next job as a request; None if none waits. Lets SAM2 begin with its image."""
+        with self._changed:
+            if not self._waiting:
+                return None
+            job = self._waiting.popleft()
+            self._at_policy[number], self._joined = job, True
+        job.seconds["waiting"] = job.take()
+        job.embedding = self._sam.submit(self._embed, job)
+        return Request(number, job.image, job.question)
+
+    def _requests(self, first: int) -> Iterator[Request | None]:
+        """What the policy is fed: jobs as they come, until the server closes and none is left."""
+        number = first
+        while True:
+            taken = self._take(number)
+            if taken is not None:
+                number += 1
+                yield taken
+            elif self._at_policy:
+                yield None
+            else:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or (self.closing and not self._open))
+                    if not self._waiting:
+                        return
+
+    def _work(self) -> None:
+        """The policy's thread; it ends when the server closes."""
+        first = 0
+        while not (self.closing and not self._open):
+            try:
+                for reply in self.policy.stream(self._requests(first)):
+                    if self._joined:
+                        self.observer.batch(len(self._at_policy))
+                    self._joined, self._failures = False, 0
+                    self._replied(self._at_policy.pop(reply.key), reply)
+            except Exception:
+                log.exception("the policy failed with %d requests in flight", len(self._at_policy))
+                self._one_by_one()
+            first += 1 << 32  # keys of a stream that failed never come again
+
+    def _one_by_one(self) -> None:
+        """After a failure: ask for each job alone, so that one cannot spoil the others."""
+        while self._at_policy:
+            key, job = self._at_policy.popitem()
+            try:
+                (reply,) = self.policy.stream([Request(key, job.image, job.question)])
+                self._failures = 0
+                self._replied(job, reply)
+            except Exception:
+                log.exception("the policy failed")
+                self._failures += 1
+                job.refuse(500, "the policy failed on this request; the server's log says why")
+
+    def _embed(self, job: _Job) -> Embedding:
+        start = time.perf_counter()
+        embedding = self.segmenter.embed([job.image])[0]
+        job.seconds["embedding"] = time.perf_counter() - start
+        return embedding
+
+    def _replied(self, job: _Job, reply: Reply) -> None:
+        job.seconds["policy"] = job.take()
+        if reply.problem is not None:
+            job.refuse(502 if isinstance(reply, UnansweredReply) else 422, reply.problem)
+        elif not job.result.done():
+            self._sam.submit(self._segment, job, reply.texts[0])
+
+    def _segment(self, job: _Job, text: str) -> None:
+        """Masks of a reply; in SAM2's thread, after the embedding. One job at a time: as without a server."""
+        if not job.result.set_running_or_notify_cancel():
+            return
+        try:
+            assert job.embedding is not None
+            answer, objects = read_objects(text, self.policy.spec, job.image.size)
+            embedding = job.embedding.result()
+            start = time.perf_counter()
+            found: Segmentation = self.segmenter.segment_all([embedding], [objects])[0]
+            seconds = {**job.seconds, "segmenter": time.perf_counter() - start}
+            outcome = Outcome(answer, objects, found.masks, found.scores, job.image.size, seconds)
+            job.result.set_result(job.finish(outcome))
+        except Exception:
+            log.exception("segmenting failed")
+            job.result.set_exception(Refused(500, "segmenting failed on this request; the server's log says why"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     # Lazy: a reward worker imports this package without paying for torch.
     if name in ("ReasoningSegmenter", "SegmentationResult"):
+        # Read when torch is imported: policy and SAM2 run at one time, and threads that spin would hold up the other.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from seg_zero import pipeline
 
         return getattr(pipeline, name)

@@ -57,9 +57,10 @@ def mask_image(mask: np.ndarray) -> Image.Image:
 
 
 def cutout(image: Image.Image, mask: np.ndarray) -> Image.Image:
-    """The RGB image as RGBA: opaque where the mask (boolean H x W) holds, transparent elsewhere."""
-    picture = image.copy()
-    picture.putalpha(mask_image(mask))
+    """The RGB image as RGBA: opaque where the mask (boolean H x W) holds, empty elsewhere."""
+    alpha = mask_image(mask)
+    picture = Image.composite(image, Image.new("RGB", image.size), alpha)
+    picture.putalpha(alpha)
     return picture
 
 

@@ -311,3 +311,4 @@ def test_a_cutout_shows_the_mask_alone() -> None:
     assert picture.mode == "RGBA"
     assert np.array_equal(np.asarray(picture)[..., 3], mask * np.uint8(255))
     assert np.array_equal(np.asarray(picture)[mask][:, :3], np.asarray(sample.scene.image)[mask])
+    assert not np.asarray(picture)[~mask].any()

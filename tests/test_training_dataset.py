@@ -312,7 +312,8 @@ def test_step_line() -> None:
 @pytest.mark.parametrize(
     ("log", "error"),
     [
-        ("", "the log is empty"),
+        ("", "none in the log"),
+        ("2026-11-21 09:22:20,275 - WARNING - target_num_threads 8\n", "none in the log"),
         ("all fine\nKilled\n", "Killed"),
         ("ValueError: first\nRuntimeError: then\n", "RuntimeError: then"),
         ("KeyError: 'a'\nray.exceptions.RayTaskError(KeyError): \x1b[36mray::run()\x1b[39m (pid=1)\n", "KeyError: 'a'"),

@@ -11,6 +11,7 @@ _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*m")
 # "(Worker pid=12)", possibly several, then vLLM's "ERROR 11-21 03:32:15 [core.py:1449]".
 _PREFIX = re.compile(r"^(?:\s*\([^()]*pid=[^()]*\))*\s*(?:ERROR [\d-]+ [\d:]+ \[[^\]]*\])?")
 _ERROR = re.compile(r"^(?:[\w.]*\.)?(\w*(?:Error|Exception|Exit|Interrupt|OutOfMemory)\b)(?:\([^)]*\))?: *(.+)")
+_NO_ERROR = re.compile(r"\b(WARNING|UserWarning|FutureWarning|DeprecationWarning|INFO)\b")
 # Messages that only report that another process failed, or failed to tidy up after it.
 _SECOND_HAND = (
     "RayTaskError",
@@ -33,7 +34,7 @@ _LOOK_SECONDS = 2.0
 
 
 def last_error(log: Path) -> str:
-    """The last meaningful error of a log, else its last line that is not empty."""
+    """The last meaningful error of a log, else its last line that is neither empty nor a warning."""
     with log.open("rb") as stream:
         stream.seek(0, 2)
         stream.seek(max(0, stream.tell() - _TAIL_BYTES))
@@ -44,7 +45,8 @@ def last_error(log: Path) -> str:
     # verl and Ray repeat the first failure while unwinding, so of several the last first-hand one counts.
     for match in reversed(own or errors):
         return match[2] if match[1] == "InputError" else f"{match[1]}: {match[2]}"
-    return next((line for line in reversed(lines) if line and line != "[state-dump]"), "the log is empty")
+    told = (line for line in reversed(lines) if line and line != "[state-dump]" and not _NO_ERROR.search(line))
+    return next(told, "none in the log")
 
 
 class Watchdog:

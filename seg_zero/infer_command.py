@@ -93,7 +93,12 @@ def infer(argv: Sequence[str]) -> int:
                 lines = json.dumps({**record, "files": files, "seconds": seconds}, ensure_ascii=False)
             else:
                 lines = _in_full(result, files) if plan.overlay is not None else _in_short(job, result, files)
-            tqdm.write(lines, file=sys.stdout)
+            try:
+                tqdm.write(lines, file=sys.stdout)
+                sys.stdout.flush()
+            except BrokenPipeError:  # as with `| head`: whoever reads wants no more
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 1
     if failures:
         count = len(plan.jobs) - answered
         print(
@@ -251,7 +256,8 @@ def _in_full(result: SegmentationResult, files: dict[str, str]) -> str:
 
 
 def _in_short(job: Job, result: SegmentationResult, files: dict[str, str]) -> str:
-    what = f"{len(result.objects)} objects, {int(result.mask.sum())} pixels"
+    count = len(result.objects)
+    what = f"{count} object{'' if count == 1 else 's'}, {int(result.mask.sum())} pixels"
     if result.problem is not None:
         what = f"no answer ({result.problem})"
     return f"{shown(job.image)}  {job.question!r}: {what}; {next(iter(files.values()))}"

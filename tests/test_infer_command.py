@@ -228,3 +228,14 @@ def test_the_script_prints_json_alone(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["question"] == "the green circle"
     assert done.stderr == ""
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(scenes: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parent.parent / "inference_scripts" / "infer.py"
+    images = [str(scenes / folder / "scene.png") for folder in "ab"]
+    command = [sys.executable, str(script), "--image_path", *images, "--output_path", str(tmp_path), *SHORT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(100) == 1

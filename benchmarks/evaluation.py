@@ -2,6 +2,7 @@
 
     python benchmarks/evaluation.py                        # embedded models, 300 questions about 300 scenes
     python benchmarks/evaluation.py --questions 4          # four questions about each scene
+    python benchmarks/evaluation.py --rows 3000 --memory   # only how memory goes over one long evaluation
 
 The straightforward way: transformers' generate in padded batches of 8, and then SAM2's image encoder and decoder for
 one question at a time. Ours: the same rows through seg_zero.evaluation with each engine. Start-up is not counted; masks
@@ -65,15 +66,30 @@ def memory_mib() -> float:
     return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 2**20
 
 
+def memory_curve(rows: RowSource) -> None:
+    """Print resident memory every tenth of one evaluation with transformers."""
+    policy, segmenter = (
+        TransformersPolicy.from_pretrained(max_new_tokens=NEW_TOKENS, batch_size=32),
+        Segmenter.from_pretrained(),
+    )
+    for done, _ in enumerate(answer_rows(policy, segmenter, rows, range(len(rows))), start=1):
+        if done % (len(rows) // 10) == 0:
+            print(f"{done} rows: {memory_mib():.0f} MiB", flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--questions", type=int, default=1, help="rows that share an image")
     parser.add_argument("--rounds", type=int, default=3, help="the best of this many counts")
+    parser.add_argument("--memory", action="store_true", help="the memory of one evaluation in place of the comparison")
     args = parser.parse_args()
     quiet_transformers()
     path = Path(tempfile.mkdtemp()) / "rows.parquet"
     write_split(path, HELD_OUT_SEED, -(-args.rows // args.questions))
+    if args.memory:
+        memory_curve(open_rows(path))
+        return 0
     rows = [replace(row, id=f"{row.id}-{i}") for row in open_rows(path) for i in range(args.questions)][: args.rows]
 
     segmenter = Segmenter.from_pretrained()

@@ -114,3 +114,41 @@ def test_server_answers_as_the_policy_does(merged: Path, server: str) -> None:
         text = build_messages(question, policy.spec)[0]["content"][1]["text"]
         found.append(ask(server, text, resize_for_policy(image, policy.spec)))
     assert found == expected
+
+
+def test_seg_zero_serve_answers_the_same_with_the_policy_elsewhere(merged: Path, server: str) -> None:
+    """Two seg-zero servers would share this policy; text and mask are those of the pipeline in one process."""
+    import httpx
+    from sharded import free_port
+
+    from seg_zero.data.masks import decode_mask
+    from seg_zero.data.synthetic import make_samples
+    from seg_zero.pipeline import ReasoningSegmenter
+
+    pipeline = ReasoningSegmenter.from_pretrained(merged, max_new_tokens=NEW_TOKENS)
+    samples = list(make_samples(seed=6, count=6, side=160))
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "seg_zero.cli", "serve", "--port", str(port), "--model", str(merged)]
+    command += ["--policy_url", f"{server}/v1", "--max_new_tokens", str(NEW_TOKENS)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(f"serving on {address} (policy policy, segmenter tiny, engine http")
+        for sample in samples:
+            expected = pipeline(sample.scene.image, sample.question.text)
+            encoded = io.BytesIO()
+            sample.scene.image.save(encoded, format="PNG")
+            form: Any = {"files": {"image": encoded.getvalue()}, "data": {"question": sample.question.text}}
+            answer = httpx.post(f"{address}/v1/segment", **form, timeout=60)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["text"] == expected.text
+            assert (decode_mask(answer.json()["mask"]) == expected.mask).all()
+        long = httpx.post(
+            f"{address}/v1/segment", files=form["files"], data={"question": "a red cup " * 190}, timeout=60
+        )
+        assert long.status_code == 422 and "the policy refused the request" in long.json()["error"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()

@@ -86,7 +86,7 @@ def alive(processes: list[psutil.Process]) -> list[str]:
 
 
 def test_kills_and_an_orderly_stop_change_nothing(scenes: Path, tmp_path: Path) -> None:
-    """One folder: vLLM is killed in step 4, then the launcher in step 6, then Ctrl-C; the other folder: no interruption."""
+    """One folder: vLLM is killed in step 4, the launcher in step 6, then Ctrl-C; the other: no interruption."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     process = start(scenes, whole)
     assert process.wait(400) == 0, process.communicate()[0]

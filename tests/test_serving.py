@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from typing import Any
 
 import httpx
@@ -60,7 +61,7 @@ class GatedPolicy(Policy):
 
     def stream(self, requests: Iterable[Request | None], sampling: Sampling = GREEDY) -> Iterator[Reply]:
         batch = list[Request]()
-        for request in requests:
+        for request in chain(requests, [None]):
             batch += [] if request is None else [request]
             if batch and (request is None or len(batch) == self.in_flight):
                 self.gate.wait()
@@ -160,6 +161,24 @@ def test_many_users_at_once_each_get_the_answer_of_the_pipeline(
     assert metric(serving, 'seg_zero_policy_batch_size_bucket{le="1.0"}') < metric(
         serving, "seg_zero_policy_batch_size_count"
     )
+
+
+def test_a_policy_answers_what_it_has_before_more_is_asked_for(
+    expected: list[tuple[bytes, SegmentationResult]],
+) -> None:
+    """Of a batch of eight, one request is there; the next comes when the first is answered."""
+    asked = [(Image.open(io.BytesIO(picture)).convert("RGB"), result) for picture, result in expected[:2]]
+    answered = list[Reply]()
+
+    def feed() -> Iterator[Request | None]:
+        for number, (image, result) in enumerate(asked):
+            assert len(answered) == number
+            yield Request(number, image, result.question)
+            yield None
+
+    for reply in TransformersPolicy.from_pretrained(max_new_tokens=NEW_TOKENS).stream(feed()):
+        answered.append(reply)
+    assert [reply.texts for reply in answered] == [result.texts for _, result in asked]
 
 
 def test_masks_come_as_pictures_where_asked_for(

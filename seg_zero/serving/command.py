@@ -13,7 +13,8 @@ import uvicorn
 
 from seg_zero.cli import add_model_options, quiet_transformers
 from seg_zero.errors import InputError
-from seg_zero.policy import Policy, TransformersPolicy, VllmPolicy, default_spec, resolve_model
+from seg_zero.model_files import default_spec, resolve_model
+from seg_zero.policy import Policy, TransformersPolicy, VllmPolicy
 from seg_zero.segmenter import Segmenter
 from seg_zero.serving.app import create_app
 from seg_zero.serving.meters import Meters
@@ -111,6 +112,10 @@ def serve(argv: Sequence[str]) -> int:
     app = create_app(service, meters, limits, args.timeout, names, **app_options)
     patience = int(args.timeout) + 5  # seconds
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=patience)
+    try:
+        listening.listen(config.backlog)  # now, so that whoever reads the line below can connect
+    except OSError as error:
+        raise InputError(f"cannot listen on {args.host}:{args.port} ({error}); give another --port") from error
     print(f"serving on http://{args.host}:{args.port} ({', '.join(f'{k} {v}' for k, v in names.items())})", flush=True)
     Server(config, service).run(sockets=[listening])
     finished = service.close(args.timeout)

@@ -145,15 +145,18 @@ class Service:
             self._open += 1
             self._waiting.append(job)
             self._changed.notify_all()
-        job.result.add_done_callback(lambda _: self._left(job))
+        # Not a function that holds the job: the two would hold each other, with image and embedding, for long.
+        job.result.add_done_callback(self._left)
         return job.result
 
-    def _left(self, job: _Job) -> None:
+    def _left(self, result: Future[bytes]) -> None:
         """A job was answered, refused or given up."""
         with self._changed:
             self._open -= 1
-            if job in self._waiting:
-                self._waiting.remove(job)
+            for job in self._waiting:
+                if job.result is result:
+                    self._waiting.remove(job)
+                    break
             self._changed.notify_all()
 
     def close(self, timeout: float) -> bool:

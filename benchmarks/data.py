@@ -123,7 +123,7 @@ def measure_filter(path: str) -> dict[str, float]:
     from transformers import AutoProcessor
 
     from seg_zero.data.source import open_rows
-    from seg_zero.policy import TINY_POLICY, default_spec
+    from seg_zero.model_files import TINY_POLICY, default_spec
     from seg_zero.prompting import PromptSpec, build_messages
     from seg_zero.training.prompt_lengths import PromptLengths, prompt_lengths
 

@@ -25,7 +25,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from seg_zero.policy import TINY_POLICY
+from seg_zero.model_files import TINY_POLICY
 
 ROOT = Path(__file__).resolve().parents[1]
 

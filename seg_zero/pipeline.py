@@ -19,7 +19,8 @@ from seg_zero.answer import PromptObject, parse_answer
 from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.errors import InputError
 from seg_zero.images import ImageLike, load_image
-from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling, TransformersPolicy, default_spec, resolve_model
+from seg_zero.model_files import default_spec, resolve_model
+from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling, TransformersPolicy
 from seg_zero.prompting import normalise_question, to_image_pixels
 from seg_zero.segmenter import Embedding, Segmenter
 from seg_zero.votes import fuse

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from seg_zero.cli import EXAMPLE_IMAGE, main
-from seg_zero.policy import TINY_POLICY
+from seg_zero.model_files import TINY_POLICY
 
 
 def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:

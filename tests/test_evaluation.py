@@ -263,7 +263,7 @@ def test_other_settings_need_another_folder(
 def test_a_changed_model_is_noticed(rows: list[Row], tmp_path: Path) -> None:
     import shutil
 
-    from seg_zero.policy import TINY_POLICY
+    from seg_zero.model_files import TINY_POLICY
 
     folder = tmp_path / "model"
     shutil.copytree(TINY_POLICY, folder)

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from seg_zero.errors import InputError
-from seg_zero.policy import TINY_POLICY, TransformersPolicy, default_spec
+from seg_zero.model_files import TINY_POLICY, default_spec
+from seg_zero.policy import TransformersPolicy
 from seg_zero.prompting import FAMILIES, PromptSpec
 
 
@@ -83,7 +84,7 @@ def test_prompt_settings_follow_the_model(
 ) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"model_type": "qwen3_vl" if "Qwen3" in model else "qwen2_5_vl"}))
-    monkeypatch.setattr("seg_zero.policy.hub_file", lambda _, name: config if name == "config.json" else None)
+    monkeypatch.setattr("seg_zero.model_files.hub_file", lambda _, name: config if name == "config.json" else None)
     assert default_spec(model) == expected
     changed = default_spec(model, template="single", image_size=448)
     assert changed == PromptSpec("single", 448, expected.coordinates, expected.token_pixels)

@@ -19,7 +19,7 @@ from seg_zero.data.cache import cache_folder
 from seg_zero.data.rows import Row, encode_png, write_rows
 from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
-from seg_zero.policy import TINY_POLICY
+from seg_zero.model_files import TINY_POLICY
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
 from seg_zero.training.dataset import SegmentationDataset, ground_truth_of, images_of
 from seg_zero.training.failure import Watchdog, last_error

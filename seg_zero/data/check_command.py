@@ -38,7 +38,7 @@ def _long_prompts(source: RowSource, args: argparse.Namespace) -> list[Problem]:
     """Remarks on the prompts that training would leave out for their length."""
     from transformers import AutoProcessor
 
-    from seg_zero.policy import default_spec, resolve_model
+    from seg_zero.model_files import default_spec, resolve_model
     from seg_zero.training.prompt_lengths import PromptLengths, prompt_lengths
 
     model = resolve_model(args.policy)

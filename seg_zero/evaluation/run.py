@@ -20,7 +20,8 @@ from seg_zero.evaluation.predictions import PART_ROWS, Prediction
 from seg_zero.evaluation.store import Store, only_evaluation
 from seg_zero.evaluation.summary import Summary, summarise
 from seg_zero.files import write_json
-from seg_zero.policy import GREEDY, Policy, Sampling, TransformersPolicy, VllmPolicy, default_spec, resolve_model
+from seg_zero.model_files import default_spec, resolve_model
+from seg_zero.policy import GREEDY, Policy, Sampling, TransformersPolicy, VllmPolicy
 from seg_zero.segmenter import Segmenter, find_files
 
 _END_BYTES = 1 << 20

@@ -14,7 +14,7 @@ from rewards.presets import Term, read_terms
 from seg_zero.data.augmentation import Augmentation
 from seg_zero.data.check import ERRORS, check_once, count_cores
 from seg_zero.errors import InputError
-from seg_zero.policy import model_type_of, resolve_model
+from seg_zero.model_files import model_type_of, resolve_model
 from seg_zero.prompting import PromptSpec
 from seg_zero.training.environment import joins_cluster
 from seg_zero.training.memory import check_layout, check_memory, estimate

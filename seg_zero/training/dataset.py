@@ -22,7 +22,7 @@ from seg_zero.data.ground_truth import ground_truth
 from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource, short_name
 from seg_zero.errors import InputError
-from seg_zero.policy import check_processor
+from seg_zero.model_files import check_processor
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, to_policy_pixels
 from seg_zero.training.prompt_lengths import PromptLengths, keep_short
 from seg_zero.training.row_files import chosen_rows, names_of

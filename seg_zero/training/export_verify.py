@@ -57,7 +57,7 @@ def make_probe(files: Path) -> dict[str, torch.Tensor]:
     from transformers import AutoProcessor
 
     from seg_zero.images import load_image
-    from seg_zero.policy import default_spec
+    from seg_zero.model_files import default_spec
     from seg_zero.prompting import build_messages, resize_for_policy
 
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.errors import InputError
-from seg_zero.policy import TINY_POLICY
+from seg_zero.model_files import TINY_POLICY
 from seg_zero.training import checks, cluster, plan
 from seg_zero.training.checkpoints import Checkpoints
 from seg_zero.training.config import load_config, package_folder

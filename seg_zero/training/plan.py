@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.data.source import split_name
 from seg_zero.errors import InputError
-from seg_zero.policy import resolve_model
+from seg_zero.model_files import resolve_model
 from seg_zero.training import checks
 from seg_zero.training.config import package_folder
 from seg_zero.training.environment import joins_cluster

@@ -104,7 +104,7 @@ def test_lora(scenes: Path, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 
-    from seg_zero.policy import TINY_POLICY
+    from seg_zero.model_files import TINY_POLICY
     from seg_zero.training.merge import merge
 
     metrics = train(scenes, tmp_path / "run", "policy.lora.rank=8", "policy.lora.alpha=16")

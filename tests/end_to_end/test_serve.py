@@ -31,7 +31,7 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sharded import copy_side_files
     from transformers import AutoModelForImageTextToText
 
-    from seg_zero.policy import TINY_POLICY
+    from seg_zero.model_files import TINY_POLICY
     from seg_zero.training.merge import merge
 
     step = tmp_path_factory.mktemp("checkpoints") / "global_step_1"

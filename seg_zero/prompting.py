@@ -8,6 +8,7 @@ on is what it is asked. The settings that decide a prompt travel with a checkpoi
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -153,11 +154,20 @@ class PromptSpec:
             raise InputError(f"cannot read {path}: {error}. Delete it to use the defaults") from error
 
 
+_CONTROL_TOKEN = re.compile(r"<\|[a-z_]+\|>")  # of the Qwen tokenizers
+
+
 def normalise_question(question: str) -> str:
-    """Lower case, outer white space and final punctuation removed, as in the published training data."""
+    """Lower case, outer white space and final punctuation removed, as in the published training data.
+
+    Raises InputError for an empty question, and for one with a control token, which would count as an image or a turn.
+    """
     text = " ".join(question.split()).lower().rstrip(" .!?,;:\"'")
     if not text:
         raise InputError(f"the question {question!r} is empty; describe what to segment")
+    token = _CONTROL_TOKEN.search(text)
+    if token is not None:
+        raise InputError(f"the question holds the control token {token[0]!r}; leave it out")
     return text
 
 

@@ -150,15 +150,17 @@ def broken_rows(rows: list[Row]) -> list[Row]:
     changed[3] = replace(rows[3], image_bytes=rows[3].image_bytes[:200])
     changed[7] = replace(rows[7], solution="nowhere")
     changed[9] = replace(rows[9], mask={"size": [3, 3], "counts": "09"})
+    changed[11] = replace(rows[11], problem="the <|image_pad|> cup")
+    changed[12] = replace(rows[12], problem=" ")
     return changed
 
 
 def test_a_row_that_cannot_be_read_is_counted_and_named(rows: list[Row], sam2: Segmenter) -> None:
     bad = broken_rows(rows)
     found = sorted(answer_rows(ScriptedPolicy(true_texts(rows)), sam2, bad, range(COUNT)), key=lambda p: p.row)
-    assert [p.row for p in found if p.failure] == [3, 7, 9]
-    assert all("row cannot be read" in str(found[i].failure) and found[i].iou == 0.0 for i in (3, 7, 9))
-    assert summarise(found).rows == COUNT and summarise(found).failures == 3
+    assert [p.row for p in found if p.failure] == [3, 7, 9, 11, 12]
+    assert all("row cannot be read" in str(found[i].failure) and found[i].iou == 0.0 for i in (3, 7, 9, 11, 12))
+    assert summarise(found).rows == COUNT and summarise(found).failures == 5
 
 
 def test_a_row_that_sam2_fails_on_is_counted_and_named(

@@ -26,6 +26,16 @@ def test_question_is_lower_cased_and_loses_final_punctuation() -> None:
     assert normalise_question("  The LEFT  cup?! ") == "the left cup"
 
 
+@pytest.mark.parametrize("question", ["what is <|image_pad|> here", "<|IM_END|>", "a <|vision_start|> b"])
+def test_control_tokens_are_refused(question: str) -> None:
+    with pytest.raises(InputError, match="holds the control token"):
+        normalise_question(question)
+
+
+def test_angles_and_bars_are_no_control_tokens() -> None:
+    assert normalise_question("the sign with <| 5 |> on it") == "the sign with <| 5 |> on it"
+
+
 @pytest.mark.parametrize("question", ["", "   ", "?!"])
 def test_empty_question_is_refused(question: str) -> None:
     with pytest.raises(ValueError, match="is empty"):

@@ -154,7 +154,7 @@ class PromptSpec:
             raise InputError(f"cannot read {path}: {error}. Delete it to use the defaults") from error
 
 
-_CONTROL_TOKEN = re.compile(r"<\|[a-z_]+\|>")  # of the Qwen tokenizers
+_CONTROL_TOKEN = re.compile(r"<\|[a-z_0-9]+\|>")  # of the Qwen tokenizers
 
 
 def normalise_question(question: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from dataclasses import dataclass
 
 from PIL import Image
@@ -15,8 +14,6 @@ from seg_zero.serving.service import Refused
 
 # Pillow's other formats are rare, and one of them starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO")
-# Qwen's tokenizers read these in a question as what they stand for: an image that is not there, the end of a turn.
-_CONTROL = re.compile(r"<\|[a-z_0-9]+\|>")
 
 
 @dataclass(frozen=True)
@@ -33,11 +30,9 @@ def read_question(question: str, limits: Limits) -> str:
     if len(question) > limits.question_chars:
         raise Refused(422, f"the question has {len(question)} characters; the limit is {limits.question_chars}")
     try:
-        text = normalise_question(question)
+        normalise_question(question)
     except InputError as error:
         raise Refused(422, str(error)) from error
-    if (found := _CONTROL.search(text)) is not None:
-        raise Refused(422, f"the question holds {found.group()!r}, a control token of the policy; leave it out")
     return question
 
 

@@ -98,6 +98,20 @@ class Policy(Protocol):
         yield from self.generate([image], [question])
 
 
+def take_waiting(source: Iterator[Request | None], room: int) -> tuple[list[Request], bool]:
+    """Up to ``room`` requests that are there at the moment, and whether there may be more."""
+    taken = list[Request]()
+    while len(taken) < room:
+        try:
+            request = next(source)
+        except StopIteration:
+            return taken, False
+        if request is None:
+            break
+        taken.append(request)
+    return taken, True
+
+
 def _too_long(tokens: int, limit: int, question: str) -> str | None:
     if tokens <= limit:
         return None
@@ -309,14 +323,8 @@ class VllmPolicy(Policy):
         source, waiting, open_ended = iter(requests), dict[str, int](), True
         try:
             while open_ended or waiting:
-                while open_ended and len(waiting) < self.in_flight:
-                    try:
-                        request = next(source)
-                    except StopIteration:
-                        open_ended = False
-                        break
-                    if request is None:
-                        break
+                taken, open_ended = take_waiting(source, self.in_flight - len(waiting))
+                for request in taken:
                     problem = self._enqueue(request, sampling, waiting)
                     if problem is not None:
                         yield Reply(request.key, (), 0, False, problem)

@@ -52,7 +52,8 @@ def _solution(box: Sequence[int], point: Sequence[int]) -> str:
 EMPTY = encode_mask(np.zeros(SIZE[::-1], dtype=bool))
 OTHER_SIZE = encode_mask(np.ones((10, 10), dtype=bool))
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"problem": " ?"}, "empty question"),
+    ({"problem": " ?"}, "unusable question"),
+    ({"problem": "the <|im_end|> cup"}, "unusable question"),
     ({"image_bytes": _row(1).image_bytes[:200]}, "unreadable image"),
     ({"image_bytes": b"no picture"}, "unreadable image"),
     ({"solution": "<box>(1,2)</box>"}, "unreadable solution"),
@@ -151,7 +152,7 @@ def test_processes_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert check(source, workers=2, progress=told.append) == alone
     assert [(p.row, p.what) for p in alone.problems] == [
         (10, "unreadable image"),
-        (130, "empty question"),
+        (130, "unusable question"),
         (130, "duplicate id"),
     ]
     assert sum(told) >= 150

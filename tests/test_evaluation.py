@@ -98,26 +98,33 @@ def test_unreadable_answers_count_nothing_even_where_nothing_is_to_be_found(rows
     assert summarise(found, "gres").metrics["N-acc"].value == 0.0
 
 
-def test_one_picture_with_many_questions_is_embedded_once(rows: list[Row], sam2: Segmenter) -> None:
-    same = [replace(rows[0], id=f"q{i}", problem=f"question {i}") for i in range(12)]
-    seen: list[int] = []
+@pytest.fixture
+def embedded(sam2: Segmenter, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches of images that SAM2 embeds."""
+    sizes: list[int] = []
     original = sam2.embed
 
     def counted(images: Sequence[Image.Image]) -> list[Embedding]:
-        seen.append(len(images))
+        sizes.append(len(images))
         return original(images)
 
-    sam2.embed = counted  # type: ignore[method-assign]
-    try:
-        texts = {row.problem: write_answer("seen", row.solution) for row in same}
-        found = list(answer_rows(ScriptedPolicy(texts), sam2, same, range(12)))
-    finally:
-        del sam2.embed
-    assert sum(seen) == 1 and len(found) == 12
+    monkeypatch.setattr(sam2, "embed", counted)
+    return sizes
+
+
+def test_one_picture_with_many_questions_is_embedded_once(
+    rows: list[Row], sam2: Segmenter, embedded: list[int]
+) -> None:
+    same = [replace(rows[0], id=f"q{i}", problem=f"question {i}") for i in range(12)]
+    texts = {row.problem: write_answer("seen", row.solution) for row in same}
+    found = list(answer_rows(ScriptedPolicy(texts), sam2, same, range(12)))
+    assert sum(embedded) == 1 and len(found) == 12
     assert {p.iou for p in found} == {found[0].iou}
 
 
-def test_each_picture_is_embedded_once_whatever_the_order_of_replies(rows: list[Row], sam2: Segmenter) -> None:
+def test_each_picture_is_embedded_once_whatever_the_order_of_replies(
+    rows: list[Row], sam2: Segmenter, embedded: list[int]
+) -> None:
     """A picture of an earlier group comes again in a later one, which is answered first."""
     again = [*rows[:20], replace(rows[2], problem="again"), rows[21]]
     texts = true_texts(again)
@@ -126,19 +133,8 @@ def test_each_picture_is_embedded_once_whatever_the_order_of_replies(rows: list[
         def stream(self, requests: Iterable[Request], sampling: Sampling = GREEDY) -> Iterator[Reply]:
             yield from reversed(list(super().stream(requests, sampling)))
 
-    seen: list[int] = []
-    original = sam2.embed
-
-    def counted(images: Sequence[Image.Image]) -> list[Embedding]:
-        seen.append(len(images))
-        return original(images)
-
-    sam2.embed = counted  # type: ignore[method-assign]
-    try:
-        found = list(answer_rows(Backwards(texts, in_flight=32), sam2, again, range(COUNT)))
-        assert sum(seen) == len({row.image_bytes for row in again})
-    finally:
-        del sam2.embed
+    found = list(answer_rows(Backwards(texts, in_flight=32), sam2, again, range(COUNT)))
+    assert sum(embedded) == len({row.image_bytes for row in again})
     forwards = list(answer_rows(ScriptedPolicy(texts), sam2, again, range(COUNT)))
     assert sorted(p.row for p in found) == list(range(COUNT))
     by_row = {p.row: replace(p, seconds={}) for p in found}

@@ -208,7 +208,7 @@ def test_prompt_lengths_of_the_embedded_policy() -> None:
     from transformers import AutoProcessor
 
     processor, spec = AutoProcessor.from_pretrained(TINY_POLICY), PromptSpec("multi", 112)
-    questions = ["the red circle", '物体 <|im_end|> "quoted"', "a" * 300]
+    questions = ["the red circle", '物体 <b> "quoted"', "a" * 300]
     counts = PromptLengths(processor, spec, {})(questions)
     for question, count in zip(questions, counts, strict=True):
         text = processor.apply_chat_template(build_messages(question, spec), add_generation_prompt=True, tokenize=False)

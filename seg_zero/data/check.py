@@ -24,11 +24,11 @@ from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource
 from seg_zero.data.stores import digest
 from seg_zero.errors import InputError
-from seg_zero.prompting import PromptSpec
+from seg_zero.prompting import PromptSpec, normalise_question
 
 ERRORS = (
     "unreadable row",
-    "empty question",
+    "unusable question",
     "unreadable image",
     "unreadable solution",
     "unreadable mask",
@@ -45,7 +45,7 @@ REMARKS = (
     "mask and solution disagree",
     "over-long prompt",
 )
-_RULES = 2  # to be raised when the rules change, so that kept results are made anew
+_RULES = 3  # to be raised when the rules change, so that kept results are made anew
 _CHUNK = 64  # rows that a process takes at a time
 _ROWS_PER_PROCESS = 512  # fewer are not worth the start of a process
 
@@ -169,8 +169,10 @@ def inspect_row(row: Row, template: str | None = None) -> Findings:
     """What is wrong with a row. ``template``: also whether that prompt can ask for it."""
     problems: list[tuple[str, str]] = []
     size, objects = None, None
-    if not row.problem.strip(" .!?,;:\"'\t\n"):
-        problems.append(("empty question", repr(row.problem)))
+    try:
+        normalise_question(row.problem)
+    except InputError as error:
+        problems.append(("unusable question", str(error)))
     try:
         size = row.image().size
     except InputError as error:

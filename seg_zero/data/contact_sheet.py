@@ -55,15 +55,20 @@ def _layers(row: Row, shape: tuple[int, int]) -> list[np.ndarray]:
     return [truth == 1, *([truth == IGNORE] if (truth == IGNORE).any() else [])]
 
 
+def picture_size(row: Row, image: Image.Image, side: int = TILE) -> tuple[int, int]:
+    """Width and height in the proportions of the row's original picture, ``side`` pixels at the longer side."""
+    width, height = (row.img_width, row.img_height) if row.img_width and row.img_height else image.size
+    scale = side / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def draw_row(row: Row, side: int = TILE) -> Image.Image:
     """The row's picture in its original proportions, ``side`` pixels at the longer side, with its ground truth.
 
     What cannot be read of the ground truth is not drawn. Raises InputError if the image cannot be read.
     """
     image = row.image()
-    width, height = (row.img_width, row.img_height) if row.img_width and row.img_height else image.size
-    scale = side / max(width, height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    size = picture_size(row, image, side)
     masks = [resize_mask(mask, size) for mask in _layers(row, (image.height, image.width))]
     try:
         objects = row.objects()

@@ -10,16 +10,15 @@ import numpy as np
 from PIL import Image
 
 from seg_zero.answer import parse_answer
-from seg_zero.data.contact_sheet import draw_row
-from seg_zero.data.masks import decode_mask, resize_mask
+from seg_zero.data.contact_sheet import draw_row, picture_size
 from seg_zero.data.rows import Row
 from seg_zero.errors import InputError
 from seg_zero.evaluation.predictions import Prediction
 from seg_zero.evaluation.summary import OUTCOMES, Summary
 from seg_zero.files import write_text
 from seg_zero.html_page import document, embedded, pyplot, rendered
-from seg_zero.prompting import PromptSpec, to_image_pixels
-from seg_zero.visualize import overlay
+from seg_zero.prompting import PromptSpec
+from seg_zero.visualize import draw_answer
 
 CASES = 6  # of the worst, of those in the middle, and of the best
 SIDE = 320  # of a picture's longer side, in pixels
@@ -131,36 +130,17 @@ def _case(rows: Sequence[Row], prediction: Prediction, spec: PromptSpec) -> str:
         verdict += f'<br><span class="down">{html.escape(problem)}</span>'
     try:
         row = rows[prediction.row]
-        pictures = [("image", _fitted(row.image(), row)), ("answer", _drawn(row, prediction, spec))]
-        pictures.append(("truth", draw_row(row, SIDE)))
+        image = row.image()
+        size = picture_size(row, image, SIDE)
+        answered = draw_answer(image, size, prediction.text, prediction.mask, spec)
+        plain = image.resize(size, Image.Resampling.LANCZOS)
+        pictures = (("image", plain), ("answer", answered), ("truth", draw_row(row, SIDE)))
     except (InputError, ValueError) as error:
         panels = f'<div><p class="down">cannot be drawn: {html.escape(str(error))}</p></div>'
     else:
         texts = {"image": words, "answer": verdict, "truth": ""}
         panels = "".join(
-            f'<div><img alt="{name}" src="{embedded(image)}"><p><small>{name}</small> {texts[name]}</p></div>'
-            for name, image in pictures
+            f'<div><img alt="{name}" src="{embedded(drawn)}"><p><small>{name}</small> {texts[name]}</p></div>'
+            for name, drawn in pictures
         )
     return f'<div class="case">{heading}<div class="panels">{panels}</div></div>'
-
-
-def _size(row: Row, image: Image.Image) -> tuple[int, int]:
-    """Width and height of the row's original proportions with SIDE as the longer one."""
-    width, height = (row.img_width, row.img_height) if row.img_width and row.img_height else image.size
-    scale = SIDE / max(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _fitted(image: Image.Image, row: Row) -> Image.Image:
-    return image.resize(_size(row, image), Image.Resampling.LANCZOS)
-
-
-def _drawn(row: Row, prediction: Prediction, spec: PromptSpec) -> Image.Image:
-    """The image with the objects of the chosen text and the mask."""
-    image = row.image()
-    size = _size(row, image)
-    objects = [to_image_pixels(item, spec, *size) for item in parse_answer(prediction.text).objects]
-    masks = np.zeros((0, size[1], size[0]), dtype=bool)
-    if prediction.mask is not None:
-        masks = resize_mask(decode_mask(prediction.mask), size)[None]
-    return overlay(image.resize(size, Image.Resampling.LANCZOS), masks, objects, opacity=0.3)

@@ -13,7 +13,7 @@ import httpx
 from PIL import Image
 
 from seg_zero.errors import InputError
-from seg_zero.policy import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling
+from seg_zero.policy import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, take_waiting
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
 from seg_zero.serving.service import UnansweredReply
 
@@ -72,15 +72,8 @@ class RemotePolicy(Policy):
         under_way = set[Future[Reply]]()
         with ThreadPoolExecutor(self.in_flight, "remote") as pool:
             while open_ended or under_way:
-                while open_ended and len(under_way) < self.in_flight:
-                    try:
-                        request = next(source)
-                    except StopIteration:
-                        open_ended = False
-                        break
-                    if request is None:
-                        break
-                    under_way.add(pool.submit(self._ask, request, sampling))
+                taken, open_ended = take_waiting(source, self.in_flight - len(under_way))
+                under_way |= {pool.submit(self._ask, request, sampling) for request in taken}
                 done, under_way = wait(under_way, POLL if open_ended else None, FIRST_COMPLETED)
                 for one in done:
                     yield one.result()

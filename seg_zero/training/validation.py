@@ -16,12 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from seg_zero.answer import parse_answer
 from seg_zero.data.contact_sheet import TILE, draw_row, font_for, wrapped
-from seg_zero.data.masks import decode_mask, resize_mask
 from seg_zero.data.source import open_rows, short_name
 from seg_zero.metrics import MaskCounts, MaskMetrics
-from seg_zero.prompting import PromptSpec, to_image_pixels
+from seg_zero.prompting import PromptSpec
 from seg_zero.training.reward import HELD_OUT_SAMPLE
-from seg_zero.visualize import overlay
+from seg_zero.visualize import draw_answer
 
 BINS = 20
 _GAP, _TEXT, _LINE = 16, 420, 19
@@ -107,18 +106,10 @@ def draw_samples(samples: Sequence[HeldOut], spec: PromptSpec) -> Image.Image:
     return sheet
 
 
-def _answer_picture(sample: HeldOut, image: Image.Image, size: tuple[int, int], spec: PromptSpec) -> Image.Image:
-    objects = [to_image_pixels(item, spec, *size) for item in parse_answer(sample.text).objects]
-    masks = np.zeros((0, size[1], size[0]), dtype=bool)
-    if sample.mask is not None:
-        masks = resize_mask(decode_mask(sample.mask), size)[None]
-    return overlay(image.resize(size, Image.Resampling.LANCZOS), masks, objects, opacity=0.2)
-
-
 def _band(sample: HeldOut, spec: PromptSpec) -> Image.Image:
     row = open_rows(sample.source)[sample.row]
     truth = draw_row(row)
-    pictures = [truth, _answer_picture(sample, row.image(), truth.size, spec)]
+    pictures = [truth, draw_answer(row.image(), truth.size, sample.text, sample.mask, spec)]
     answer = parse_answer(sample.text)
     verdict = "no mask" if sample.failed else f"IoU {sample.iou:.2f}"
     if answer.problem is not None:

@@ -201,7 +201,7 @@ trains the policy on rewards alone. Scenes and questions below were never traine
 <div class="tiles">{tile_row}</div>
 <h2>Before and after training</h2>{_numbers(page)}
 <p class="note">{page.after.rows} held-out questions, greedy decoding. Answers that could not be read:
-{page.before.unparsable} before, {page.after.unparsable} after; they count as empty masks.
+{page.before.unparsable} before, {page.after.unparsable} after; they count 0.
 The interval is a paired bootstrap over the questions of this one run; it says nothing about other training seeds.</p>
 <h2>Rewards while training</h2>
 <p class="note">Mean over the samples of each step (thin), and over the last 5 steps (thick).</p>

@@ -16,11 +16,11 @@ from PIL import Image
 from seg_zero.answer import parse_answer
 from seg_zero.data.masks import decode_mask
 from seg_zero.data.rows import Row
-from seg_zero.evaluation.predictions import Prediction, read_objects
+from seg_zero.evaluation.predictions import Prediction
 from seg_zero.evaluation.summary import Summary
 from seg_zero.files import write_text
 from seg_zero.html_page import document, embedded, pyplot, rendered
-from seg_zero.prompting import PromptSpec
+from seg_zero.prompting import PromptSpec, read_objects
 from seg_zero.statistics import paired_difference
 from seg_zero.visualize import overlay
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from seg_zero.errors import InputError
 
 
 @contextmanager
@@ -26,6 +30,32 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, busy: str, wait_seconds: float = 0.0, waiting: str = "") -> Iterator[int]:
+    """Hold the lock file ``path``; yields its descriptor, which a child may share.
+
+    Raises InputError(busy) if another process holds it and does not let go in ``wait_seconds``; ``waiting`` is printed
+    before the wait.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    deadline, told = time.monotonic() + wait_seconds, False
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() >= deadline:
+                    raise InputError(busy) from error
+                if not told:
+                    print(waiting, flush=True)
+                    told = True
+                time.sleep(0.5)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

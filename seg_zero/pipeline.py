@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from seg_zero.answer import PromptObject, parse_answer
+from seg_zero.answer import PromptObject
 from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.errors import InputError
 from seg_zero.images import ImageLike, load_image
 from seg_zero.model_files import default_spec, resolve_model
 from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling, TransformersPolicy
-from seg_zero.prompting import normalise_question, to_image_pixels
+from seg_zero.prompting import normalise_question, read_objects
 from seg_zero.segmenter import Embedding, Segmenter
 from seg_zero.votes import fuse
 
@@ -240,9 +240,8 @@ class ReasoningSegmenter:
         self, ask: _Ask, texts: tuple[str, ...], embedding: Future[tuple[Embedding, float]], is_new: bool
     ) -> SegmentationResult:
         """Turn a policy's texts into masks; never raises on the texts."""
-        spec, (width, height) = self.policy.spec, ask.image.size
-        answers = [parse_answer(text) for text in texts]
-        prompts = [[to_image_pixels(item, spec, width, height) for item in answer.objects] for answer in answers]
+        read = [read_objects(text, self.policy.spec, ask.image.size) for text in texts]
+        prompts = [objects for _, objects in read]
         features, embedding_seconds = embedding.result()
         start = time.perf_counter()
         found = self.segmenter.segment_embedded(features, [item for some in prompts for item in some])
@@ -259,7 +258,7 @@ class ReasoningSegmenter:
             SegmentedObject(item.box, item.points, mask=one, score=float(score))
             for item, one, score in zip(prompts[chosen], masks, scores, strict=True)
         )
-        answer = answers[chosen]
+        answer = read[chosen][0]
         return SegmentationResult(
             ask.question, answer.thinking, objects, masks, mask, answer.text, answer.problem, texts, seconds
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from seg_zero.answer import PromptObject
+from seg_zero.answer import Answer, PromptObject, parse_answer
 from seg_zero.errors import InputError
 
 SPEC_FILE = "seg_zero.json"
@@ -201,3 +201,9 @@ def to_image_pixels(item: PromptObject, spec: PromptSpec, width: int, height: in
 def to_policy_pixels(item: PromptObject, spec: PromptSpec, width: int, height: int) -> PromptObject:
     """An object of the original image in the coordinates of a policy's answers."""
     return item.scaled(spec.answer_side / width, spec.answer_side / height)
+
+
+def read_objects(text: str, spec: PromptSpec, size: tuple[int, int]) -> tuple[Answer, tuple[PromptObject, ...]]:
+    """A policy's text and its objects in pixels of an image of (width, height); never raises on the text."""
+    answer = parse_answer(text)
+    return answer, tuple(to_image_pixels(item, spec, *size) for item in answer.objects)

@@ -19,9 +19,9 @@ from PIL import Image
 from seg_zero.answer import PromptObject
 from seg_zero.data.rows import Row
 from seg_zero.errors import InputError
-from seg_zero.evaluation.predictions import PART_ROWS, Prediction, failed, judge, read_objects
+from seg_zero.evaluation.predictions import PART_ROWS, Prediction, failed, judge
 from seg_zero.policy import GREEDY, Policy, Reply, Request, Sampling
-from seg_zero.prompting import normalise_question
+from seg_zero.prompting import normalise_question, read_objects
 from seg_zero.segmenter import Embedding, Segmenter
 
 GROUP_ROWS = 16

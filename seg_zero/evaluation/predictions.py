@@ -11,12 +11,12 @@ import numpy as np
 from rewards import Response
 from rewards.boxes import iou as box_iou_of
 from rewards.text import well_formed
-from seg_zero.answer import Answer, PromptObject, parse_answer, write_solution_multi
+from seg_zero.answer import write_solution_multi
 from seg_zero.data.masks import encode_mask
 from seg_zero.data.rows import Row
 from seg_zero.metrics import MaskCounts, count_pixels, iou_of
 from seg_zero.policy import Reply
-from seg_zero.prompting import PromptSpec, to_image_pixels, to_policy_pixels
+from seg_zero.prompting import PromptSpec, read_objects, to_policy_pixels
 from seg_zero.votes import fuse
 
 PART_ROWS = 32  # rows that are answered and stored together
@@ -105,12 +105,6 @@ def failed(
     counts = MaskCounts() if truth is None else count_pixels(np.zeros(truth.shape, dtype=bool), truth)
     names = (f"row {number}", "", "") if row is None else (row.id, row.problem, row.kind)
     return Prediction(number, *names, failure=failure, counts=counts, seconds=seconds)
-
-
-def read_objects(text: str, spec: PromptSpec, size: tuple[int, int]) -> tuple[Answer, tuple[PromptObject, ...]]:
-    """A policy's text and its objects in pixels of an image of (width, height); never raises on the text."""
-    answer = parse_answer(text)
-    return answer, tuple(to_image_pixels(item, spec, *size) for item in answer.objects)
 
 
 def judge(

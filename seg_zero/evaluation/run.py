@@ -14,6 +14,7 @@ from typing import Any
 
 from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource
+from seg_zero.devices import choose_device
 from seg_zero.errors import InputError
 from seg_zero.evaluation.answering import answer_rows
 from seg_zero.evaluation.predictions import PART_ROWS, Prediction
@@ -67,22 +68,19 @@ class Models:
                 max_new_tokens=self.max_new_tokens,
                 batch_size=self.batch_size,
             )
-        return policy, Segmenter.from_pretrained(self.segmenter, device=self.device)
+        return policy, Segmenter.from_pretrained(self.segmenter, device=choose_device(self.device))
 
     def settings(self) -> dict[str, Any]:
         """What of this can change the results: with the content of the models, without batch size and layout."""
-        import torch
-
         policy = resolve_model(self.policy)
         config, weights = find_files(self.segmenter)
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         return {
             "policy": policy,
             "policy_files": fingerprint(policy),
             "segmenter": str(self.segmenter or "tiny"),
             "segmenter_files": _digest([config, weights]),
             "engine": self.engine,
-            "device": device.partition(":")[0],
+            "device": choose_device(self.device).partition(":")[0],
             "prompt": asdict(default_spec(policy, self.template, self.image_size)),
             "max_new_tokens": self.max_new_tokens,
         }
@@ -152,8 +150,7 @@ def evaluate(
                 store.write(part, predictions)
                 if progress is not None:
                     progress(predictions, False)
-        store.finish()
-        summary = summarise(list(store.predictions()), rule, settings)
+        summary = summarise(store.finish(), rule, settings)
         write_json(out / "metrics.json", summary.record())
     return summary
 

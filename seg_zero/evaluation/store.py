@@ -9,9 +9,7 @@ timings.jsonl           seconds of each row, of the run that answered it
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 
 from seg_zero.errors import InputError
 from seg_zero.evaluation.predictions import PART_ROWS, Prediction
-from seg_zero.files import whole_file, write_json, write_text
+from seg_zero.files import locked, whole_file, write_json, write_text
 
 MANIFEST = "manifest.json"
 _OURS = {MANIFEST, "parts", "lock", "predictions.jsonl", "timings.jsonl", "metrics.json", "report.md", "report.html"}
@@ -97,8 +95,9 @@ class Store:
                 raise InputError(f"{self._path(part)} is missing or damaged; run the same command again")
             yield from found
 
-    def finish(self) -> None:
-        """Write predictions.jsonl and timings.jsonl of all rows."""
+    def finish(self) -> list[Prediction]:
+        """Write predictions.jsonl and timings.jsonl of all rows, and return them."""
+        found = []
         with (
             _disk_errors(self.folder),
             whole_file(self.folder / "predictions.jsonl") as predictions,
@@ -109,6 +108,8 @@ class Store:
             for prediction in self.predictions():
                 rows.write(json.dumps(prediction.record(), ensure_ascii=False) + "\n")
                 seconds.write(json.dumps({"row": prediction.row, **prediction.seconds}) + "\n")
+                found.append(prediction)
+        return found
 
 
 def read_predictions(folder: Path) -> list[Prediction]:
@@ -129,14 +130,8 @@ def read_predictions(folder: Path) -> list[Prediction]:
 def only_evaluation(folder: Path) -> Iterator[None]:
     """Hold the folder, so that two evaluations do not write to it. Raises InputError if one does already."""
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with locked(folder / "lock", f"another evaluation writes to {folder}; wait for it, or give another --out"):
         yield
-    except BlockingIOError as error:
-        raise InputError(f"another evaluation writes to {folder}; wait for it, or give another --out") from error
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from seg_zero.answer import Answer, PromptObject
-from seg_zero.evaluation.predictions import read_objects
 from seg_zero.policy import Policy, Reply, Request
+from seg_zero.prompting import read_objects
 from seg_zero.segmenter import Embedding, Segmentation, Segmenter
 
 log = logging.getLogger(__name__)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import signal
 import sys
 import time
@@ -14,7 +12,7 @@ from types import FrameType
 
 from omegaconf import DictConfig
 
-from seg_zero.errors import InputError
+from seg_zero.files import locked
 from seg_zero.training import processes
 from seg_zero.training.environment import joins_cluster, training_environment
 from seg_zero.training.failure import Watchdog, last_error
@@ -32,25 +30,10 @@ def only_run(output: Path) -> Iterator[int]:
 
     Waits a little for a run that is just ending. Raises InputError if another one goes on there.
     """
-    descriptor = os.open(output / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    deadline, told = time.monotonic() + _LOCK_SECONDS, False
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    raise InputError(
-                        f"another run writes to {output}; stop it, or give trainer.experiment_name=NEW"
-                    ) from error
-                if not told:
-                    print(f"waiting for an earlier run in {output} to end", flush=True)
-                    told = True
-                time.sleep(0.5)
+    busy = f"another run writes to {output}; stop it, or give trainer.experiment_name=NEW"
+    waiting = f"waiting for an earlier run in {output} to end"
+    with locked(output / "lock", busy, _LOCK_SECONDS, waiting) as descriptor:
         yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 class _Stop:

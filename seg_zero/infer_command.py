@@ -52,8 +52,9 @@ def infer(argv: Sequence[str]) -> int:
         load_image(plan.jobs[0].image)
     from seg_zero.answer_files import record_of, write_files
     from seg_zero.pipeline import ReasoningSegmenter, sampling_of
+    from seg_zero.policy import GREEDY
 
-    sampling_of(args.votes, args.temperature, args.seed)
+    sampling = sampling_of(args.votes, args.temperature, args.seed)
     from tqdm import tqdm
 
     from seg_zero.cli import quiet_transformers
@@ -69,11 +70,14 @@ def infer(argv: Sequence[str]) -> int:
         max_new_tokens=args.max_new_tokens,
     )
     options = {"votes": args.votes, "temperature": args.temperature, "seed": args.seed}
+    # Whoever watches one answer sees it being written.
+    watched = plan.overlay is not None and not args.json and sampling == GREEDY and sys.stdout.isatty()
+    answers = _watched(segmenter, plan.jobs[0]) if watched else _answers(segmenter, plan.jobs, options)
     failures: dict[str, None] = {}
     answered = 0
     # disable=None: no bar where standard error is not a terminal.
     with tqdm(total=len(plan.jobs), unit="answer", disable=None if plan.overlay is None else True) as bar:
-        for job, image, result in _answers(segmenter, plan.jobs, options):
+        for job, image, result in answers:
             bar.update()
             if isinstance(result, InputError):
                 if plan.overlay is not None:
@@ -92,7 +96,11 @@ def infer(argv: Sequence[str]) -> int:
                 seconds = {name: round(value, 4) for name, value in result.seconds.items()}
                 lines = json.dumps({**record, "files": files, "seconds": seconds}, ensure_ascii=False)
             else:
-                lines = _in_full(result, files) if plan.overlay is not None else _in_short(job, result, files)
+                lines = (
+                    _in_full(result, files, written=watched)
+                    if plan.overlay is not None
+                    else _in_short(job, result, files)
+                )
             try:
                 tqdm.write(lines, file=sys.stdout)
                 sys.stdout.flush()
@@ -227,6 +235,22 @@ def _answers(
             yield job, images[job.image], result
 
 
+def _watched(
+    segmenter: ReasoningSegmenter, job: Job
+) -> Iterator[tuple[Job, Image.Image | None, SegmentationResult | InputError]]:
+    """The only job's answer, whose text is printed while the policy writes it."""
+    from seg_zero.images import load_image
+
+    image = load_image(job.image)
+    print(f"question:  {job.question}", flush=True)
+    for event in segmenter.stream(image, job.question):
+        if isinstance(event, str):
+            print(event, end="", flush=True)
+        else:
+            print()
+            yield job, image, event
+
+
 def _batch(
     segmenter: ReasoningSegmenter, jobs: Sequence[Job], images: dict[Path, Image.Image], options: dict[str, Any]
 ) -> list[tuple[Job, SegmentationResult | InputError]]:
@@ -239,11 +263,12 @@ def _batch(
         return [one for job in jobs for one in _batch(segmenter, [job], images, options)]
 
 
-def _in_full(result: SegmentationResult, files: dict[str, str]) -> str:
-    lines = [f"question:  {result.question}", f"reasoning: {result.thinking or '(none)'}"]
+def _in_full(result: SegmentationResult, files: dict[str, str], *, written: bool) -> str:
+    """An answer in lines; ``written``: the question and the policy's text stand there already."""
+    lines = [] if written else [f"question:  {result.question}", f"reasoning: {result.thinking or '(none)'}"]
     if result.problem is not None or not result.objects:
-        lines.append(f"no object found{f' ({result.problem})' if result.problem else ''}; the policy wrote:")
-        lines.append(result.text)
+        lines.append(f"no object found{f' ({result.problem})' if result.problem else ''}")
+        lines += [] if written else ["the policy wrote:", result.text]
     for number, item in enumerate(result.objects, start=1):
         box = "none" if item.box is None else [round(v) for v in item.box]
         points = [[round(x), round(y)] for x, y in item.points]

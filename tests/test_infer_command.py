@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -228,6 +231,25 @@ def test_the_script_prints_json_alone(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["question"] == "the green circle"
     assert done.stderr == ""
+
+
+def test_on_a_terminal_the_answer_is_seen_while_it_is_written(tmp_path: Path) -> None:
+    script = Path(__file__).parent.parent / "inference_scripts" / "infer.py"
+    command = [sys.executable, str(script), "--output_path", str(tmp_path / "x.png"), *SHORT]
+    ours, theirs = pty.openpty()
+    pieces = []
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE) as process:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # how the end of a terminal reads
+            while piece := os.read(ours, 4096):
+                pieces.append(piece.decode())
+        assert process.wait(100) == 0 and process.stderr is not None and process.stderr.read() == b""
+    os.close(ours)
+    lines = "".join(pieces).splitlines()
+    assert lines[0] == "question:  the green circle"
+    assert lines[1].startswith("<think>") and lines[1].endswith("</answer>")
+    assert lines[2].startswith("object 1:  box [")
+    assert len([piece for piece in pieces if "mask:" not in piece]) > 3  # it came bit by bit
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly(scenes: Path, tmp_path: Path) -> None:

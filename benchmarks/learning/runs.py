@@ -1,0 +1,168 @@
+"""One run of the study: train with a setting and a seed, then answer held-out rows; the result is one small file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.learning import supervised
+from benchmarks.learning.splits import training_samples, write_splits
+from seg_zero.answer import PromptObject
+from seg_zero.data.source import RowSource, open_rows
+from seg_zero.evaluation.predictions import Prediction
+from seg_zero.evaluation.run import Models, evaluate
+from seg_zero.evaluation.store import read_predictions
+from seg_zero.files import write_json
+from seg_zero.metrics import count_pixels, iou_of
+from seg_zero.segmenter import Segmenter
+from seg_zero.training.merge import merge
+
+ROOT = Path(__file__).resolve().parents[2]
+PROMPTS_PER_STEP = 16
+STEPS = 16
+SPLITS = ("near", "far")
+PROMPTS = ("both", "box", "point")  # of an object, what SAM2 is given
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A way to train. ``overrides`` are Hydra's of a GRPO run, ``supervised`` the options of the supervised peer.
+
+    study: the question that it belongs to; prompt: what SAM2 is given when this setting is judged.
+    """
+
+    name: str
+    study: str
+    overrides: tuple[str, ...] = ()
+    supervised: dict[str, Any] | None = None
+    prompt: str = "both"
+
+
+def _weights(**weights: float) -> tuple[str, ...]:
+    return tuple(f"reward.terms.{term}.weight={weight}" for term, weight in weights.items())
+
+
+START = Setting("start", "start")
+DEFAULT = Setting("default", "default")
+SETTINGS = (
+    START,
+    DEFAULT,
+    *(
+        Setting(
+            f"supervised, {'reasoning' if reasoned else 'answers'}, {passes} pass{'es' if passes > 1 else ''}",
+            "supervised",
+            supervised={"rate": 1e-4, "reasoned": reasoned, "passes": passes},
+        )
+        for reasoned in (False, True)
+        for passes in (1, 8)
+    ),
+    Setting("n = 4", "samples", ("worker.rollout.n=4",)),
+    Setting("n = 16", "samples", ("worker.rollout.n=16",)),
+    Setting("hard", "reward", _weights(iou=2, iou_soft=0)),
+    Setting(
+        "soft", "reward",
+        (*_weights(iou=0, iou_soft=2), "reward.terms.box_l1.zero_at=100", "reward.terms.point.zero_at=200"),
+    ),
+    Setting("mask", "reward", (*_weights(iou=0, iou_soft=0, box_l1=0, mask=3), "reward.terms.mask.tiers=null")),
+    Setting("no KL", "kl", ("worker.actor.use_kl_loss=false",)),
+    Setting("KL 0.05", "kl", ("worker.actor.kl_loss_coef=0.05",)),
+    Setting("box only", "prompt", _weights(point=0), prompt="box"),
+    Setting("points only", "prompt", _weights(iou=0, iou_soft=0, box_l1=0), prompt="point"),
+)  # fmt: skip
+
+
+def _grpo(rows: Path, out: Path, setting: Setting, seed: int) -> Path:
+    """Train with the launch script; returns the merged policy."""
+    command = [
+        "bash",
+        str(ROOT / "training_scripts" / "run_tiny_cpu.sh"),
+        f"data.train_files={rows / 'train.parquet'}",
+        f"data.val_files={rows / 'near.parquet'}",
+        f"data.train_batch_size={PROMPTS_PER_STEP}",
+        f"data.seed={seed}",
+        f"trainer.total_training_steps={STEPS}",
+        f"trainer.save_freq={STEPS}",
+        "trainer.test_freq=-1",
+        "trainer.val_before_train=false",
+        f"output_dir={out / 'train'}",
+        *setting.overrides,
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return merge(out / "train" / "checkpoints" / f"global_step_{STEPS}", out / "policy")
+
+
+def rescored(predictions: Sequence[Prediction], rows: RowSource, segmenter: Segmenter, prompt: str) -> list[float]:
+    """IoU of each row's mask when SAM2 is given only the box, or only the points, of what the policy wrote."""
+    ious = []
+    for prediction in predictions:
+        if prediction.unusable:
+            ious.append(0.0)
+            continue
+        row = rows[prediction.row]
+        items = []
+        for found in prediction.objects[prediction.chosen]:
+            whole = PromptObject(found["box"] and tuple(found["box"]), tuple(tuple(p) for p in found["points"]))
+            items.append(replace(whole, points=()) if prompt == "box" else replace(whole, box=None))
+        counts = count_pixels(segmenter.segment(row.image(), items).union, row.truth())
+        ious.append(iou_of(counts.intersection, counts.union))
+    return ious
+
+
+def _judge(policy: str | None, rows: Path, out: Path) -> dict[str, Any]:
+    """Numbers of a policy on both splits; ``iou`` has a list for each of PROMPTS, in the order of the rows."""
+    segmenter = Segmenter.from_pretrained()
+    found: dict[str, Any] = {}
+    for split in SPLITS:
+        source = open_rows(rows / f"{split}.parquet")
+        folder = out / f"evaluation_{split}"
+        evaluate(Models(policy=policy, max_new_tokens=96), source, folder)
+        predictions = read_predictions(folder)
+        empty = [p for p in predictions if p.no_target]
+        found[split] = {
+            "iou": {"both": [p.iou for p in predictions]}
+            | {prompt: rescored(predictions, source, segmenter, prompt) for prompt in PROMPTS[1:]},
+            "box_hit": [float(p.box_iou > 0.5) for p in predictions],
+            "kind": [p.kind for p in predictions],
+            "rightly_empty": [float(not p.unusable and p.named == 0) for p in empty],
+            "well_formed": float(np.mean([p.well_formed for p in predictions])),
+            "tokens": float(np.mean([p.tokens for p in predictions])),
+        }
+    return found
+
+
+def run(setting: Setting, seed: int, folder: Path) -> dict[str, Any]:
+    """The result of a run; read from its file if it was made before. Models and checkpoints are not kept."""
+    rows, out = folder / "rows", folder / f"{setting.name} {seed}".replace(" ", "_").replace(",", "")
+    done = out / "result.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    write_splits(rows, STEPS * PROMPTS_PER_STEP)
+    start = time.perf_counter()
+    curves: dict[str, list[float]] = {}
+    policy: str | None = None
+    if setting.supervised is not None:
+        losses = supervised.train(
+            training_samples(STEPS * PROMPTS_PER_STEP), out / "policy", seed=seed, steps=STEPS, **setting.supervised
+        )
+        policy, curves = str(out / "policy"), {"loss": losses}
+    elif setting is not START:
+        policy = str(_grpo(rows, out, setting, seed))
+        steps = [json.loads(line) for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
+        names = ("reward/box_iou/mean", "actor/entropy", "actor/kl_loss", "response_length/mean", "timing_s/step")
+        curves = {name: [step[name] for step in steps] for name in names if name in steps[0]}
+    seconds = time.perf_counter() - start
+    result = {"setting": setting.name, "seed": seed, "seconds": seconds, "curves": curves, **_judge(policy, rows, out)}
+    write_json(done, result)
+    for part in ("train/checkpoints", "policy"):
+        shutil.rmtree(out / part, ignore_errors=True)
+    return result

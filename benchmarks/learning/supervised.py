@@ -1,0 +1,83 @@
+"""The peer of GRPO in the study: going on with supervised training, on the same rows.
+
+The answers are exact. What is taught as reasoning is either nothing (the case of datasets that have only boxes and
+points, which is where GRPO is wanted) or that of the careful annotators (more than GRPO is given).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+from seg_zero.answer import write_answer, write_solution_multi
+from seg_zero.data.synthetic import Sample
+from seg_zero.model_files import TINY_POLICY
+from seg_zero.models.tiny_policy_data import careful_label
+from seg_zero.models.tiny_policy_model import SPEC, save_policy
+from seg_zero.prompting import build_messages
+
+ROWS_PER_STEP = 16
+MICRO_BATCH = 64
+CLIP = 1.0  # gradient norm, as in the schedule of GRPO
+WEIGHT_DECAY = 0.01
+
+
+def target_of(sample: Sample, reasoned: bool) -> str:
+    """The exact response; without reasoning the think block is empty."""
+    if reasoned:
+        return careful_label(sample.scene, sample.question).text
+    return write_answer("", write_solution_multi([sample.scene.objects[i].prompt for i in sample.question.targets]))
+
+
+def _loss(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, samples: Sequence[Sample],
+          reasoned: bool) -> torch.Tensor:  # fmt: skip
+    """Mean cross-entropy of the response tokens of a batch."""
+    prompts = [
+        processor.apply_chat_template(build_messages(s.question.text, SPEC), add_generation_prompt=True, tokenize=False)
+        for s in samples
+    ]
+    ends = [target_of(s, reasoned) + "<|im_end|>" for s in samples]
+    inputs = processor(
+        text=[a + b for a, b in zip(prompts, ends, strict=True)],
+        images=[s.scene.image for s in samples],
+        return_tensors="pt",
+        padding=True,
+        padding_side="right",
+    )
+    labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+    for row, end in enumerate(ends):
+        response = len(processor.tokenizer(end)["input_ids"])
+        length = int(inputs["attention_mask"][row].sum())
+        labels[row, : length - response] = -100
+    return model(**inputs, labels=labels).loss
+
+
+def train(
+    samples: Sequence[Sample], out: Path, *, seed: int, rate: float, reasoned: bool, steps: int, passes: int
+) -> list[float]:
+    """Train the embedded policy in float32 and save it in ``out``; returns the loss of every step.
+
+    Each step takes the next ROWS_PER_STEP rows, in an order drawn from ``seed``, ``passes`` times over: what GRPO
+    does with ``n = passes`` samples of each.
+    """
+    torch.manual_seed(seed)
+    processor = Qwen2_5_VLProcessor.from_pretrained(TINY_POLICY)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(TINY_POLICY, dtype=torch.float32).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
+    order = np.random.default_rng(seed).permutation(len(samples))
+    losses = []
+    for number in range(steps * passes):
+        step = number % steps
+        batch = [samples[i] for i in order[step * ROWS_PER_STEP : (step + 1) * ROWS_PER_STEP]]
+        loss = _loss(model, processor, batch, reasoned)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(float(loss.detach()))
+    save_policy(model.eval(), processor, out, torch.float32)
+    return losses

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -506,3 +507,36 @@ def test_the_command_serves_and_on_a_signal_answers_what_it_has() -> None:
     finally:
         process.kill()
         process.wait()
+
+
+PARENT = """
+import multiprocessing, os, signal, sys, time
+from seg_zero.serving.signals import interrupts_kept_from_children
+
+
+def child(ready):
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(7))
+    ready.set()
+    time.sleep(1)
+
+
+if __name__ == "__main__":
+    start = multiprocessing.get_context("spawn")  # what vLLM uses
+    with interrupts_kept_from_children():
+        process = start.Process(target=child, args=[ready := start.Event()])
+        process.start()
+        ready.wait()
+        try:
+            os.killpg(0, signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            process.join()
+            print("interrupted", process.exitcode)
+"""
+
+
+def test_ctrl_c_reaches_the_server_but_not_the_engine(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=30, start_new_session=True)
+    assert (done.stdout, done.stderr) == ("interrupted 0\n", "")

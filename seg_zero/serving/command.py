@@ -20,6 +20,7 @@ from seg_zero.serving.app import create_app
 from seg_zero.serving.meters import Meters
 from seg_zero.serving.remote import RemotePolicy
 from seg_zero.serving.service import Service
+from seg_zero.serving.signals import interrupts_kept_from_children
 from seg_zero.serving.uploads import Limits
 
 
@@ -83,7 +84,8 @@ def load_policy(args: argparse.Namespace) -> Policy:
         timeout = args.timeout * 0.45
         return RemotePolicy(args.policy_url, spec, args.policy_name, args.max_new_tokens, timeout, args.max_open)
     if args.engine == "vllm":
-        return VllmPolicy.from_pretrained(name, spec=spec, max_new_tokens=args.max_new_tokens)
+        with interrupts_kept_from_children():
+            return VllmPolicy.from_pretrained(name, spec=spec, max_new_tokens=args.max_new_tokens)
     return TransformersPolicy.from_pretrained(
         name, device=args.device, spec=spec, max_new_tokens=args.max_new_tokens, batch_size=16
     )

@@ -1,0 +1,149 @@
+"""Tables and plots of the runs that are there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.learning.runs import DEFAULT, SETTINGS, SPLITS, START, Setting
+from benchmarks.learning.splits import FAR_KINDS
+from seg_zero.files import write_image, write_text
+from seg_zero.html_page import pyplot, rendered
+from seg_zero.statistics import paired_difference
+
+TITLES = {
+    "samples": "Answers per question",
+    "kl": "Weight of the KL to the start (default 0.005)",
+    "reward": "Reward",
+    "prompt": "What is taught and given to SAM2",
+    "supervised": "GRPO against more supervised training",
+}
+COLOURS = {"near": "#1d4ed8", "far": "#c2410c"}
+Results = dict[str, list[dict[str, Any]]]
+
+
+def read_results(folder: Path) -> Results:
+    """Results of all runs by setting, in the order of the seeds."""
+    found: Results = {}
+    for path in sorted(folder.glob("*/result.json")):
+        result = json.loads(path.read_text())
+        found.setdefault(result["setting"], []).append(result)
+    return {name: sorted(some, key=lambda result: result["seed"]) for name, some in found.items()}
+
+
+def _settings(results: Results, study: str) -> list[Setting]:
+    """The start, the default and a study's own settings, as far as they were run."""
+    return [s for s in SETTINGS if s.name in results and (s in (START, DEFAULT) or s.study == study)]
+
+
+def _giou(result: dict[str, Any], split: str, prompt: str, kind: str | None = None) -> float:
+    rows = zip(result[split]["iou"][prompt], result[split]["kind"], strict=True)
+    return float(np.mean([iou for iou, k in rows if kind in (None, k)]))
+
+
+def _of_seeds(values: Sequence[float]) -> str:
+    """The mean, and the lowest and highest seed."""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{np.mean(values):.3f} ({min(values):.3f}–{max(values):.3f})"  # noqa: RUF001
+
+
+def _difference(results: Results, setting: Setting, split: str) -> str:
+    """Of the rows' mean IoU over the seeds, to the default."""
+    if setting is DEFAULT or DEFAULT.name not in results:
+        return ""
+    ours, default = (
+        np.mean([run[split]["iou"][prompt] for run in results[name]], axis=0)
+        for name, prompt in ((setting.name, setting.prompt), (DEFAULT.name, DEFAULT.prompt))
+    )
+    found = paired_difference(default, ours)
+    return f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+
+
+def _table(results: Results, study: str) -> str:
+    Cell = Callable[[dict[str, Any], Setting], float]
+    columns: dict[str, Cell] = {
+        "near gIoU": lambda run, s: _giou(run, "near", s.prompt),
+        "far gIoU": lambda run, s: _giou(run, "far", s.prompt),
+        "near box acc": lambda run, s: float(np.mean(run["near"]["box_hit"])),
+        "right empty answers": lambda run, s: float(np.mean(run["near"]["rightly_empty"])),
+    }
+    if study == "supervised":
+        for kind in FAR_KINDS:
+            columns[f"far, {kind}"] = lambda run, s, kind=kind: _giou(run, "far", s.prompt, kind)  # type: ignore[misc]
+    lines = [f"| setting | seeds | {' | '.join(columns)} | near gIoU against default | far gIoU against default |"]
+    lines.append("|---" * (len(columns) + 4) + "|")
+    for setting in _settings(results, study):
+        runs = results[setting.name]
+        cells = [_of_seeds([cell(run, setting) for run in runs]) for cell in columns.values()]
+        cells += [_difference(results, setting, split) for split in SPLITS]
+        lines.append(f"| {setting.name} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _settings_plot(results: Results, studies: Sequence[str]) -> Any:
+    """One panel per study: a dot per seed and a bar at the mean, near and far."""
+    plt = pyplot()
+    columns = 2
+    figure, axes = plt.subplots(
+        -(-len(studies) // columns), columns, figsize=(11, 3.4 * -(-len(studies) // columns)), squeeze=False, dpi=110,
+        layout="constrained",
+    )  # fmt: skip
+    for axis in axes.flat[len(studies) :]:
+        axis.axis("off")
+    for axis, study in zip(axes.flat, studies, strict=False):
+        settings = _settings(results, study)
+        for place, setting in enumerate(settings):
+            for split, shift in (("near", -0.13), ("far", 0.13)):
+                values = [_giou(run, split, setting.prompt) for run in results[setting.name]]
+                axis.plot([place + shift] * len(values), values, "o", color=COLOURS[split], alpha=0.55, markersize=5)
+                mean = float(np.mean(values))
+                axis.plot([place + shift - 0.1, place + shift + 0.1], [mean, mean], color=COLOURS[split], linewidth=2.5)
+        names = [setting.name.replace("supervised, ", "sup. ").replace(", ", "\n") for setting in settings]
+        axis.set_xticks(range(len(settings)), names, fontsize=8)
+        axis.set_title(TITLES[study], loc="left", fontsize=11)
+        axis.set_ylabel("held-out gIoU", fontsize=9)
+        axis.grid(axis="y", color="#eef0f3")
+        axis.spines[["top", "right"]].set_visible(False)
+    handles = [plt.Line2D([], [], color=colour, marker="o", label=split) for split, colour in COLOURS.items()]
+    figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False, fontsize=10)
+    return rendered(figure)
+
+
+def _curves_plot(results: Results, studies: Sequence[str], metric: str, label: str) -> Any:
+    """One panel per study: a metric of the samples by step, mean of the seeds."""
+    plt = pyplot()
+    figure, axes = plt.subplots(1, len(studies), figsize=(3.6 * len(studies), 3.2), squeeze=False, dpi=110, sharey=True)
+    for axis, study in zip(axes.flat, studies, strict=True):
+        for setting in _settings(results, study):
+            curves = [run["curves"][metric] for run in results[setting.name] if metric in run["curves"]]
+            if curves:
+                mean = np.mean(curves, axis=0)
+                axis.plot(range(1, len(mean) + 1), mean, label=f"{setting.name} ({len(curves)})", linewidth=1.8)
+        axis.set_title(TITLES[study], loc="left", fontsize=10)
+        axis.set_xlabel("training step", fontsize=9)
+        axis.grid(color="#eef0f3")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(fontsize=7, frameon=False)
+    axes[0][0].set_ylabel(label, fontsize=9)
+    figure.tight_layout()
+    return rendered(figure)
+
+
+def write_report(folder: Path) -> str:
+    """``learning.md``, ``settings.png`` and ``curves.png`` in ``folder``; returns the text."""
+    results = read_results(folder)
+    studies = [study for study in TITLES if any(s.study == study and s.name in results for s in SETTINGS)]
+    text = "\n\n".join(f"### {TITLES[study]}\n\n{_table(results, study)}" for study in studies) + "\n"
+    write_text(folder / "learning.md", text)
+    if studies:
+        write_image(folder / "settings.png", _settings_plot(results, studies))
+        with_curves = [study for study in studies if study != "supervised"]
+        if with_curves:
+            picture = _curves_plot(results, with_curves, "reward/box_iou/mean", "mean box IoU of the samples")
+            write_image(folder / "curves.png", picture)
+    return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from seg_zero.images import ImageLike, load_image
 from seg_zero.model_files import default_spec, resolve_model
 from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling, TransformersPolicy
 from seg_zero.prompting import normalise_question, read_objects
-from seg_zero.segmenter import Embedding, Segmenter
+from seg_zero.segmenter import Embedding, Segmentation, Segmenter
 from seg_zero.votes import fuse
 
 if TYPE_CHECKING:
@@ -104,21 +105,24 @@ class _Ask:
 class _Embeddings:
     """SAM2's embeddings of the images seen last, made in a thread beside the policy's."""
 
-    def __init__(self, segmenter: Segmenter) -> None:
-        self._segmenter = segmenter
+    def __init__(self, segmenter: Segmenter, room: int) -> None:
+        self._segmenter, self._room = segmenter, room
+        self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "sam2")  # one: sam2's predictor holds one image at a time
         self._kept: OrderedDict[bytes, Future[tuple[Embedding, float]]] = OrderedDict()
 
     def start(self, ask: _Ask) -> tuple[Future[tuple[Embedding, float]], bool]:
         """The embedding with the seconds it took, once it is there, and whether it is a new one."""
-        kept = self._kept.get(ask.image_key)
-        if kept is not None and not (kept.done() and kept.exception()):
-            self._kept.move_to_end(ask.image_key)
-            return kept, False
-        self._kept[ask.image_key] = new = self._worker.submit(self._embed, ask.image)
-        while len(self._kept) > EMBEDDINGS:
-            self._kept.popitem(last=False)
-        return new, True
+        key = ask.image_key
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None and not (kept.done() and kept.exception()):
+                self._kept.move_to_end(key)
+                return kept, False
+            self._kept[key] = new = self._worker.submit(self._embed, ask.image)
+            while len(self._kept) > self._room:
+                self._kept.popitem(last=False)
+            return new, True
 
     def _embed(self, image: Image.Image) -> tuple[Embedding, float]:
         start = time.perf_counter()
@@ -126,19 +130,19 @@ class _Embeddings:
 
 
 class ReasoningSegmenter:
-    """A policy that reasons and a SAM2 that segments, for one thread at a time.
+    """A policy that reasons and a SAM2 that segments, for one thread at a time (:meth:`segment`: for any).
 
     >>> segmenter = ReasoningSegmenter.from_pretrained()
     >>> result = segmenter("scene.png", "the largest circle")
     >>> result.thinking, result.objects, result.mask
 
     Images may be anything that :func:`seg_zero.images.load_image` reads. SAM2 embeds an image while the
-    policy writes, and not again for further questions about one of the last images.
+    policy writes, and not again for further questions about one of the last ``embeddings`` images.
     """
 
-    def __init__(self, policy: Policy, segmenter: Segmenter) -> None:
+    def __init__(self, policy: Policy, segmenter: Segmenter, *, embeddings: int = EMBEDDINGS) -> None:
         self.policy, self.segmenter = policy, segmenter
-        self._embeddings = _Embeddings(segmenter)
+        self._embeddings = _Embeddings(segmenter, embeddings)
 
     @classmethod
     def from_pretrained(
@@ -224,6 +228,19 @@ class ReasoningSegmenter:
         when this is called.
         """
         return self._stream(_Ask.read(image, question))
+
+    def segment(self, image: ImageLike, objects: Sequence[PromptObject]) -> tuple[Segmentation, dict[str, float]]:
+        """Masks of objects given by hand, in pixels of the image; the policy is not asked.
+
+        Returns them with the seconds of embedding (0 if the image was known) and segmenter. Other threads may call
+        this while a question is answered. Raises InputError for an unusable image.
+        """
+        embedding, is_new = self._embeddings.start(_Ask(load_image(image), ""))
+        features, embedding_seconds = embedding.result()
+        start = time.perf_counter()
+        found = self.segmenter.segment_embedded(features, objects)
+        seconds = time.perf_counter() - start
+        return found, {"embedding": embedding_seconds if is_new else 0.0, "segmenter": seconds}
 
     def _stream(self, ask: _Ask) -> Iterator[str | SegmentationResult]:
         embedding = self._embeddings.start(ask)

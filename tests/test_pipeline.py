@@ -192,6 +192,17 @@ def test_a_follow_up_question_embeds_nothing_and_a_changed_image_does(counting: 
     assert counting.embedded.count(image.tobytes()) == 2, "only the last embeddings are kept"
 
 
+def test_objects_given_by_hand_are_segmented_without_the_policy_or_a_new_embedding(counting: CountingSegmenter) -> None:
+    segmenter = ReasoningSegmenter(one_answer_each(), counting, embeddings=1)
+    image, other = SAMPLES[0].scene.image, SAMPLES[1].scene.image
+    asked = segmenter(image, "thing 0")
+    found, seconds = segmenter.segment(image, asked.objects)
+    assert (found.masks == asked.masks).all() and found.scores.tolist() == asked.scores.tolist()
+    assert len(counting.embedded) == 1 and seconds["embedding"] == 0 < seconds["segmenter"]
+    segmenter.segment(other, asked.objects)
+    assert segmenter.segment(image, asked.objects)[1]["embedding"] > 0, "only one embedding is kept"
+
+
 def test_a_failed_embedding_is_raised_and_tried_again(
     counting: CountingSegmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

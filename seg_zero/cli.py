@@ -1,4 +1,4 @@
-"""The command ``seg-zero``: infer, serve, train, merge, evaluate, compare, data, demo.
+"""The command ``seg-zero``: infer, serve, web, train, merge, evaluate, compare, data, demo.
 
 Bad input ends in one line on standard error and exit code 2; nothing is half-written.
 """
@@ -104,9 +104,17 @@ def serve(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def web(argv: Sequence[str]) -> int:
+    """A page to ask questions about pictures in a browser."""
+    from seg_zero.web.command import web as run
+
+    return run(argv)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "infer": infer,
     "serve": serve,
+    "web": web,
     "train": train,
     "merge": merge,
     "evaluate": evaluate,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
-import socket
 from collections.abc import Sequence
 from types import FrameType
 
@@ -16,6 +15,7 @@ from seg_zero.errors import InputError
 from seg_zero.model_files import default_spec, resolve_model
 from seg_zero.policy import Policy, TransformersPolicy, VllmPolicy
 from seg_zero.segmenter import Segmenter
+from seg_zero.serving.address import bind
 from seg_zero.serving.app import create_app
 from seg_zero.serving.meters import Meters
 from seg_zero.serving.remote import RemotePolicy
@@ -36,18 +36,6 @@ class Server(uvicorn.Server):
         self.service.closing = True
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket at an address, on which nothing listens yet. Raises InputError if it cannot be had."""
-    try:
-        (family, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        found = socket.socket(family)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-    except OSError as error:
-        raise InputError(f"cannot listen on {host}:{port} ({error}); give another --host or --port") from error
-    return found
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

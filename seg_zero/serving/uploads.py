@@ -51,6 +51,7 @@ def read_image(data: bytes, limits: Limits) -> Image.Image:
         size = f"{picture.width}x{picture.height}"
         raise Refused(413, f"the image has {size} pixels; the limit is {limits.pixels:,}, make it smaller")
     try:
+        picture.load()  # here, where Pillow's own reason can still be told
         return load_image(picture)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

@@ -1,0 +1,121 @@
+"""The models, shared by all users of the page: one question at a time, and corrections beside it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import cast
+
+from PIL import Image
+
+from seg_zero.answer import PromptObject
+from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult
+from seg_zero.segmenter import Segmentation
+
+PATIENCE = 0.5  # seconds between signs of life, at which a reader that left is noticed
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing new: how many questions of others come first."""
+
+    ahead: int
+
+
+@dataclass(eq=False)
+class _Job:
+    image: Image.Image
+    question: str
+    stop: threading.Event
+    text: str = ""
+    ended: bool = False
+    result: SegmentationResult | None = None
+    failure: Exception | None = None
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+
+class Asker:
+    """Answers questions in the order they come, in a thread of its own.
+
+    A reader that is slow or goes away holds nobody up: the thread does not wait for it.
+    """
+
+    def __init__(self, segmenter: ReasoningSegmenter) -> None:
+        self._segmenter = segmenter
+        self._worker = ThreadPoolExecutor(1, "questions")
+        self._lock = threading.Lock()
+        self._correcting = threading.Lock()
+        self._jobs: list[_Job] = []
+
+    def ask(
+        self, image: Image.Image, question: str, stop: threading.Event
+    ) -> Iterator[Waiting | str | SegmentationResult]:
+        """All of the policy's text so far whenever there is more of it, then the result; a Waiting if nothing happens.
+
+        Setting ``stop``, or closing the iterator, ends the policy's writing; there is no result then. Raises
+        what :meth:`ReasoningSegmenter.stream` raises.
+        """
+        job = _Job(image, question, stop)
+        with self._lock:
+            self._jobs.append(job)
+        self._worker.submit(self._work, job)
+        seen = ""
+        try:
+            while not stop.is_set():
+                with job.changed:
+                    job.changed.wait_for(lambda: job.ended or job.text != seen, PATIENCE)  # noqa: B023
+                    text, ended = job.text, job.ended
+                if text != seen:
+                    seen = text
+                    yield text
+                elif not ended:
+                    yield Waiting(self._ahead(job))
+                if ended:
+                    if job.failure is not None:
+                        raise job.failure
+                    if job.result is not None:
+                        yield job.result
+                    return
+        finally:
+            stop.set()
+
+    def _ahead(self, job: _Job) -> int:
+        with self._lock:
+            return self._jobs.index(job) if job in self._jobs else 0
+
+    def _work(self, job: _Job) -> None:
+        try:
+            if not job.stop.is_set():
+                self._answer(job)
+        except Exception as error:  # raised again where the text is read
+            job.failure = error
+        finally:
+            with self._lock:
+                self._jobs.remove(job)
+            with job.changed:
+                job.ended = True
+                job.changed.notify_all()
+
+    def _answer(self, job: _Job) -> None:
+        events = cast(
+            "Generator[str | SegmentationResult, None, None]", self._segmenter.stream(job.image, job.question)
+        )
+        try:
+            for event in events:
+                if job.stop.is_set():
+                    return
+                with job.changed:
+                    if isinstance(event, str):
+                        job.text += event
+                    else:
+                        job.result = event
+                    job.changed.notify_all()
+        finally:
+            events.close()  # the policy stops now, not when the generator happens to be collected
+
+    def segment(self, image: Image.Image, objects: Sequence[PromptObject]) -> tuple[Segmentation, dict[str, float]]:
+        """As :meth:`ReasoningSegmenter.segment`, one call at a time; it does not wait for questions."""
+        with self._correcting:
+            return self._segmenter.segment(image, objects)

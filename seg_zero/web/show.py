@@ -1,0 +1,187 @@
+"""State to what the page shows and hands out: pictures, HTML, files."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from pathlib import PurePath
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from seg_zero.answer import Point
+from seg_zero.answer_files import OVERLAY_SIDE
+from seg_zero.data.masks import decode_mask, resize_mask
+from seg_zero.data.rows import encode_png
+from seg_zero.visualize import POINT_COLOUR, mask_image, overlay
+from seg_zero.web.session import Picture, Session, Turn
+
+THUMBNAIL_SIDE = 160
+WELCOME = (
+    '<ol class="welcome"><li>Choose an example, or give a picture of your own.</li>'
+    "<li>Ask for one object, for several, or for what may not be there.</li>"
+    "<li>Read the reasoning, look at the masks, correct them by hand, take them with you.</li></ol>"
+)
+
+
+def draw(session: Session, opacity: float, prompts: bool) -> Image.Image | None:
+    """The current answer over its picture, at the size it is shown; None before the first answer.
+
+    Hidden objects are left out and keep their colour; the first corner of a box is a cross.
+    """
+    turn = session.current
+    if turn is None:
+        return None
+    view = turn.picture.view
+    sx, sy = view.width / turn.picture.size[0], view.height / turn.picture.size[1]
+    masks = np.zeros((len(turn.items), view.height, view.width), dtype=bool)
+    for mask, item in zip(masks, turn.items, strict=True):
+        if item.shown:
+            mask[:] = resize_mask(decode_mask(item.mask), view.size)
+    shown = [item.prompt.scaled(sx, sy) for item in turn.items if item.shown] if prompts else []
+    picture = overlay(view, masks, shown, opacity, min_side=OVERLAY_SIDE)
+    if session.corner is not None:
+        x, y = (
+            c * side / whole for c, side, whole in zip(session.corner, picture.size, turn.picture.size, strict=True)
+        )
+        arm, pen = max(8, min(picture.size) // 40), ImageDraw.Draw(picture)
+        for colour, width in (((255, 255, 255), 5), (POINT_COLOUR, 2)):
+            pen.line((x - arm, y, x + arm, y), fill=colour, width=width)
+            pen.line((x, y - arm, x, y + arm), fill=colour, width=width)
+    return picture
+
+
+def plain(picture: Picture) -> Image.Image:
+    """The picture at the size at which :func:`draw` shows it."""
+    return overlay(picture.view, np.zeros((0, *picture.view.size[::-1]), dtype=bool), min_side=OVERLAY_SIDE)
+
+
+def in_picture(click: tuple[float, float], picture: Picture) -> Point:
+    """A click at pixels of what :func:`draw` gave, in pixels of the picture."""
+    shown = shown_size(picture)
+    x, y = (round((at + 0.5) * whole / side, 1) for at, side, whole in zip(click, shown, picture.size, strict=True))
+    return (min(max(x, 0.0), float(picture.size[0])), min(max(y, 0.0), float(picture.size[1])))
+
+
+def shown_size(picture: Picture) -> tuple[int, int]:
+    """(width, height) of what :func:`draw` gives: small views are enlarged by a whole number."""
+    scale = max(1, -(-OVERLAY_SIDE // min(picture.view.size)))
+    return picture.view.width * scale, picture.view.height * scale
+
+
+def written(size: tuple[int, int]) -> str:
+    return f"{size[0]} × {size[1]}"  # noqa: RUF001
+
+
+def thumbnails(session: Session) -> list[tuple[Image.Image, str]]:
+    """The session's answers as small pictures with their questions, the newest first."""
+    small = []
+    for turn in session.turns:
+        picture = draw(Session(current=turn), 0.5, prompts=False)
+        assert picture is not None
+        picture.thumbnail((THUMBNAIL_SIDE * 2, THUMBNAIL_SIDE))
+        small.append((picture, turn.question))
+    return small
+
+
+def notice(line: str, kind: str = "error") -> str:
+    """One line for the user; ``kind`` is error, warning or note. Empty for an empty line."""
+    if not line:
+        return ""
+    role = "alert" if kind == "error" else "status"
+    return f'<p class="notice {kind}" role="{role}">{html.escape(_sentence(line))}</p>'
+
+
+def _sentence(line: str) -> str:
+    line = " ".join(line.split())
+    return line[:1].upper() + line[1:] + ("" if line.endswith((".", "…", "!", "?")) else ".")
+
+
+def headline(turn: Turn) -> str:
+    """The question, what came of it and how long that took, as HTML."""
+    return (
+        f'<div class="asked">“{html.escape(turn.question)}”</div>{_outcome(turn)}'
+        f'<div class="times">{html.escape(times(turn))}</div>'
+    )
+
+
+def pending(question: str, ahead: int = 0) -> str:
+    """The headline while a question is answered; ``ahead``: how many of other users come first."""
+    line = f"waiting for {ahead} question{'' if ahead == 1 else 's'} of others" if ahead else "the policy is writing"
+    return f'<div class="asked">“{html.escape(question)}”</div>{notice(line + " …", "note")}'
+
+
+def object_label(turn: Turn, index: int) -> str:
+    """What stands beside the switch of an object: its number and score."""
+    item = turn.items[index]
+    return f"{index + 1} · score {item.score:.2f}"
+
+
+def _outcome(turn: Turn) -> str:
+    count = len(turn.items)
+    words = f"{count} object{'' if count == 1 else 's'}"
+    if turn.edited:
+        return notice(f"{words}, corrected by hand", "note")
+    if turn.problem is not None:
+        return notice(f"the answer could not be read: {turn.problem}", "warning")
+    if not count:
+        return notice("the policy found no such object", "warning")
+    empty = [str(n) for n, item in enumerate(turn.items, start=1) if not item.score]
+    if empty:
+        return notice(f"{words}; nothing could be segmented for {', '.join(empty)}", "warning")
+    return notice(f"{words} found", "note")
+
+
+def times(turn: Turn) -> str:
+    """Seconds by stage; an embedding that was kept took 0.00."""
+    order = ("policy", "embedding", "segmenter")
+    parts = [f"{name} {turn.seconds[name]:.2f} s" for name in order if name in turn.seconds]
+    return " · ".join(parts)
+
+
+def reasoning(text: str, writing: bool = False) -> str:
+    """A policy's text, whole or as far as it is written, as HTML: the thinking, then the answer.
+
+    Text of neither kind is shown as it is.
+    """
+    thinking, _, rest = text.partition("</think>")
+    opened = thinking.lstrip().startswith("<think>")
+    thinking = re.sub(r"^\s*<think>", "", thinking) if opened else ""
+    if not opened:
+        rest = text
+    answer = re.sub(r"^\s*<answer>|</answer>\s*$", "", rest)
+    parts = [f'<b>Reasoning</b><p class="thinking">{html.escape(thinking.strip())}</p>'] if thinking.strip() else []
+    if answer.strip():
+        parts.append(f"<b>Answer</b><pre>{html.escape(answer.strip())}</pre>")
+    cursor = '<span class="cursor" aria-hidden="true"></span>' if writing else ""
+    return f'<div class="reasoning" aria-live="polite">{"".join(parts)}{cursor}</div>'
+
+
+def downloads(turn: Turn) -> str:
+    """Links that hold the files themselves, so that nothing of a user is left on the server: mask and JSON."""
+    stem = re.sub(r"[^\w.-]+", "_", PurePath(turn.picture.name).stem)[:80] or "picture"
+    mask, record = mask_png(turn), record_json(turn)
+    links = (
+        (f"{stem}_mask.png", "image/png", mask, "Mask (PNG)"),
+        (f"{stem}_rle.json", "application/json", record.encode("utf-8"), "Objects and masks (JSON)"),
+    )
+    return (
+        '<div class="downloads">'
+        + "".join(
+            f'<a download="{html.escape(name)}" href="data:{kind};base64,{base64.b64encode(data).decode()}">{words}</a>'
+            for name, kind, data, words in links
+        )
+        + "</div>"
+    )
+
+
+def mask_png(turn: Turn) -> bytes:
+    """The union of all objects as a PNG of 0 and 255, the size of the picture."""
+    return encode_png(mask_image(turn.mask))
+
+
+def record_json(turn: Turn) -> str:
+    """The text of ``NAME_rle.json``."""
+    return json.dumps(turn.record(), ensure_ascii=False) + "\n"

@@ -1,0 +1,74 @@
+"""Style and the few lines of script of the page."""
+
+from __future__ import annotations
+
+from seg_zero.visualize import MASK_COLOURS
+
+# The switch of an object has the colour of its mask.
+_COLOURS = "\n".join(
+    f"#objects label:nth-child({len(MASK_COLOURS)}n+{number}) {{ border-left: 6px solid rgb{colour}; }}"
+    for number, colour in enumerate(MASK_COLOURS, start=1)
+)
+
+CSS = f"""
+.gradio-container {{ max-width: 1240px !important; margin: 0 auto !important; padding: 20px 16px 48px !important; }}
+.gradio-container .main {{ padding: 0 !important; }}
+footer {{ display: none !important; }}
+#header h1 {{ font-size: 26px; font-weight: 650; margin: 0; }}
+#header p {{ margin: 2px 0 0; color: var(--body-text-color); }}
+#header .about {{ color: var(--body-text-color-subdued); font-size: 13px; overflow-wrap: anywhere; }}
+#columns {{ gap: 24px; align-items: flex-start; }}
+.notice {{ margin: 0; padding: 8px 12px; border-radius: 8px; border-left: 4px solid; overflow-wrap: anywhere; }}
+.notice.error {{ border-color: #d92d20; background: color-mix(in srgb, #d92d20 12%, transparent); }}
+.notice.warning {{ border-color: #dc8a04; background: color-mix(in srgb, #dc8a04 12%, transparent); }}
+.notice.note {{ border-color: var(--primary-500); background: color-mix(in srgb, var(--primary-500) 9%, transparent); }}
+.asked {{ font-size: 18px; font-weight: 600; margin: 0 0 6px; overflow-wrap: anywhere; max-height: 7em;
+  overflow-y: auto; }}
+.times {{ color: var(--body-text-color-subdued); font-size: 13px; margin-top: 6px; }}
+.welcome {{ margin: 0; padding: 18px 18px 18px 38px; border: 1px dashed var(--border-color-primary);
+  border-radius: 10px; color: var(--body-text-color-subdued); line-height: 1.9; list-style: decimal; }}
+.reasoning .thinking {{ margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }}
+.reasoning pre {{ margin: 0; padding: 8px 12px; border-radius: 8px; background: var(--background-fill-secondary);
+  white-space: pre-wrap; overflow-wrap: anywhere; font-size: 13px; }}
+.cursor {{ display: inline-block; width: 8px; height: 16px; background: var(--primary-500);
+  animation: blink 1s steps(2) infinite; vertical-align: text-bottom; }}
+@keyframes blink {{ to {{ visibility: hidden; }} }}
+.downloads {{ display: flex; flex-wrap: wrap; gap: 10px; }}
+.downloads a {{ padding: 8px 14px; border: 1px solid var(--border-color-primary); border-radius: 8px;
+  color: var(--body-text-color); text-decoration: none; }}
+.downloads a:hover {{ border-color: var(--primary-500); }}
+#shown img {{ cursor: crosshair; width: 100%; max-height: 70vh; object-fit: contain; }}
+#shown {{ align-self: stretch; }}
+.html-container, #header, #headline, #message, #reasoning, #hint, #downloads {{ padding: 0 !important; }}
+#message:not(:has(.notice)), #hint:not(:has(.notice)), #reasoning:not(:has(p, pre, .cursor)),
+  #downloads:not(:has(a)) {{ display: none; }}
+.strip .grid-wrap {{ height: auto; min-height: 0; max-height: none; padding-top: 30px; }}
+.reasoning b {{ display: block; font-size: 13px; font-weight: 500; color: var(--body-text-color-subdued); }}
+.reasoning b:not(:first-child) {{ margin-top: 10px; }}
+.strip .grid-container {{ gap: 10px; align-items: start; grid-template-columns: repeat(3, minmax(0, 1fr)); }}
+.strip .thumbnail-item {{ aspect-ratio: auto; height: auto; width: 100%; display: flex; flex-direction: column; }}
+.strip .thumbnail-item img {{ aspect-ratio: 4 / 3; height: auto; width: 100%; }}
+.strip .caption-label {{ position: static; max-width: 100%; width: 100%; padding: 4px 6px; white-space: normal;
+  text-align: left; font-size: 12px; line-height: 1.35; border: 0; border-radius: 0; }}
+@media (max-width: 719px) {{
+  .gradio-container {{ padding: 12px 10px 32px !important; }}
+  #columns {{ flex-direction: column; flex-wrap: nowrap; gap: 14px; }}
+  #looks .row, #box {{ display: grid; grid-template-columns: 1fr; }}
+  #box .form {{ display: grid; grid-template-columns: 1fr 1fr; }}
+  #looks .row > *, #box .form > * {{ min-width: 0 !important; }}
+  #ask-side {{ display: contents; }}
+  #columns > *, #ask-side > * {{ width: 100%; min-width: 0 !important; }}
+  #answer-side {{ order: 1; scroll-margin-top: 8px; }}
+  #history {{ order: 2; }}
+  #examples {{ order: 3; }}
+}}
+{_COLOURS}
+"""
+
+HEAD = '<meta name="color-scheme" content="light dark">'
+
+# On a phone the answer is below the fold.
+SCROLL_TO_ANSWER = """(...values) => {
+  if (window.innerWidth < 720) document.getElementById('answer-side').scrollIntoView({behavior: 'smooth'});
+  return values;
+}"""

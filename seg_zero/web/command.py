@@ -13,6 +13,7 @@ from importlib.util import find_spec
 
 from seg_zero.cli import add_model_options, quiet_transformers
 from seg_zero.errors import InputError
+from seg_zero.html_page import pyplot
 from seg_zero.model_files import default_spec, resolve_model
 from seg_zero.serving.address import bind
 from seg_zero.serving.uploads import Limits
@@ -75,6 +76,7 @@ def web(argv: Sequence[str]) -> int:
         if args.reasoning_model_path == "tiny":
             about += " The embedded policy knows only synthetic scenes like the examples, and answers hastily."
         page = build(Asker(ReasoningSegmenter(policy, segmenter, embeddings=EMBEDDINGS)), limits, about)
+        pyplot()  # gradio imports it at the first click, who then waits
         page.queue(api_open=False, max_size=256)
         try:
             _, _, public = page.launch(

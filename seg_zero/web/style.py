@@ -69,6 +69,6 @@ HEAD = '<meta name="color-scheme" content="light dark">'
 
 # On a phone the answer is below the fold.
 SCROLL_TO_ANSWER = """(...values) => {
-  if (window.innerWidth < 720) document.getElementById('answer-side').scrollIntoView({behavior: 'smooth'});
+  if (window.innerWidth < 720) document.getElementById('answer-side').scrollIntoView();
   return values;
 }"""

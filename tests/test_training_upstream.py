@@ -63,6 +63,14 @@ for lengths in ((5, 5), (5, 3)):
     fixed = data["position_ids"]
     assert fixed._ragged_idx == 2 and fixed.offsets().tolist() == [0, lengths[0], sum(lengths)]
     assert all(torch.equal(a, b) for a, b in zip(fixed.unbind(), samples)), lengths
+
+from seg_zero.training.cpu_engine import log_probs_of_labels
+from verl.workers.engine.fsdp import transformer_impl
+
+assert transformer_impl.logprobs_from_logits is log_probs_of_labels
+logits, labels = 9 * torch.randn(2500, 7), torch.randint(7, (2500,))
+expected = torch.log_softmax(logits, -1)[torch.arange(2500), labels]
+assert torch.allclose(transformer_impl.logprobs_from_logits(logits, labels), expected, atol=1e-5)
 print("all checked")
 """
 

@@ -314,7 +314,7 @@ def open_page(browser: Browser, address: str) -> Iterator[Callable[[], Page]]:
     def make() -> Page:
         contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(40_000)  # a busy machine
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: note(request.url))
         page.goto(address)

@@ -54,7 +54,8 @@ footer {{ display: none !important; }}
   .gradio-container {{ padding: 12px 10px 32px !important; }}
   #columns {{ flex-direction: column; flex-wrap: nowrap; gap: 14px; }}
   #looks .row, #box {{ display: grid; grid-template-columns: 1fr; }}
-  #box .form {{ display: grid; grid-template-columns: 1fr 1fr; }}
+  #box > *, #box .form {{ width: 100% !important; max-width: none !important; }}
+  #box .form {{ display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); }}
   #looks .row > *, #box .form > * {{ min-width: 0 !important; }}
   #ask-side {{ display: contents; }}
   #columns > *, #ask-side > * {{ width: 100%; min-width: 0 !important; }}

@@ -1,7 +1,7 @@
 """The demo: the whole chain on the embedded models, and a page that shows what it did.
 
     make demo
-    seg-zero demo --steps 30 --out outputs/demo
+    seg-zero demo --steps 40 --out outputs/demo
 
 Data, evaluation of the start, GRPO training, merging, evaluation of the result, one question, one page.
 """
@@ -155,7 +155,7 @@ MARKER = ".seg-zero-demo"
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="seg-zero demo", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--out", default="outputs/demo", help="folder, replaced if it is an earlier demo")
-    parser.add_argument("--steps", type=int, default=30, help="GRPO steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=40, help="GRPO steps (default: %(default)s)")
     parser.add_argument("--held_out", type=int, default=300, help="evaluation questions (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="order of the training questions (default: %(default)s)")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for the training, e.g. worker.rollout.n=16")

@@ -104,9 +104,13 @@ def _drawn(row: Row, prediction: Prediction, spec: PromptSpec) -> Image.Image:
 
 
 def draw_before_after(page: Page, kinds: Sequence[str] = tuple(KIND_NAMES)) -> Image.Image:
-    """The first held-out question of each kind, answered before (upper row) and after (lower row) training."""
+    """Of each kind the held-out question with the median gain, before (upper row) and after (lower row) training."""
     plt = pyplot()
-    chosen = [next(i for i, row in enumerate(page.rows) if row.kind == kind) for kind in kinds]
+    gains = [a.iou - b.iou for b, a in zip(page.before_predictions, page.after_predictions, strict=True)]
+    chosen = []
+    for kind in kinds:
+        of_kind = sorted((i for i, row in enumerate(page.rows) if row.kind == kind), key=gains.__getitem__)
+        chosen.append(of_kind[len(of_kind) // 2])
     figure, axes = plt.subplots(
         2, len(chosen), figsize=(2.9 * len(chosen), 7.2), dpi=100, squeeze=False, layout="constrained"
     )

@@ -4,9 +4,9 @@
     python -m benchmarks.learning --settings "default,n = 4" --seeds 1
     python -m benchmarks.learning --report                          # only the report, of the runs that are there
 
-A run trains for 16 steps of 16 questions (n = 8 unless said otherwise) and answers 240 held-out questions of the kind
-it was trained on ("near") and 180 of kinds that it was not ("far", see splits.py). Finished runs are kept in
---out, so that the command can be interrupted and called again. A run takes about four minutes on two cores.
+A run trains for --steps steps of 16 questions (n = 8 unless said otherwise) and answers 240 held-out questions of the
+kind it was trained on ("near") and 180 of kinds that it was not ("far", see splits.py). Finished runs are kept
+in --out, so that the command can be interrupted and called again. A run takes about five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.learning", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("outputs/study"))
+    parser.add_argument("--out", type=Path, default=Path("outputs/study"), help="a folder per --steps in it")
+    parser.add_argument("--steps", type=int, default=30, help="training steps (default: %(default)s)")
     parser.add_argument("--settings", help="names, comma-separated as in the table (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--report", action="store_true", help="train nothing")
@@ -39,13 +40,14 @@ def main() -> int:
     wanted = names if args.settings is None else [name for name in names if f",{name}," in f",{args.settings},"]
     if not wanted:
         parser.error(f"--settings {args.settings!r} names none of: {'; '.join(names)}")
+    folder = args.out.resolve() / f"{args.steps}_steps"
     if not args.report:
         for seed in args.seeds:
             for setting in SETTINGS:
                 if setting.name in wanted:
-                    result = run(setting, 0 if setting is START else seed, args.out.resolve())
+                    result = run(setting, 0 if setting is START else seed, folder, args.steps)
                     print(f"{setting.name}, seed {seed}: {result['seconds']:.0f} s", flush=True)
-    print(write_report(args.out))
+    print(write_report(folder))
     return 0
 
 

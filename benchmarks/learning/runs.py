@@ -27,7 +27,6 @@ from seg_zero.training.merge import merge
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS_PER_STEP = 16
-STEPS = 16
 SPLITS = ("near", "far")
 PROMPTS = ("both", "box", "point")  # of an object, what SAM2 is given
 
@@ -79,7 +78,7 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def _grpo(rows: Path, out: Path, setting: Setting, seed: int) -> Path:
+def _grpo(rows: Path, out: Path, setting: Setting, seed: int, steps: int) -> Path:
     """Train with the launch script; returns the merged policy."""
     command = [
         "bash",
@@ -88,15 +87,15 @@ def _grpo(rows: Path, out: Path, setting: Setting, seed: int) -> Path:
         f"data.val_files={rows / 'near.parquet'}",
         f"data.train_batch_size={PROMPTS_PER_STEP}",
         f"data.seed={seed}",
-        f"trainer.total_training_steps={STEPS}",
-        f"trainer.save_freq={STEPS}",
+        f"trainer.total_training_steps={steps}",
+        f"trainer.save_freq={steps}",
         "trainer.test_freq=-1",
         "trainer.val_before_train=false",
         f"output_dir={out / 'train'}",
         *setting.overrides,
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return merge(out / "train" / "checkpoints" / f"global_step_{STEPS}", out / "policy")
+    return merge(out / "train" / "checkpoints" / f"global_step_{steps}", out / "policy")
 
 
 def rescored(predictions: Sequence[Prediction], rows: RowSource, segmenter: Segmenter, prompt: str) -> list[float]:
@@ -138,30 +137,37 @@ def _judge(policy: str | None, rows: Path, out: Path) -> dict[str, Any]:
     return found
 
 
-def run(setting: Setting, seed: int, folder: Path) -> dict[str, Any]:
+def run(setting: Setting, seed: int, folder: Path, steps: int) -> dict[str, Any]:
     """The result of a run; read from its file if it was made before. Models and checkpoints are not kept."""
-    rows, out = folder / "rows", folder / f"{setting.name} {seed}".replace(" ", "_").replace(",", "")
+    name = f"{setting.name} {seed}".replace(" ", "_").replace(",", "")
+    rows, out = folder / "rows", folder / name
     done = out / "result.json"
     if done.exists():
         return json.loads(done.read_text())
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    write_splits(rows, STEPS * PROMPTS_PER_STEP)
+    write_splits(rows, steps * PROMPTS_PER_STEP)
     start = time.perf_counter()
     curves: dict[str, list[float]] = {}
     policy: str | None = None
     if setting.supervised is not None:
         losses = supervised.train(
-            training_samples(STEPS * PROMPTS_PER_STEP), out / "policy", seed=seed, steps=STEPS, **setting.supervised
+            training_samples(steps * PROMPTS_PER_STEP), out / "policy", seed=seed, steps=steps, **setting.supervised
         )
         policy, curves = str(out / "policy"), {"loss": losses}
     elif setting is not START:
-        policy = str(_grpo(rows, out, setting, seed))
-        steps = [json.loads(line) for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
+        policy = str(_grpo(rows, out, setting, seed, steps))
+        lines = [json.loads(line) for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
         names = ("reward/box_iou/mean", "actor/entropy", "actor/kl_loss", "response_length/mean", "timing_s/step")
-        curves = {name: [step[name] for step in steps] for name in names if name in steps[0]}
+        curves = {name: [line[name] for line in lines] for name in names if name in lines[0]}
     seconds = time.perf_counter() - start
-    result = {"setting": setting.name, "seed": seed, "seconds": seconds, "curves": curves, **_judge(policy, rows, out)}
+    result = {
+        "setting": setting.name,
+        "seed": seed,
+        "seconds": seconds,
+        "curves": curves,
+        **_judge(policy, rows, out),
+    }
     write_json(done, result)
     for part in ("train/checkpoints", "policy"):
         shutil.rmtree(out / part, ignore_errors=True)

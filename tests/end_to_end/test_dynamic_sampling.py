@@ -25,6 +25,7 @@ def test_dapo_on_the_tiny_recipe(tmp_path: Path) -> None:
     command += ["data.train_batch_size=8", "worker.rollout.n=2", "worker.actor.global_batch_size=4"]
     command += ["worker.actor.micro_batch_size_per_device_for_update=8", "reward.terms.iou_soft.weight=0"]
     command += ["worker.actor.micro_batch_size_per_device_for_experience=16", "worker.actor.optim.lr=2e-3"]
+    command += ["actor_rollout_ref.actor.optim.lr_warmup_steps=0"]
     command += ["algorithm.rollout_correction.rollout_is=token"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=540, check=False)
     log = out / "train.log"

@@ -38,6 +38,7 @@ def train(scenes: Path, out: Path, *overrides: str) -> list[dict[str, Any]]:
     command += ["data.train_batch_size=4", "worker.rollout.n=2", "trainer.total_training_steps=2"]
     command += ["worker.actor.micro_batch_size_per_device_for_update=4", "worker.actor.optim.lr=1e-2"]
     command += ["worker.actor.micro_batch_size_per_device_for_experience=8", "trainer.save_freq=2"]
+    command += ["policy.freeze_vision=false", "actor_rollout_ref.actor.optim.lr_warmup_steps=0"]
     result = subprocess.run(
         [*command, "trainer.test_freq=-1", "trainer.val_before_train=false", *overrides],
         capture_output=True,

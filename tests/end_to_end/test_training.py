@@ -42,6 +42,8 @@ def train(scenes: Path, out: Path, steps: int, *overrides: str) -> list[dict[str
         "data.train_batch_size=8",
         "worker.rollout.n=4",
         "data.val_max_samples=12",
+        "policy.freeze_vision=false",
+        "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
         *overrides,
     ]
     command += ["worker.actor.micro_batch_size_per_device_for_update=8", f"trainer.total_training_steps={steps}"]

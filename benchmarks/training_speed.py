@@ -6,9 +6,9 @@
     python benchmarks/training_speed.py --trl_python /tmp/trl/venv/bin/python --steps 8 --rounds 2
     python benchmarks/training_speed.py --steps 8 -- worker.actor.micro_batch_size_per_device_for_update=8
 
-Ours is training_scripts/run_tiny_cpu.sh as it is (what follows -- are Hydra overrides), TRL's benchmarks/trl_side.py,
-whose docstring says what is equal. Both see the same rows in the same order: 16 prompts x 8 answers per step.
-Start-up is from the command to the beginning of the first step; steady are the steps after the second.
+Ours is training_scripts/run_tiny_cpu.sh with all weights trained (what follows -- are Hydra overrides), TRL's
+benchmarks/trl_side.py, whose docstring says what is equal. Both see the same rows in the same order: 16 prompts x 8
+answers per step. Start-up is from the command to the beginning of the first step; steady are the steps after the second.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from seg_zero.data.synthetic_rows import TRAIN_SEED, write_split
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPTS, SAMPLES = 16, 8
+# What TRL's side does, where the tiny schedule does otherwise: all weights are trained, at one rate.
+EQUAL = ("policy.freeze_vision=false", "worker.actor.optim.lr=1e-4", "actor_rollout_ref.actor.optim.lr_warmup_steps=0")
 WARM_UP = 2  # steps that do not count
 PHASES = {
     "sampling and reward": "gen",
@@ -84,7 +86,7 @@ def run_ours(side: Side, rows: Path, steps: int, folder: Path, overrides: Sequen
     command = ["bash", str(ROOT / "training_scripts" / "run_tiny_cpu.sh"), f"data.train_files={rows}"]
     command += [f"data.val_files={rows}", f"output_dir={folder}", f"trainer.total_training_steps={steps}"]
     command += ["data.shuffle=false", "trainer.val_before_train=false", "trainer.save_freq=-1", "trainer.test_freq=-1"]
-    lines = timed_lines([*command, *overrides], {})
+    lines = timed_lines([*command, *EQUAL, *overrides], {})
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     ended = next(at for at, line in lines if f"step 1/{steps}" in line)
     side.start_up.append(ended - found[0]["timing_s/step"])

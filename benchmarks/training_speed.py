@@ -8,7 +8,7 @@
 
 Ours is training_scripts/run_tiny_cpu.sh with all weights trained (what follows -- are Hydra overrides), TRL's
 benchmarks/trl_side.py, whose docstring says what is equal. Both see the same rows in the same order: 16 prompts x 8
-answers per step. Start-up is from the command to the beginning of the first step; steady are the steps after the second.
+answers per step. Start-up is until the first step begins; steady are the steps after the second.
 """
 
 from __future__ import annotations

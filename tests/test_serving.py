@@ -521,6 +521,7 @@ def child(ready):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     start = multiprocessing.get_context("spawn")  # what vLLM uses
     with interrupts_kept_from_children():
         process = start.Process(target=child, args=[ready := start.Event()])

@@ -529,7 +529,8 @@ if __name__ == "__main__":
         ready.wait()
         try:
             os.killpg(0, signal.SIGINT)
-            time.sleep(5)
+            for _ in range(100):  # another thread takes the signal, so that a sleep goes on
+                time.sleep(0.05)
         except KeyboardInterrupt:
             process.join()
             print("interrupted", process.exitcode)

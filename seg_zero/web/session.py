@@ -85,7 +85,7 @@ class Turn:
 
     @classmethod
     def of(cls, picture: Picture, result: SegmentationResult) -> Turn:
-        items = [Item(PromptObject(one.box, one.points), encode_mask(one.mask), one.score) for one in result.objects]
+        items = [Item.of(one, one.mask, one.score) for one in result.objects]
         return cls(picture, result.question, result.thinking, result.text, result.problem, items, dict(result.seconds))
 
     @property

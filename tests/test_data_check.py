@@ -293,7 +293,7 @@ def test_training_refuses_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_skip_bad_reaches_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The launcher writes the rows and the configuration names them; the count of rows is without them."""
     path, started = _dataset(tmp_path), []
-    monkeypatch.setattr(launch, "supervise", lambda config, output, steps: started.append(config) or 0)
+    monkeypatch.setattr(launch, "supervise", lambda config, *_: started.append(config) or 0)
     monkeypatch.setattr(checks, "check_run", lambda config: None)
     files = [f"data.train_files={path}", f"data.val_files={path}", f"output_dir={tmp_path / 'run'}"]
     with pytest.raises(InputError, match="--skip-bad"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from seg_zero.training.agent_loop import sample_seed
+from seg_zero.training.launch import validation_missing
 from seg_zero.training.run_files import RunFiles
 from seg_zero.training.trainer import SegZeroTrainer
 
@@ -63,3 +65,23 @@ def test_many_of_them_in_a_row_end_the_run(trainer: SegZeroTrainer, monkeypatch:
     update(trainer, math.nan, monkeypatch)
     with pytest.raises(RuntimeError, match=r"not finite in 3 updates in a row, the last in step 5; the batch is in"):
         update(trainer, math.nan, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("freq", "row", "missing"),
+    [
+        (2, None, True),
+        (2, {"step": 4, "actor/lr": 0.1}, True),
+        (2, {"step": 4, "validation/gIoU": 0.5}, False),
+        (2, {"step": 4, "val-aux/rows/box_iou/mean@1": 0.5}, False),
+        (3, {"step": 4, "actor/lr": 0.1}, False),
+        (-1, {"step": 4, "actor/lr": 0.1}, False),
+    ],
+)
+def test_a_validation_that_a_run_did_not_come_to_is_made_on_resume(
+    tmp_path: Path, freq: int, row: dict[str, Any] | None, missing: bool
+) -> None:
+    if row is not None:
+        (tmp_path / "metrics.jsonl").write_text('{"step": 3}\n' + json.dumps(row) + "\n")
+    config = OmegaConf.create({"output_dir": str(tmp_path), "trainer": {"test_freq": freq}})
+    assert validation_missing(config, 4) is missing

@@ -23,7 +23,7 @@ from seg_zero.model_files import TINY_POLICY
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
 from seg_zero.training.dataset import SegmentationDataset, ground_truth_of, images_of
 from seg_zero.training.failure import Watchdog, last_error
-from seg_zero.training.metrics_log import MetricsLog, step_line
+from seg_zero.training.metrics_log import MetricsLog, read_metrics, step_line
 from seg_zero.training.prompt_lengths import PromptLengths, prompt_lengths
 from seg_zero.training.replay import reward_metrics
 
@@ -298,7 +298,34 @@ def test_metrics_survive_a_resume(tmp_path: Path) -> None:
     resumed = MetricsLog(source, target)
     _log(source, [3, 4, 5])
     resumed.poll()
-    assert [json.loads(line)["step"] for line in target.read_text().splitlines()] == [1, 2, 3, 4, 5]
+    assert read_metrics(target) == [{"step": step, "x": step} for step in (1, 2, 3, 4, 5)]
+
+
+def test_no_step_of_a_checkpoint_is_without_its_metrics(tmp_path: Path) -> None:
+    """A run can end between a step's checkpoint and its log; a killed launcher leaves rows that it did not read."""
+    source, target = tmp_path / "verl.jsonl", tmp_path / "metrics.jsonl"
+    _log(source, [1, 2])
+    MetricsLog(source, target).poll()  # which starts a new file
+    assert read_metrics(target) == [{"step": 1, "x": 1}, {"step": 2, "x": 2}]
+    _log(source, [2, 3])
+    log = MetricsLog(source, target, resumed={"step": 4, "x": 5})
+    assert [row["step"] for row in read_metrics(target)] == [1, 2, 3, 4]
+
+    # The validation of step 4 is made by the run that goes on from it, and belongs to its row.
+    source.write_text(json.dumps({"step": 4, "data": {"validation/gIoU": 0.5}}) + "\n")
+    assert log.poll() == [{"step": 4, "x": 5, "validation/gIoU": 0.5}]
+    with source.open("a") as stream:
+        stream.write(json.dumps({"step": 5, "data": {"x": 6}}) + "\n")
+    log.poll()
+    assert read_metrics(target)[3:] == [{"step": 4, "x": 5, "validation/gIoU": 0.5}, {"step": 5, "x": 6}]
+
+    # What was logged counts before what the checkpoint holds; a new run in the folder begins anew.
+    MetricsLog(source, target, resumed={"step": 4, "x": 9})
+    assert read_metrics(target)[3] == {"step": 4, "x": 5, "validation/gIoU": 0.5}
+    anew = MetricsLog(source, target)
+    _log(source, [1])
+    anew.poll()
+    assert read_metrics(target) == [{"step": 1, "x": 1}]
 
 
 def test_step_line() -> None:

@@ -15,12 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seg_zero.errors import InputError
 from seg_zero.files import write_json, write_text
 
 TRACKER = "latest_checkpointed_iteration.txt"  # verl's name
 BEST = "best.json"
+METRICS = "metrics.json"  # in a checkpoint: its step's row of metrics.jsonl as far as it was known
 _WRITING = ".writing"
 _FULL_BYTES = 16 << 20
 _STEP = re.compile(r"global_step_(\d+)")
@@ -62,6 +64,11 @@ class Checkpoints:
                 "file, or give trainer.experiment_name=NEW for a new run"
             )
         return int(text)
+
+    def metrics(self, step: int) -> dict[str, Any] | None:
+        """What the step of a checkpoint had to log when it was written."""
+        path = self.folder / f"global_step_{step}" / METRICS
+        return json.loads(path.read_text()) if path.is_file() else None
 
     def best(self) -> Best | None:
         path = self.folder / BEST

@@ -22,6 +22,7 @@ from seg_zero.model_files import TINY_POLICY
 from seg_zero.training import checks, cluster, plan
 from seg_zero.training.checkpoints import Checkpoints
 from seg_zero.training.config import load_config, package_folder
+from seg_zero.training.metrics_log import read_metrics
 from seg_zero.training.row_files import write_bad_rows
 from seg_zero.training.supervise import supervise
 
@@ -80,6 +81,14 @@ def steps_done(config: DictConfig) -> int:
     return done
 
 
+def validation_missing(config: DictConfig, done: int) -> bool:
+    """Whether the step to go on from was to be validated, and the run ended before that was logged."""
+    if config.trainer.test_freq < 1 or done % config.trainer.test_freq:
+        return False
+    row = next((row for row in read_metrics(Path(config.output_dir) / "metrics.jsonl") if row["step"] == done), {})
+    return not any(name.startswith(("val-", "validation/")) for name in row)
+
+
 def check_shards(checkpoint: Path, config: DictConfig) -> None:
     """As many workers as wrote a checkpoint go on from it. Raises InputError with both numbers otherwise."""
     workers = config.trainer.n_gpus_per_node * config.trainer.nnodes
@@ -121,14 +130,16 @@ def launch(arguments: Sequence[str]) -> int:
         checks.check_data(config)  # enough must be left
     done = steps_done(config)
     config.output_dir, config.trainer.default_local_dir = str(output), str(output / "checkpoints")
-    config.trainer.val_before_train = config.trainer.val_before_train and not done
+    if done:
+        config.trainer.val_before_train = validation_missing(config, done)
     output.mkdir(parents=True, exist_ok=True)
     (output / "config.yaml").write_text(OmegaConf.to_yaml(config))
     if done:
         print(f"resuming {output} after step {done}")
     started = "vLLM" if joined else "Ray, vLLM"
     print(f"starting {started} and the trainer; their log is {output / 'train.log'}", flush=True)
-    return supervise(config, output, total_steps(config))
+    checkpoints = Checkpoints(output / "checkpoints", 0, False)
+    return supervise(config, output, total_steps(config), checkpoints.metrics(done))
 
 
 def main() -> None:

@@ -7,41 +7,55 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from seg_zero.files import write_text
+
 Metrics = dict[str, Any]
+
+
+def read_metrics(path: Path) -> list[Metrics]:
+    """The rows of a ``metrics.jsonl``; none if it is not there, and none of a line that a kill cut short."""
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
 
 class MetricsLog:
     """Follows verl's log and keeps ``metrics.jsonl``: one object per logged step, ``{"step": n, name: value}``.
 
-    verl starts its own file anew on every start; here the steps of earlier starts are kept, and those
-    that a resumed run does again are replaced. ``extra`` gives metrics that verl does not know.
+    verl starts its own file anew on every start; here the steps of earlier starts are kept, and those that a
+    resumed run does again are replaced. A step whose checkpoint is there has its row, whatever ended the run before
+    it was logged: of rows that a killed launcher left unread and of ``resumed``, the row in the checkpoint from
+    which the run goes on, what is missing is added. ``extra`` gives metrics that verl does not know.
     """
 
-    def __init__(self, source: Path, target: Path, extra: Callable[[], Metrics] = dict):
+    def __init__(self, source: Path, target: Path, extra: Callable[[], Metrics] = dict, resumed: Metrics | None = None):
         self._source, self._target, self._extra = source, target, extra
-        self._offset = 0
+        self._offset, self._appends = 0, False
+        self._resumed = None if resumed is None else resumed["step"]
+        missed = self._read() + ([] if resumed is None else [resumed])
+        if missed:
+            # What was logged counts before what a checkpoint holds, which has no validation and fewer times.
+            rows = {row["step"]: row for row in reversed(missed)}
+            self._write(rows | {row["step"]: row for row in read_metrics(target)})
         source.unlink(missing_ok=True)
+        self._offset = 0
 
     def poll(self) -> list[Metrics]:
-        """Steps logged since the last call, also appended to ``metrics.jsonl``."""
-        if not self._source.is_file():
-            return []
-        with self._source.open("rb") as stream:
-            stream.seek(self._offset)
-            data = stream.read()
-        complete = data[: data.rfind(b"\n") + 1]
-        first_poll = self._offset == 0
-        self._offset += len(complete)
-        steps = [{"step": entry["step"], **entry["data"]} for entry in map(json.loads, complete.splitlines())]
+        """Steps logged since the last call, also written to ``metrics.jsonl``."""
+        steps = self._read()
         if steps:
             steps[-1].update(self._extra())
-            earlier = self._before(steps[0]["step"]) if first_poll else None
-            lines = "".join(json.dumps(step) + "\n" for step in steps)
-            if earlier is not None:
-                self._target.write_text(earlier + lines)
+            if self._appends:
+                with self._target.open("a") as stream:
+                    stream.write(_lines(steps))
             else:
-                with self._target.open("a") as stream_out:
-                    stream_out.write(lines)
+                first = steps[0]["step"]
+                rows = {row["step"]: row for row in read_metrics(self._target) if row["step"] <= first}
+                if first == self._resumed:  # the validation that an earlier start did not come to
+                    steps[0] = {**rows[first], **steps[0]}
+                self._write(rows | {row["step"]: row for row in steps})
+                self._appends = True
         return steps
 
     def close(self) -> None:
@@ -49,11 +63,23 @@ class MetricsLog:
         self.poll()
         self._source.unlink(missing_ok=True)
 
-    def _before(self, step: int) -> str:
-        if not self._target.is_file():
-            return ""
-        lines = self._target.read_text().splitlines(keepends=True)
-        return "".join(line for line in lines if json.loads(line)["step"] < step)
+    def _read(self) -> list[Metrics]:
+        """Rows of verl's file that were not read yet; half a line waits."""
+        if not self._source.is_file():
+            return []
+        with self._source.open("rb") as stream:
+            stream.seek(self._offset)
+            data = stream.read()
+        complete = data[: data.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return [{"step": entry["step"], **entry["data"]} for entry in map(json.loads, complete.splitlines())]
+
+    def _write(self, rows: dict[int, Metrics]) -> None:
+        write_text(self._target, _lines([rows[step] for step in sorted(rows)]))
+
+
+def _lines(rows: list[Metrics]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def step_line(metrics: Metrics, total_steps: int, width: int = 20) -> str:

@@ -16,7 +16,7 @@ from seg_zero.files import locked
 from seg_zero.training import processes
 from seg_zero.training.environment import joins_cluster, training_environment
 from seg_zero.training.failure import Watchdog, last_error
-from seg_zero.training.metrics_log import MetricsLog, follow
+from seg_zero.training.metrics_log import Metrics, MetricsLog, follow
 from seg_zero.training.run_files import RunFiles
 
 _POLL_SECONDS = 0.5
@@ -50,8 +50,11 @@ class _Stop:
         print("\nstopping after this step, with a checkpoint; once more stops at once", flush=True)
 
 
-def supervise(config: DictConfig, output: Path, total_steps: int) -> int:
-    """Run verl to its end; returns the exit code. Nothing of it is left running on any way out."""
+def supervise(config: DictConfig, output: Path, total_steps: int, resumed: Metrics | None = None) -> int:
+    """Run verl to its end; returns the exit code. Nothing of it is left running on any way out.
+
+    resumed: what the step to go on from had to log when its checkpoint was written.
+    """
     files, log, started = RunFiles(output), output / "train.log", time.time()
     command = [sys.executable, "-m", "seg_zero.training.keeper"]
     command += [sys.executable, "-m", "seg_zero.training.run", "--config-path", str(output), "--config-name", "config"]
@@ -62,7 +65,7 @@ def supervise(config: DictConfig, output: Path, total_steps: int) -> int:
         # On a standing cluster almost none of the run's processes are below this one.
         joined = joins_cluster(config)
         memory = dict if joined else processes.private_memory
-        metrics = MetricsLog(Path(environment["VERL_FILE_LOGGER_PATH"]), output / "metrics.jsonl", memory)
+        metrics = MetricsLog(Path(environment["VERL_FILE_LOGGER_PATH"]), output / "metrics.jsonl", memory, resumed)
         stop = _Stop(files)
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         processes.adopt_orphans()

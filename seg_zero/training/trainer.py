@@ -24,7 +24,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from seg_zero.files import write_image, write_json, write_text
 from seg_zero.training import validation
-from seg_zero.training.checkpoints import Checkpoints
+from seg_zero.training.checkpoints import METRICS, Checkpoints
 from seg_zero.training.run_files import RunFiles
 
 
@@ -40,6 +40,7 @@ class SegZeroTrainer(PPOTrainerSync):
         self._rows = 0
         self._not_finite = self._not_finite_in_a_row = 0
         self._held_out: tuple[list[str], dict[str, list[Any]]] | None = None
+        self._trained: tuple[KVBatchMeta, dict[str, Any], float] | None = None
         super().__init__(config)
 
     @property
@@ -92,6 +93,22 @@ class SegZeroTrainer(PPOTrainerSync):
 
     # Checkpoints
 
+    def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> KVBatchMeta:
+        start = time.perf_counter()
+        batch = super().step(metrics, timing_raw)
+        self._trained = batch, metrics, time.perf_counter() - start
+        return batch
+
+    def _metrics_so_far(self) -> dict[str, float]:
+        """The step's row of the log, without what comes after the update: times, validation."""
+        assert self._trained is not None
+        batch, metrics, seconds = self._trained
+        row, times = dict(metrics), {**self.timing_raw, "step": seconds}
+        self._compute_metrics(batch, row, times, self.global_steps, (self.global_steps - 1) // self.steps_per_epoch)
+        kinds = (int, float, np.floating, np.integer)
+        numbers = {name: float(value) for name, value in row.items() if isinstance(value, kinds)}
+        return {"step": self.global_steps, **{n: value for n, value in numbers.items() if math.isfinite(value)}}
+
     def _save_checkpoint(self) -> None:
         folder = self.config.trainer.default_local_dir
         with self.checkpoints.writing(self.global_steps) as partial:
@@ -102,6 +119,8 @@ class SegZeroTrainer(PPOTrainerSync):
             finally:
                 with open_dict(self.config):
                     self.config.trainer.default_local_dir = folder
+            # verl logs a step last; a run that ends in between does not do it again, and must not lose its row.
+            write_json(partial / f"global_step_{self.global_steps}" / METRICS, self._metrics_so_far())
 
     # Validation
 

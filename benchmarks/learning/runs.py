@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -139,7 +140,7 @@ def _judge(policy: str | None, rows: Path, out: Path) -> dict[str, Any]:
 
 def run(setting: Setting, seed: int, folder: Path, steps: int) -> dict[str, Any]:
     """The result of a run; read from its file if it was made before. Models and checkpoints are not kept."""
-    name = f"{setting.name} {seed}".replace(" ", "_").replace(",", "")
+    name = re.sub(r"\W+", "_", f"{setting.name} {seed}")
     rows, out = folder / "rows", folder / name
     done = out / "result.json"
     if done.exists():

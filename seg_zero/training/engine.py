@@ -21,6 +21,7 @@ from verl.workers.engine.utils import postprocess_batch_func
 
 from seg_zero.training.merge_lora import base_name
 from seg_zero.training.micro_batches import group_by_length, padding_share
+from seg_zero.training.vision_once import VisionOnce
 
 VISION = "visual"  # what all families call their vision tower
 
@@ -49,6 +50,7 @@ class PolicyEngine(FSDPEngineWithLMHead):
 
     * ``actor.freeze_vision_tower`` has an effect (it comes as ``model.lora.freeze_vision_model``: the engine sees the
       model's section only). Can go when verl's FSDP engine reads that key.
+    * The vision tower computes each image once, however many samples show it. Can go when verl does so.
     * Dynamic micro-batches of padded sequences are groups of like length (verl mixes lengths for equal sums, which
       is right for packed sequences only).
     * ``padding_share``, the share of computed positions that are padding, is logged with each update.
@@ -58,6 +60,9 @@ class PolicyEngine(FSDPEngineWithLMHead):
 
     def _build_module(self) -> torch.nn.Module:
         module: torch.nn.Module = super()._build_module()
+        for name, tower in module.named_modules():
+            if name.split(".")[-1] == VISION:
+                tower.forward = VisionOnce(tower)  # type: ignore[method-assign]
         if self.model_config.lora.get("freeze_vision_model") and not self.engine_config.forward_only:
             freeze_vision(module)
         return module

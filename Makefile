@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo test test-fast lint lock clean
+.PHONY: help setup demo test test-fast lint bench lock clean
 
 help:
 	@sed -n 's/^# make/  make/p' Makefile
@@ -27,6 +27,10 @@ test-fast: setup
 
 test: lint
 	$(PY) -m pytest tests
+
+# make bench  all benchmarks, about 45 minutes: outputs/benchmarks/report.md; docs/benchmarks.md says what they mean
+bench: setup
+	$(PY) benchmarks/report.py
 
 # make lock   pin requirements/*.txt anew from setup.py
 lock:

@@ -1,4 +1,4 @@
-"""Rollouts whose random numbers depend on what is asked, not on when (``rollout.agent.default_agent_loop``)."""
+"""verl's rollout loop with seeds and without repeated image processing (``rollout.agent.default_agent_loop``)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
+from seg_zero.training.processed_images import process_once
+
 
 def sample_seed(seed: int, step: int, row: int, sample: int) -> int:
     """The sampling seed of one answer, 0 <= seed < 2**63; the same in every run with the same four numbers."""
@@ -16,11 +18,16 @@ def sample_seed(seed: int, step: int, row: int, sample: int) -> int:
 
 
 class SeededAgentLoop(SingleTurnAgentLoop):
-    """verl's single-turn rollout with a seed for each answer.
+    """verl's single-turn rollout with a seed for each answer; each image is processed once.
 
     vLLM otherwise draws from one generator in the order in which requests come, so that a resumed run would
-    sample other answers than an uninterrupted one.
+    sample other answers than an uninterrupted one. The seeds depend on what is asked, not on when.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        processor: Any = self.processor  # one for all loops of a worker
+        process_once(processor.image_processor)
 
     async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
         if sampling_params.get("temperature"):

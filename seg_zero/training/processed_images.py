@@ -1,0 +1,63 @@
+"""The image processor works on each image once, not twice for every answer that is sampled to it.
+
+verl's rollout calls the processor for the prompt of each answer, and once more for the tensors of its update.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from transformers import BatchFeature
+
+KEEP_BYTES = 256 << 20  # 15 images of 840 x 840 pixels; each rollout worker keeps as much
+
+
+class ProcessedImages:
+    """Stands in for ``image_processor.preprocess``; gives what it returned for the same images and settings before.
+
+    Calls from several threads are made one after the other, so that answers that begin together share one result.
+    The arrays are shared too: not to be changed.
+    """
+
+    def __init__(self, preprocess: Callable[..., BatchFeature], keep_bytes: int = KEEP_BYTES) -> None:
+        self._preprocess, self._keep_bytes = preprocess, keep_bytes
+        self._kept: OrderedDict[bytes, dict[str, Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        pictures = [images] if isinstance(images, Image.Image) else images
+        if args or not isinstance(pictures, Sequence) or not all(isinstance(one, Image.Image) for one in pictures):
+            return self._preprocess(images, *args, **kwargs)
+        key = _key(pictures, kwargs)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = dict(self._preprocess(images, **kwargs))
+            self._kept.move_to_end(key)
+            found = self._kept[key]
+            while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > self._keep_bytes:
+                self._kept.popitem(last=False)
+        return BatchFeature(data=dict(found))
+
+
+def process_once(image_processor: Any) -> None:
+    """Let an image processor keep what it computes; a second call changes nothing."""
+    if not isinstance(image_processor.preprocess, ProcessedImages):
+        image_processor.preprocess = ProcessedImages(image_processor.preprocess)
+
+
+def _key(images: Sequence[Image.Image], settings: dict[str, Any]) -> bytes:
+    state = hashlib.blake2b(repr(sorted(settings.items())).encode(), digest_size=32)
+    for image in images:
+        state.update(f"{image.mode} {image.size}".encode())
+        state.update(np.ascontiguousarray(image).data)
+    return state.digest()
+
+
+def _size(features: dict[str, Any]) -> int:
+    return sum(getattr(value, "nbytes", 0) for value in features.values())

@@ -64,19 +64,19 @@ class VisionOnce:
     def _keys(self, hidden_states: torch.Tensor, grids: list[list[int]], patches: list[int]) -> list[Key]:
         """A key of each image: its grid and two random linear hashes, modulo 2**64, of the bits of its values."""
         bits = hidden_states.contiguous().view({2: torch.int16, 4: torch.int32}[hidden_states.element_size()]).long()
-        columns, rows = self._random(bits.shape[1], bits.device), self._random(max(patches), bits.device)
-        hashes = []
-        for column, row in zip(columns, rows, strict=True):
-            sums = (bits * column).sum(-1).split(patches)
-            hashes.append(torch.stack([(part * row[: len(part)]).sum() for part in sums]))
-        return [(*grid, *key) for grid, key in zip(grids, torch.stack(hashes, dim=1).tolist(), strict=True)]
+        sums = torch.stack([(bits * weights).sum(-1) for weights in self._random(bits.shape[1], bits.device)])
+        parts = sums.split(patches, dim=1)
+        hashes = torch.stack([(part * self._random(part.shape[1], bits.device)).sum(-1) for part in parts])
+        return [(*grid, *key) for grid, key in zip(grids, hashes.tolist(), strict=True)]
 
     def _random(self, size: int, device: torch.device) -> torch.Tensor:
-        """Two fixed sequences of 64-bit numbers, (2, size)."""
-        if size not in self._weights:
-            generator = torch.Generator().manual_seed(size)
-            self._weights[size] = torch.randint(-(2**63), 2**63 - 1, (2, size), generator=generator).to(device)
-        return self._weights[size]
+        """Two fixed sequences of 64-bit numbers, (2, size), always the same for a size."""
+        longest = 1 << (size - 1).bit_length()  # few tables, however many sizes of image there are
+        if longest not in self._weights:
+            generator = torch.Generator().manual_seed(longest)
+            numbers = torch.randint(-(2**63), 2**63 - 1, (2, longest), generator=generator)
+            self._weights[longest] = numbers.to(device)
+        return self._weights[longest][:, :size]
 
     def _forget_oldest(self) -> None:
         size = sum(part.nbytes for features in self._kept.values() for parts in features.values() for part in parts)

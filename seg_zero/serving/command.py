@@ -10,18 +10,16 @@ from types import FrameType
 
 import uvicorn
 
-from seg_zero.cli import add_model_options, quiet_transformers
+from seg_zero.cli import quiet_transformers
 from seg_zero.errors import InputError
-from seg_zero.model_files import default_spec, resolve_model
-from seg_zero.policy import Policy, TransformersPolicy, VllmPolicy
+from seg_zero.policy import Policy
 from seg_zero.segmenter import Segmenter
 from seg_zero.serving.address import bind
 from seg_zero.serving.app import create_app
 from seg_zero.serving.meters import Meters
+from seg_zero.serving.options import add_server_options, check_server_options, limits_of, load_engine, prompt_of
 from seg_zero.serving.remote import RemotePolicy
 from seg_zero.serving.service import Service
-from seg_zero.serving.signals import interrupts_kept_from_children
-from seg_zero.serving.uploads import Limits
 
 
 class Server(uvicorn.Server):
@@ -43,40 +41,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="seg-zero serve", description="Answer questions about images over HTTP (docs/serve.md)."
     )
-    add_model_options(parser)
-    parser.add_argument("--engine", choices=("vllm", "transformers"), default="transformers", help="of the policy")
+    add_server_options(parser, port=8008)
     parser.add_argument("--policy_url", help="OpenAI server that runs the policy; --model then only sets the prompt")
     parser.add_argument("--policy_name", help="which of its models (default: the only one)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=8008)
     parser.add_argument("--max_open", type=int, default=64, help="requests open at a time; more get 429")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one answer; later is 504")
-    parser.add_argument("--max_upload_mb", type=float, default=20.0, help="size of a request; larger is 413")
-    parser.add_argument("--max_megapixels", type=float, default=16.0, help="size of an image; larger is 413")
-    parser.add_argument("--max_question", type=int, default=2000, help="characters of a question; longer is 422")
     args = parser.parse_args(argv)
-    for name in ("max_open", "timeout", "max_upload_mb", "max_megapixels", "max_question", "max_new_tokens"):
-        if not 0 < getattr(args, name) < 1e9:
-            raise InputError(f"--{name} {getattr(args, name)} is not above 0; give a positive number")
-    if not 0 < args.port < 65536:
-        raise InputError(f"--port {args.port} is no port; give 1 to 65535")
+    check_server_options(args, ("max_open", "timeout"))
     return args
 
 
 def load_policy(args: argparse.Namespace) -> Policy:
     """The policy that the options name."""
-    name = resolve_model(args.reasoning_model_path)
-    spec = default_spec(name, args.template, args.image_size)
-    if args.policy_url is not None:
-        # Two tries end before the request's own time does.
-        timeout = args.timeout * 0.45
-        return RemotePolicy(args.policy_url, spec, args.policy_name, args.max_new_tokens, timeout, args.max_open)
-    if args.engine == "vllm":
-        with interrupts_kept_from_children():
-            return VllmPolicy.from_pretrained(name, spec=spec, max_new_tokens=args.max_new_tokens)
-    return TransformersPolicy.from_pretrained(
-        name, device=args.device, spec=spec, max_new_tokens=args.max_new_tokens, batch_size=16
-    )
+    spec = prompt_of(args)
+    if args.policy_url is None:
+        return load_engine(args, spec, batch_size=16)
+    timeout = args.timeout * 0.45  # two tries end before the request's own time does
+    return RemotePolicy(args.policy_url, spec, args.policy_name, args.max_new_tokens, timeout, args.max_open)
 
 
 def serve(argv: Sequence[str]) -> int:
@@ -89,7 +70,7 @@ def serve(argv: Sequence[str]) -> int:
     segmenter = Segmenter.from_pretrained(args.segmentation_model_path, device=args.device)
     meters = Meters()
     service = Service(policy, segmenter, args.max_open, meters)
-    limits = Limits(int(args.max_upload_mb * 2**20), int(args.max_megapixels * 1e6), args.max_question)
+    limits = limits_of(args)
     names = {
         "policy": args.reasoning_model_path,
         "segmenter": args.segmentation_model_path,

@@ -11,12 +11,11 @@ import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from seg_zero.cli import add_model_options, quiet_transformers
+from seg_zero.cli import quiet_transformers
 from seg_zero.errors import InputError
 from seg_zero.html_page import pyplot
-from seg_zero.model_files import default_spec, resolve_model
 from seg_zero.serving.address import bind
-from seg_zero.serving.uploads import Limits
+from seg_zero.serving.options import add_server_options, check_server_options, limits_of, load_engine, prompt_of
 
 EMBEDDINGS = 16  # pictures that follow-up questions and corrections cost nothing for; 16 MB each with a large SAM2
 
@@ -26,20 +25,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="seg-zero web", description="A page to ask questions about pictures in a browser (docs/web.md)."
     )
-    add_model_options(parser)
-    parser.add_argument("--engine", choices=("vllm", "transformers"), default="transformers", help="of the policy")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=7860)
+    add_server_options(parser, port=7860)
     parser.add_argument("--share", action="store_true", help="also a public address, through a server of Gradio's")
-    parser.add_argument("--max_upload_mb", type=float, default=20.0, help="size of a picture's file")
-    parser.add_argument("--max_megapixels", type=float, default=16.0, help="size of a picture")
-    parser.add_argument("--max_question", type=int, default=2000, help="characters of a question")
     args = parser.parse_args(argv)
-    for name in ("max_upload_mb", "max_megapixels", "max_question", "max_new_tokens"):
-        if not 0 < getattr(args, name) < 1e9:
-            raise InputError(f"--{name} {getattr(args, name)} is not above 0; give a positive number")
-    if not 0 < args.port < 65536:
-        raise InputError(f"--port {args.port} is no port; give 1 to 65535")
+    check_server_options(args)
     return args
 
 
@@ -50,28 +39,20 @@ def web(argv: Sequence[str]) -> int:
         raise InputError("the page needs gradio, which is not installed; pip install 'seg-zero[web]'")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     quiet_transformers()
-    name = resolve_model(args.reasoning_model_path)
-    spec = default_spec(name, args.template, args.image_size)
+    spec = prompt_of(args)
     bind(args.host, args.port).close()  # gradio does so only when the models are loaded
     with tempfile.TemporaryDirectory(prefix="seg-zero-web-") as folder:
         # Read when gradio is imported. Uploads and shown pictures end with the server.
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         from seg_zero.pipeline import ReasoningSegmenter
-        from seg_zero.policy import Policy, TransformersPolicy, VllmPolicy
         from seg_zero.segmenter import Segmenter
         from seg_zero.web.asker import Asker
         from seg_zero.web.page import build, launch_options
 
-        policy: Policy
-        if args.engine == "vllm":
-            policy = VllmPolicy.from_pretrained(name, spec=spec, max_new_tokens=args.max_new_tokens)
-        else:
-            policy = TransformersPolicy.from_pretrained(
-                name, device=args.device, spec=spec, max_new_tokens=args.max_new_tokens
-            )
+        policy = load_engine(args, spec, batch_size=8)
         segmenter = Segmenter.from_pretrained(args.segmentation_model_path, device=args.device)
-        limits = Limits(int(args.max_upload_mb * 2**20), int(args.max_megapixels * 1e6), args.max_question)
+        limits = limits_of(args)
         about = f"Policy: {args.reasoning_model_path}. SAM2: {args.segmentation_model_path}."
         if args.reasoning_model_path == "tiny":
             about += " The embedded policy knows only synthetic scenes like the examples, and answers hastily."

@@ -366,7 +366,8 @@ def drawn(page: Page, than: str | None = None) -> str:
 
 def fetched(page: Page, ending: str) -> bytes:
     with page.expect_download() as waiting:
-        page.click(f"#downloads a[download$='{ending}']")
+        # At once: of a mouse's press and release a redrawn link may get only one.
+        page.locator(f"#downloads a[download$='{ending}']").evaluate("link => link.click()")
     return Path(waiting.value.path()).read_bytes()
 
 

@@ -86,7 +86,8 @@ def _table(results: Results, study: str) -> str:
 
 
 def _settings_plot(results: Results, studies: Sequence[str]) -> Any:
-    """One panel per study: a dot per seed and a bar at the mean, near and far."""
+    """One panel per study: a dot per seed and a bar at the mean, near and far. The start, far below all GRPO runs, is
+    drawn only beside the supervised ones."""
     plt = pyplot()
     columns = 2
     figure, axes = plt.subplots(
@@ -95,22 +96,26 @@ def _settings_plot(results: Results, studies: Sequence[str]) -> Any:
     )  # fmt: skip
     for axis in axes.flat[len(studies) :]:
         axis.axis("off")
+    grpo = [axis for axis, study in zip(axes.flat, studies, strict=False) if study != "supervised"]
+    for axis in grpo[1:]:
+        axis.sharey(grpo[0])
     for axis, study in zip(axes.flat, studies, strict=False):
-        settings = _settings(results, study)
+        settings = [s for s in _settings(results, study) if s is not START or study == "supervised"]
         for place, setting in enumerate(settings):
             for split, shift in (("near", -0.13), ("far", 0.13)):
                 values = [_giou(run, split, setting.prompt) for run in results[setting.name]]
                 axis.plot([place + shift] * len(values), values, "o", color=COLOURS[split], alpha=0.55, markersize=5)
                 mean = float(np.mean(values))
                 axis.plot([place + shift - 0.1, place + shift + 0.1], [mean, mean], color=COLOURS[split], linewidth=2.5)
-        names = [setting.name.replace("supervised, ", "sup. ").replace(", ", "\n") for setting in settings]
+        names = [setting.name.replace(", ", "\n") for setting in settings]
         axis.set_xticks(range(len(settings)), names, fontsize=8)
         axis.set_title(TITLES[study], loc="left", fontsize=11)
         axis.set_ylabel("held-out gIoU", fontsize=9)
         axis.grid(axis="y", color="#eef0f3")
         axis.spines[["top", "right"]].set_visible(False)
     handles = [plt.Line2D([], [], color=colour, marker="o", label=split) for split, colour in COLOURS.items()]
-    figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False, fontsize=10)
+    place = {"loc": "lower right"} if len(studies) % columns else {"loc": "outside upper right", "ncols": 2}
+    figure.legend(handles=handles, frameon=False, fontsize=12, **place)
     return rendered(figure)
 
 

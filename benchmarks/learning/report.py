@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,24 +64,43 @@ def _difference(results: Results, setting: Setting, split: str) -> str:
     return f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
-def _table(results: Results, study: str) -> str:
-    Cell = Callable[[dict[str, Any], Setting], float]
-    columns: dict[str, Cell] = {
-        "near gIoU": lambda run, s: _giou(run, "near", s.prompt),
-        "far gIoU": lambda run, s: _giou(run, "far", s.prompt),
-        "near box acc": lambda run, s: float(np.mean(run["near"]["box_hit"])),
-        "right empty answers": lambda run, s: float(np.mean(run["near"]["rightly_empty"])),
-    }
-    if study == "supervised":
-        for kind in FAR_KINDS:
-            columns[f"far, {kind}"] = lambda run, s, kind=kind: _giou(run, "far", s.prompt, kind)  # type: ignore[misc]
-    lines = [f"| setting | seeds | {' | '.join(columns)} | near gIoU against default | far gIoU against default |"]
-    lines.append("|---" * (len(columns) + 4) + "|")
-    for setting in _settings(results, study):
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _settings_table(results: Results) -> str:
+    """A line per setting, in the order of SETTINGS."""
+    heads = [
+        "setting",
+        "seeds",
+        "near gIoU",
+        "to default",
+        "far gIoU",
+        "to default",
+        "near box acc",
+        "right empty answers",
+    ]
+    lines = [_line(heads), "|---" * len(heads) + "|"]
+    for setting in SETTINGS:
+        runs = results.get(setting.name, [])
+        if runs:
+            cells = [setting.name, str(len(runs))]
+            for split in SPLITS:
+                cells.append(_of_seeds([_giou(run, split, setting.prompt) for run in runs]))
+                cells.append(_difference(results, setting, split))
+            for measure in ("box_hit", "rightly_empty"):
+                cells.append(_of_seeds([float(np.mean(run["near"][measure])) for run in runs]))
+            lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _far_table(results: Results) -> str:
+    """GRPO and the supervised peer on each kind of question that was not trained on."""
+    lines = [_line(["far gIoU", *FAR_KINDS]), "|---" * (len(FAR_KINDS) + 1) + "|"]
+    for setting in _settings(results, "supervised"):
         runs = results[setting.name]
-        cells = [_of_seeds([cell(run, setting) for run in runs]) for cell in columns.values()]
-        cells += [_difference(results, setting, split) for split in SPLITS]
-        lines.append(f"| {setting.name} | {len(runs)} | {' | '.join(cells)} |")
+        cells = [_of_seeds([_giou(run, "far", setting.prompt, kind) for run in runs]) for kind in FAR_KINDS]
+        lines.append(_line([setting.name, *cells]))
     return "\n".join(lines)
 
 
@@ -143,7 +162,7 @@ def write_report(folder: Path) -> str:
     """``learning.md``, ``settings.png`` and ``curves.png`` in ``folder``; returns the text."""
     results = read_results(folder)
     studies = [study for study in TITLES if any(s.study == study and s.name in results for s in SETTINGS)]
-    text = "\n\n".join(f"### {TITLES[study]}\n\n{_table(results, study)}" for study in studies) + "\n"
+    text = f"{_settings_table(results)}\n\n{_far_table(results)}\n"
     write_text(folder / "learning.md", text)
     if studies:
         write_image(folder / "settings.png", _settings_plot(results, studies))

@@ -28,7 +28,7 @@ test-fast: setup
 test: lint
 	$(PY) -m pytest tests
 
-# make bench  all benchmarks, about 45 minutes: outputs/benchmarks/report.md; docs/benchmarks.md says what they mean
+# make bench  all benchmarks, the better part of an hour: outputs/benchmarks/report.md; docs/benchmarks.md says what they mean
 bench: setup
 	$(PY) benchmarks/report.py
 

@@ -1,6 +1,6 @@
 """Runs the benchmarks of this folder one after the other and writes what they print to one dated report.
 
-    python benchmarks/report.py                              # all of them: about 45 minutes on two cores
+    python benchmarks/report.py                              # all of them: the better part of an hour on two cores
     python benchmarks/report.py --only start_up reward_terms
     python benchmarks/report.py --trl_python /tmp/trl/venv/bin/python     # with TRL; see training_speed.py
 

@@ -25,6 +25,18 @@ open(sys.argv[1], "w").write(f"{os.getpid()} {grandchild.pid}")
 time.sleep(float(sys.argv[2]))
 """
 
+# A child that starts another process when it is asked to end.
+LATE = """
+import os, signal, subprocess, sys, time
+def end(*_):
+    late = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    open(sys.argv[1], "w").write(f"{os.getpid()} {late.pid}")
+    os._exit(0)
+signal.signal(signal.SIGTERM, end)
+open(sys.argv[1] + ".ready", "w").close()
+time.sleep(600)
+"""
+
 
 def start_tree(tmp_path: Path, seconds: float) -> tuple[subprocess.Popen[bytes], list[int]]:
     numbers = tmp_path / "numbers"
@@ -55,6 +67,20 @@ def test_nothing_outlives_a_run_that_is_told_to_end(tmp_path: Path) -> None:
     keeper, numbers = start_tree(tmp_path, 600)
     keeper.terminate()
     assert keeper.wait(20) == 128 + signal.SIGTERM and gone(numbers)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a process to which orphans fall")
+def test_what_is_started_while_a_run_ends_ends_too(tmp_path: Path) -> None:
+    numbers = tmp_path / "numbers"
+    nest = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {LATE!r}, {str(numbers)!r}])"
+    keeper = subprocess.Popen([sys.executable, "-m", "seg_zero.training.keeper", sys.executable, "-c", nest])
+    deadline = time.monotonic() + 20
+    while not Path(f"{numbers}.ready").is_file():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    keeper.terminate()
+    keeper.wait(20)
+    assert gone([int(number) for number in numbers.read_text().split()])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the parent-death signal of Linux")

@@ -31,6 +31,7 @@ _ESSENTIAL = {
 _SHARED_MEMORY = Path("/dev/shm")
 # Python's shared memory, vLLM's tensor-parallel channel on CPU, verl's weight buckets.
 _SHARED_PATTERNS = ("psm_*", "*cpushm_*", "verl_weights_*")
+_KILL_SECONDS = 30.0  # how long a killed process may take to end: it gives back its memory first
 _SETTLED_SECONDS = 1.0  # a file exists for a moment before its maker maps it
 
 
@@ -89,18 +90,27 @@ def private_memory() -> dict[str, float]:
 
 
 def kill_descendants(grace_seconds: float = 5.0) -> int:
-    """End every process below this one; returns how many were still there."""
-    processes = psutil.Process().children(recursive=True)
-    for process in processes:
-        _signal(process, force=False)
-    _, alive = psutil.wait_procs(processes, timeout=grace_seconds)
-    deadline = time.monotonic() + grace_seconds
-    while alive and time.monotonic() < deadline:
-        for process in alive:
-            _signal(process, force=True)
-        # A dying process may have started others meanwhile.
-        _, alive = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=0.5)
-    return len(processes)
+    """End every process below this one; returns how many were found.
+
+    They are asked first and killed after ``grace_seconds``. A look can miss the children of a process that ends
+    meanwhile, and a process can start others while it ends: only two looks in a row without any are the end.
+    """
+    asked: set[psutil.Process] = set()
+    empty_looks, start = 0, time.monotonic()
+    while empty_looks < 2:
+        waited = time.monotonic() - start
+        if waited > grace_seconds + _KILL_SECONDS:
+            break  # the kernel does not let go of them
+        found = psutil.Process().children(recursive=True)
+        empty_looks = 0 if found else empty_looks + 1
+        for process in found:
+            if waited >= grace_seconds:
+                _signal(process, force=True)
+            elif process not in asked:
+                _signal(process, force=False)
+        asked.update(found)
+        psutil.wait_procs(found, timeout=0.5)
+    return len(asked)
 
 
 def _signal(process: psutil.Process, force: bool) -> None:

@@ -69,6 +69,23 @@ def test_nothing_outlives_a_run_that_is_told_to_end(tmp_path: Path) -> None:
     assert keeper.wait(20) == 128 + signal.SIGTERM and gone(numbers)
 
 
+def test_a_second_signal_does_not_save_what_ignores_the_first(tmp_path: Path) -> None:
+    """A killed launcher with threads sends several."""
+    number = tmp_path / "number"
+    deaf = "import os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    deaf += "open(sys.argv[1], 'w').write(f'{os.getpid()} '); time.sleep(600)"
+    nest = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {deaf!r}, {str(number)!r}])"
+    keeper = subprocess.Popen([sys.executable, "-m", "seg_zero.training.keeper", sys.executable, "-c", nest])
+    deadline = time.monotonic() + 20
+    while not (number.is_file() and number.read_text().endswith(" ")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for _ in range(3):
+        keeper.terminate()
+        time.sleep(0.3)
+    assert keeper.wait(20) == 128 + signal.SIGTERM and gone([int(number.read_text())], 1)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a process to which orphans fall")
 def test_what_is_started_while_a_run_ends_ends_too(tmp_path: Path) -> None:
     numbers = tmp_path / "numbers"

@@ -18,6 +18,8 @@ from seg_zero.training import processes
 
 
 def _end(signum: int, _frame: FrameType | None) -> None:
+    # Linux sends the parent-death signal again for each thread of a killed launcher, also while this ends the rest.
+    signal.signal(signum, signal.SIG_IGN)
     raise SystemExit(128 + signum)
 
 
@@ -31,6 +33,7 @@ def main(command: list[str]) -> int:
     try:
         return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         processes.kill_descendants()
 
 

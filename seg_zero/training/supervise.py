@@ -86,6 +86,8 @@ def supervise(config: DictConfig, output: Path, total_steps: int, resumed: Metri
                     return 1
                 time.sleep(_POLL_SECONDS)
         finally:
+            for number in before:  # one more Ctrl-C must not leave processes behind
+                signal.signal(number, signal.SIG_IGN)
             processes.kill_descendants()
             if joined:  # with its driver gone the cluster ends the workers, which still hold their shared memory
                 time.sleep(_CLUSTER_SECONDS)

@@ -9,8 +9,8 @@ Equal to our run: rows and their order, image and prompt of each (seg_zero.promp
 prompts x 8 answers per step of at most 96 tokens at temperature 1, one AdamW update per step over all 128, learning
 rate, weight decay, clipping, KL and entropy coefficients, token-mean loss ("dapo" in TRL), a reference model, float32,
 two threads, no gradient checkpointing, PyTorch's attention. TRL's own: all 128 are generated in one batch and padded to
-the longest of them, in micro-batches too; there is no pass for log-probabilities before the update unless vLLM
-generates, as one update per batch needs none. Ours has that pass, and pads micro-batches of like length.
+the longest of them, in micro-batches too; before the update there is a pass for log-probabilities if vLLM generates.
+Ours pads micro-batches of like length, and neither of the two has that pass otherwise: one update per batch needs none.
 """
 
 from __future__ import annotations

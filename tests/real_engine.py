@@ -2,7 +2,7 @@
 
     python real_engine.py MODEL_FOLDER
 
-Prints one line "RESULT" + JSON: what micro_batches, freeze and lora below return.
+Prints one line "RESULT" + JSON: what micro_batches, one_update, freeze and lora below return.
 """
 
 from __future__ import annotations
@@ -134,6 +134,49 @@ def micro_batches(folder: str) -> dict[str, Any]:
     }
 
 
+def one_update(folder: str) -> dict[str, Any]:
+    """An update with the old log-probabilities of a pass before it, and one that takes its own."""
+    from verl.utils import tensordict_utils as tu
+    from verl.workers.config import FSDPActorConfig
+    from verl.workers.utils.losses import ppo_loss
+    from verl.workers.utils.padding import response_from_nested
+
+    from seg_zero.training.one_update import DETACH_ENTROPY, OWN_LOG_PROBS
+
+    engine = build(folder)
+    settings: dict[str, Any] = {"rollout_n": 8, "ppo_micro_batch_size_per_gpu": 1, "use_kl_loss": True}
+    actor = FSDPActorConfig(kl_loss_coef=0.01, entropy_coeff=0.0, **settings)
+    data = batch(folder)
+    tu.assign_non_tensor(data, **DYNAMIC)
+    with engine.eval_mode():
+        before = engine.forward_backward_batch(data, None, forward_only=True)["model_output"]["log_probs"]
+    found: dict[str, Any] = {}
+    for name in ("pass", "own"):
+        data = batch(folder)
+        tu.assign_non_tensor(data, **DYNAMIC, **({OWN_LOG_PROBS: True, DETACH_ENTROPY: True} if name == "own" else {}))
+        old = response_from_nested(before, data["response_mask"])
+        data["rollout_log_probs"] = torch_jagged([row + 0.1 * (number == 0) for number, row in enumerate(old.unbind())])
+        data["old_log_probs"] = old if name == "pass" else data["rollout_log_probs"]  # as verl leaves them
+        with engine.train_mode():
+            output = engine.forward_backward_batch(data, partial(ppo_loss, actor))
+            grads = {n: w.grad.full_tensor().clone() for n, w in engine.module.named_parameters() if w.grad is not None}
+        found[name] = sum(output["loss"]), grads, output["metrics"]
+    (loss, grads, _), (own_loss, own_grads, metrics) = found["pass"], found["own"]
+    scale = max(float(g.abs().max()) for g in grads.values())
+    return {
+        "losses": [loss, own_loss],
+        "same_weights": set(grads) == set(own_grads),
+        "difference": max(float((grads[n] - own_grads[n]).abs().max()) for n in grads) / scale,
+        "metrics": {n: v for n, v in metrics.items() if n.startswith(("training/", "rollout_corr/"))},
+    }
+
+
+def torch_jagged(rows: list[Any]) -> Any:
+    import torch
+
+    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+
+
 def _weights(engine: Any) -> dict[str, Any]:
     return {name: weight.full_tensor().clone() for name, weight in engine.module.state_dict().items()}
 
@@ -183,6 +226,5 @@ def start_process_group() -> None:
 
 if __name__ == "__main__":
     start_process_group()
-    print(
-        "RESULT" + json.dumps({task.__name__: task(sys.argv[1]) for task in (micro_batches, freeze, lora)}), flush=True
-    )
+    tasks = (micro_batches, one_update, freeze, lora)
+    print("RESULT" + json.dumps({task.__name__: task(sys.argv[1]) for task in tasks}), flush=True)

@@ -22,7 +22,7 @@ from verl.trainer.ppo.v1 import replay_buffer
 from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 from verl.utils.config import omega_conf_to_dataclass
 
-from seg_zero.training import replay
+from seg_zero.training import one_update, replay
 from seg_zero.training.config import load_config
 
 ALGORITHMS = ("grpo", "dr_grpo", "dapo", "gspo")
@@ -272,3 +272,22 @@ def test_sorting_by_length_keeps_the_answers_of_an_update_together() -> None:
     halves = replay.order_by_length(groups, lengths, 2)
     assert [{groups[i] for i in part} for part in (halves[:4], halves[4:])] == [{"a", "b"}, {"c", "d"}]
     assert [[lengths[i] for i in part] for part in (halves[:4], halves[4:])] == [[1, 6, 7, 8], [2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "override", "left_out"),
+    [
+        ("grpo", "trainer.save_freq=7", True),
+        ("dapo", "trainer.save_freq=7", True),
+        ("grpo", "worker.actor.global_batch_size=8", False),
+        ("grpo", "actor_rollout_ref.actor.ppo_epochs=2", False),
+        ("grpo", "algorithm.use_kl_in_reward=true", False),
+        ("grpo", "algorithm.rollout_correction.rollout_is=token", False),
+        ("grpo", "algorithm.rollout_correction.bypass_mode=true", False),
+        ("grpo", "actor_rollout_ref.rollout.calculate_log_probs=false", False),
+    ],
+)
+def test_the_pass_for_old_log_probabilities_is_left_out_when_one_update_is_all_that_asks(
+    algorithm: str, override: str, left_out: bool
+) -> None:
+    assert one_update.applies(config_of(algorithm, override)) is left_out

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real_engine import LENGTHS
 
 from seg_zero.training.micro_batches import group_by_length, padding_share
 
@@ -78,6 +79,18 @@ def test_dynamic_micro_batches_give_the_same_update_with_less_padding(engine_res
     assert found["log_probs"] < 1e-4
     (fixed,), (dynamic,) = found["padding"]
     assert dynamic < 0.1 < fixed
+
+
+@pytest.mark.timeout(300)
+def test_a_single_update_needs_no_pass_for_the_old_log_probabilities(engine_results: dict[str, Any]) -> None:
+    """Same loss and gradients; vLLM's first answer was made 0.1 too likely, and that is what the metrics see."""
+    found = engine_results["one_update"]
+    assert found["losses"][0] == pytest.approx(found["losses"][1], abs=1e-6)
+    assert found["same_weights"] and found["difference"] < 1e-6
+    (first, tokens), metrics = (LENGTHS[0], sum(LENGTHS)), found["metrics"]
+    assert metrics["rollout_corr/kl"] == [pytest.approx(0.1 * first / tokens, abs=1e-5)]
+    assert metrics["rollout_corr/log_ppl_diff_max"] == [pytest.approx(0.1, abs=1e-5)]
+    assert 0 < metrics["training/rollout_probs_diff_mean"][0] < metrics["training/rollout_probs_diff_max"][0] < 0.1
 
 
 @pytest.mark.timeout(300)

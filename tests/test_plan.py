@@ -194,6 +194,7 @@ def test_what_a_plan_says() -> None:
     text = "\n".join(plan.plan(load_config([*SEVEN, "hardware=8x46g", "algorithm=dapo"]), None))
     assert "16 questions and samples 8 answers to each: 128 samples, 16 for each of 8 workers" in text
     assert "clipped to 0.8 .. 1.28; no KL, no reference model" in text
+    assert "No pass is made for the old log-probabilities" in text
     assert "At most 160 questions per step" in text
     assert "8.29 billion parameters; an image is 900 tokens" in text
     assert "WARNING: vLLM's own buffers" in text

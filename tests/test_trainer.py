@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+from seg_zero.training import one_update
 from seg_zero.training.agent_loop import sample_seed
 from seg_zero.training.launch import validation_missing
 from seg_zero.training.run_files import RunFiles
@@ -40,6 +41,7 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SegZeroTrainer:
     trainer.files = RunFiles(tmp_path)
     trainer.global_steps = 5
     trainer._not_finite = trainer._not_finite_in_a_row = 0
+    trainer._one_update = False
     monkeypatch.setattr(SegZeroTrainer, "_dump_batch", lambda self, batch: tmp_path / "not_finite_step_5")
     return trainer
 
@@ -65,6 +67,19 @@ def test_many_of_them_in_a_row_end_the_run(trainer: SegZeroTrainer, monkeypatch:
     update(trainer, math.nan, monkeypatch)
     with pytest.raises(RuntimeError, match=r"not finite in 3 updates in a row, the last in step 5; the batch is in"):
         update(trainer, math.nan, monkeypatch)
+
+
+def test_what_an_update_reports_in_place_of_a_pass_has_the_names_of_the_pass() -> None:
+    metrics = {"actor/training/rollout_probs_diff_max": 1.0, "actor/rollout_corr/kl": 2.0}
+    metrics |= {"actor/entropy_loss": 3.0, "actor/lr": 4.0}
+    one_update.rename(metrics)
+    assert metrics == {
+        "training/rollout_probs_diff_max": 1.0,
+        "rollout_corr/kl": 2.0,
+        "actor/entropy_loss": 3.0,
+        "actor/entropy": 3.0,
+        "actor/lr": 4.0,
+    }
 
 
 @pytest.mark.parametrize(

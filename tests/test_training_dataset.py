@@ -330,7 +330,7 @@ def test_no_step_of_a_checkpoint_is_without_its_metrics(tmp_path: Path) -> None:
 
 def test_step_line() -> None:
     metrics = {"step": 5, "reward/score/mean": 2.5, "reward/box_iou/mean": 0.25, "timing_s/step": 4.0}
-    metrics |= {"timing_s/gen": 2.0, "val-aux/rows/box_iou/mean@1": 0.5}
+    metrics |= {"timing_s/gen": 2.0, "timing_s/old_log_prob": 0.004, "val-aux/rows/box_iou/mean@1": 0.5}
     line = step_line(metrics, 10, width=10)
     assert line == "[#####.....] step 5/10  reward 2.500  IoU 0.250  4.0 s (sampling 2.0)  held out: IoU 0.500"
     assert step_line({"step": 0}, 10, width=2) == "[..] step 0/10"

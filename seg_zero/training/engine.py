@@ -21,6 +21,7 @@ from verl.workers.engine.utils import postprocess_batch_func
 
 from seg_zero.training.merge_lora import base_name
 from seg_zero.training.micro_batches import group_by_length, padding_share
+from seg_zero.training.one_update import DETACH_ENTROPY, OWN_LOG_PROBS, OneUpdateLoss
 from seg_zero.training.vision_once import VisionOnce
 
 VISION = "visual"  # what all families call their vision tower
@@ -53,6 +54,7 @@ class PolicyEngine(FSDPEngineWithLMHead):
     * The vision tower computes each image once, however many samples show it. Can go when verl does so.
     * Dynamic micro-batches of padded sequences are groups of like length (verl mixes lengths for equal sums, which
       is right for packed sequences only).
+    * Steps of one update need no pass for the old log-probabilities (:mod:`seg_zero.training.one_update`).
     * ``padding_share``, the share of computed positions that are padding, is logged with each update.
     * With ``model.lora.merge`` weights go to vLLM in their own dtype, whichever modules have adapters. verl rounds
       them to bfloat16 and leaves out adapters outside of the sharded layers. Can go when it does neither.
@@ -71,12 +73,17 @@ class PolicyEngine(FSDPEngineWithLMHead):
         packed = tu.get_non_tensor_data(data=data, key="use_remove_padding", default=True)
         dynamic = tu.get_non_tensor_data(data=data, key="use_dynamic_bsz", default=True)
         self._shapes: list[list[int]] = []
+        if not forward_only and tu.get_non_tensor_data(data=data, key=OWN_LOG_PROBS, default=False):
+            detach = tu.get_non_tensor_data(data=data, key=DETACH_ENTROPY, default=False)
+            loss_function = OneUpdateLoss(loss_function, detach)
         if packed or not dynamic:
             output: Any = super().forward_backward_batch(data, loss_function, forward_only)
         else:
             output = self._length_grouped(data, loss_function, forward_only)
         if not forward_only:
             output["metrics"]["padding_share"] = [0.0 if packed else padding_share(self._shapes)]
+        if isinstance(loss_function, OneUpdateLoss):
+            output["metrics"].update(loss_function.metrics())
         return output
 
     def forward_step(self, micro_batch: Any, loss_function: Callable, forward_only: bool) -> Any:

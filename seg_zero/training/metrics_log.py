@@ -91,8 +91,8 @@ def step_line(metrics: Metrics, total_steps: int, width: int = 20) -> str:
         parts.append(f"reward {metrics['reward/score/mean']:.3f}  IoU {metrics['reward/box_iou/mean']:.3f}")
     if "timing_s/step" in metrics:
         phases = {"gen": "sampling", "old_log_prob": "log-prob", "ref": "reference", "update_actor": "update"}
-        seconds = {name: metrics[f"timing_s/{key}"] for key, name in phases.items() if f"timing_s/{key}" in metrics}
-        shares = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
+        seconds = {name: metrics.get(f"timing_s/{key}", 0.0) for key, name in phases.items()}
+        shares = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value >= 0.05)
         parts.append(f"{metrics['timing_s/step']:.1f} s ({shares})")
     if "validation/gIoU" in metrics:
         numbers = "  ".join(f"{name} {metrics[f'validation/{name}']:.3f}" for name in ("gIoU", "cIoU", "format"))

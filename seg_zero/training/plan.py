@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from seg_zero.data.source import split_name
 from seg_zero.errors import InputError
 from seg_zero.model_files import resolve_model
-from seg_zero.training import checks
+from seg_zero.training import checks, one_update
 from seg_zero.training.config import package_folder
 from seg_zero.training.environment import joins_cluster
 from seg_zero.training.memory import GIB, Memory, estimate
@@ -144,6 +144,8 @@ def _loss_lines(config: DictConfig, b: Batches) -> Iterator[str]:
     )
     if b.updates == 1:
         yield "With one update per step every ratio is 1: clipping has no effect (worker.actor.global_batch_size)."
+    if one_update.applies(config):
+        yield "No pass is made for the old log-probabilities: they are the update's own."
     if algorithm.filter_groups.enable:
         yield (
             "Questions whose answers all score the same are replaced by others; an epoch is over after fewer steps. At "

@@ -38,10 +38,10 @@ class ProcessedImages:
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = dict(self._preprocess(images, **kwargs))
+                while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > self._keep_bytes:
+                    self._kept.popitem(last=False)
             self._kept.move_to_end(key)
             found = self._kept[key]
-            while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > self._keep_bytes:
-                self._kept.popitem(last=False)
         return BatchFeature(data=dict(found))
 
 

@@ -23,7 +23,7 @@ from verl.trainer.ppo.v1 import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from seg_zero.files import write_image, write_json, write_text
-from seg_zero.training import validation
+from seg_zero.training import one_update, validation
 from seg_zero.training.checkpoints import METRICS, Checkpoints
 from seg_zero.training.run_files import RunFiles
 
@@ -41,6 +41,9 @@ class SegZeroTrainer(PPOTrainerSync):
         self._not_finite = self._not_finite_in_a_row = 0
         self._held_out: tuple[list[str], dict[str, list[Any]]] | None = None
         self._trained: tuple[KVBatchMeta, dict[str, Any], float] | None = None
+        self._one_update = one_update.applies(config)
+        if self._one_update:
+            one_update.leave_out_pass(config)
         super().__init__(config)
 
     @property
@@ -192,7 +195,11 @@ class SegZeroTrainer(PPOTrainerSync):
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         """verl leaves out an update whose gradient is not finite; here it is counted, and many of them end the run."""
+        if self._one_update:
+            batch.extra_info.update(one_update.settings(self.config))
         batch = super()._update_actor(batch, metrics)
+        if self._one_update:
+            one_update.rename(metrics)
         names = ("actor/grad_norm", "actor/pg_loss")
         finite = all(math.isfinite(float(metrics.get(name, 0.0))) for name in names)
         self._not_finite += not finite

@@ -141,6 +141,7 @@ def test_two_workers_and_tensor_parallel(scenes: Path, tmp_path: Path) -> None:
     for step in metrics:
         assert step["training/rollout_probs_diff_max"] < ROUNDING, step["step"]
         assert step["training/rollout_actor_probs_pearson_corr"] > 0.999
+        assert step["actor/entropy"] > 0
     assert metrics[-1]["actor/kl_loss"] > 0.1  # the weights did move far from the reference
     merged = merge(tmp_path / "run" / "checkpoints" / "global_step_3", tmp_path / "merged")
     assert (merged / "model.safetensors").stat().st_size > 1_000_000

@@ -89,8 +89,8 @@ def private_memory() -> dict[str, float]:
     return {"perf/run_private_memory_gib": total / 2**30}
 
 
-def kill_descendants(grace_seconds: float = 5.0) -> int:
-    """End every process below this one; returns how many were found.
+def kill_descendants(grace_seconds: float = 5.0) -> None:
+    """End every process below this one.
 
     They are asked first and killed after ``grace_seconds``. A look can miss the children of a process that ends
     meanwhile, and a process can start others while it ends: only two looks in a row without any are the end.
@@ -110,7 +110,6 @@ def kill_descendants(grace_seconds: float = 5.0) -> int:
                 _signal(process, force=False)
         asked.update(found)
         psutil.wait_procs(found, timeout=0.5)
-    return len(asked)
 
 
 def _signal(process: psutil.Process, force: bool) -> None:

@@ -55,14 +55,8 @@ def server(merged: Path) -> Iterator[str]:
     # The module behind `vllm serve`, whose command does not start with the CPU build: it asks for a package "vllm".
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(merged)]
     command += ["--served-model-name", "policy", "--host", "127.0.0.1", "--port", str(port)]
-    command += [
-        "--dtype",
-        "float32",
-        "--enforce-eager",
-        "--kv-cache-memory-bytes",
-        str(64 << 20),
-        "--no-enable-chunked-prefill",
-    ]
+    command += ["--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill"]
+    command += ["--kv-cache-memory-bytes", str(64 << 20)]
     log = merged.parent / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(

@@ -90,13 +90,20 @@ def batch(folder: str) -> Any:
     return tu.get_tensordict(tensors, {**settings, "global_batch_size": len(LENGTHS)})
 
 
+def backward(engine: Any, data: Any, actor: Any) -> tuple[Any, dict[str, Any]]:
+    """What the engine returns for a mini-batch, and the gradient of every weight that has one."""
+    from verl.workers.utils.losses import ppo_loss
+
+    output = engine.forward_backward_batch(data, partial(ppo_loss, actor))
+    return output, {n: w.grad.full_tensor().clone() for n, w in engine.module.named_parameters() if w.grad is not None}
+
+
 def gradients(
     engine: Any, folder: str, step: bool = False, **cut: Any
 ) -> tuple[float, dict[str, Any], dict[str, Any], Any]:
     """Loss, gradients, metrics and log-probabilities of a mini-batch cut in a given way; ``step``: update as well."""
     from verl.utils import tensordict_utils as tu
     from verl.workers.config import FSDPActorConfig
-    from verl.workers.utils.losses import ppo_loss
 
     actor = FSDPActorConfig(
         rollout_n=8, ppo_micro_batch_size_per_gpu=1, use_kl_loss=True, kl_loss_coef=0.01, entropy_coeff=0.01
@@ -104,8 +111,7 @@ def gradients(
     data = batch(folder)
     tu.assign_non_tensor(data, **cut)
     with engine.train_mode():
-        output = engine.forward_backward_batch(data, partial(ppo_loss, actor))
-        found = {n: w.grad.full_tensor().clone() for n, w in engine.module.named_parameters() if w.grad is not None}
+        output, found = backward(engine, data, actor)
         if step:
             engine.optimizer_step()
     data = batch(folder)
@@ -136,9 +142,9 @@ def micro_batches(folder: str) -> dict[str, Any]:
 
 def one_update(folder: str) -> dict[str, Any]:
     """An update with the old log-probabilities of a pass before it, and one that takes its own."""
+    import torch
     from verl.utils import tensordict_utils as tu
     from verl.workers.config import FSDPActorConfig
-    from verl.workers.utils.losses import ppo_loss
     from verl.workers.utils.padding import response_from_nested
 
     from seg_zero.training.one_update import DETACH_ENTROPY, OWN_LOG_PROBS
@@ -155,11 +161,11 @@ def one_update(folder: str) -> dict[str, Any]:
         data = batch(folder)
         tu.assign_non_tensor(data, **DYNAMIC, **({OWN_LOG_PROBS: True, DETACH_ENTROPY: True} if name == "own" else {}))
         old = response_from_nested(before, data["response_mask"])
-        data["rollout_log_probs"] = torch_jagged([row + 0.1 * (number == 0) for number, row in enumerate(old.unbind())])
+        rows = [row + 0.1 * (number == 0) for number, row in enumerate(old.unbind())]
+        data["rollout_log_probs"] = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
         data["old_log_probs"] = old if name == "pass" else data["rollout_log_probs"]  # as verl leaves them
         with engine.train_mode():
-            output = engine.forward_backward_batch(data, partial(ppo_loss, actor))
-            grads = {n: w.grad.full_tensor().clone() for n, w in engine.module.named_parameters() if w.grad is not None}
+            output, grads = backward(engine, data, actor)
         found[name] = sum(output["loss"]), grads, output["metrics"]
     (loss, grads, _), (own_loss, own_grads, metrics) = found["pass"], found["own"]
     scale = max(float(g.abs().max()) for g in grads.values())
@@ -169,12 +175,6 @@ def one_update(folder: str) -> dict[str, Any]:
         "difference": max(float((grads[n] - own_grads[n]).abs().max()) for n in grads) / scale,
         "metrics": {n: v for n, v in metrics.items() if n.startswith(("training/", "rollout_corr/"))},
     }
-
-
-def torch_jagged(rows: list[Any]) -> Any:
-    import torch
-
-    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
 
 def _weights(engine: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -38,14 +39,18 @@ time.sleep(600)
 """
 
 
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def start_tree(tmp_path: Path, seconds: float) -> tuple[subprocess.Popen[bytes], list[int]]:
     numbers = tmp_path / "numbers"
     command = [sys.executable, "-m", "seg_zero.training.keeper", sys.executable, "-c", TREE, str(numbers), str(seconds)]
     keeper = subprocess.Popen(command)
-    deadline = time.monotonic() + 20
-    while not (numbers.is_file() and len(numbers.read_text().split()) == 2):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: numbers.is_file() and len(numbers.read_text().split()) == 2)
     return keeper, [int(number) for number in numbers.read_text().split()]
 
 
@@ -76,10 +81,7 @@ def test_a_second_signal_does_not_save_what_ignores_the_first(tmp_path: Path) ->
     deaf += "open(sys.argv[1], 'w').write(f'{os.getpid()} '); time.sleep(600)"
     nest = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {deaf!r}, {str(number)!r}])"
     keeper = subprocess.Popen([sys.executable, "-m", "seg_zero.training.keeper", sys.executable, "-c", nest])
-    deadline = time.monotonic() + 20
-    while not (number.is_file() and number.read_text().endswith(" ")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: number.is_file() and number.read_text().endswith(" "))
     for _ in range(3):
         keeper.terminate()
         time.sleep(0.3)
@@ -91,10 +93,7 @@ def test_what_is_started_while_a_run_ends_ends_too(tmp_path: Path) -> None:
     numbers = tmp_path / "numbers"
     nest = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {LATE!r}, {str(numbers)!r}])"
     keeper = subprocess.Popen([sys.executable, "-m", "seg_zero.training.keeper", sys.executable, "-c", nest])
-    deadline = time.monotonic() + 20
-    while not Path(f"{numbers}.ready").is_file():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(Path(f"{numbers}.ready").is_file)
     keeper.terminate()
     keeper.wait(20)
     assert gone([int(number) for number in numbers.read_text().split()])
@@ -110,10 +109,7 @@ subprocess.Popen(command)
 time.sleep(600)
 """
     process = subprocess.Popen([sys.executable, "-c", launcher])
-    deadline = time.monotonic() + 20
-    while not (numbers.is_file() and len(numbers.read_text().split()) == 2):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: numbers.is_file() and len(numbers.read_text().split()) == 2)
     process.kill()
     process.wait()
     assert gone([int(number) for number in numbers.read_text().split()])

@@ -19,7 +19,7 @@ demo: setup
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy seg_zero rewards
+	$(PY) -m mypy seg_zero
 
 # make test-fast  without the end-to-end tests
 test-fast: setup

@@ -38,8 +38,8 @@ setup(
         "dev": ["pytest", "pytest-timeout", "hypothesis", "schemathesis", "playwright", "ruff", "mypy"],
     },
     entry_points={
-        "console_scripts": ["seg-zero = seg_zero.cli:main"],
+        "console_scripts": ["seg-zero = seg_zero.cli.main:main"],
         # verl imports every module of this group at start-up: here the CPU platform registers itself.
-        "verl.plugins": ["seg_zero_cpu = seg_zero.training.cpu_plugin"],
+        "verl.plugins": ["seg_zero_cpu = seg_zero.training.cpu.plugin"],
     },
 )

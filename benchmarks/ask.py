@@ -29,7 +29,7 @@ def untrained(name: str, folder: Path) -> Path:
     """A folder with the SAM2 of a configuration such as sam2.1_hiera_t, with random weights."""
     import torch
 
-    from seg_zero.segmenter import build_model
+    from seg_zero.segmenter.sam2_package import build_model
 
     (package,) = find_spec("sam2").submodule_search_locations  # type: ignore[union-attr, misc]
     config = next(Path(package, "configs").rglob(f"{name}.yaml"))
@@ -54,9 +54,9 @@ def main() -> None:
     from PIL import Image
 
     from seg_zero.answer import parse_answer
-    from seg_zero.cli import quiet_transformers
-    from seg_zero.data.synthetic import make_samples
+    from seg_zero.data.synthetic.scenes import make_samples
     from seg_zero.pipeline import ReasoningSegmenter
+    from seg_zero.policy.loading import quiet_transformers
     from seg_zero.prompting import to_image_pixels
 
     quiet_transformers()

@@ -31,8 +31,8 @@ import numpy as np
 from PIL import Image
 
 from seg_zero.data.rows import Row, write_rows
-from seg_zero.data.synthetic import make_samples
-from seg_zero.data.synthetic_rows import sample_to_row
+from seg_zero.data.synthetic.rows import sample_to_row
+from seg_zero.data.synthetic.scenes import make_samples
 
 SCENES = 200  # different pictures; rows repeat them with questions of their own
 ADJECTIVES = ("small", "large", "old", "new", "open", "empty", "broken", "wooden", "metal", "painted", "wet", "round")
@@ -122,10 +122,10 @@ def measure_filter(path: str) -> dict[str, float]:
     """Seconds of the prompt-length filter: row by row, in batches, and from its cache."""
     from transformers import AutoProcessor
 
+    from seg_zero.data.prompt_lengths import PromptLengths, prompt_lengths
     from seg_zero.data.source import open_rows
-    from seg_zero.model_files import TINY_POLICY, default_spec
+    from seg_zero.policy.model_files import TINY_POLICY, default_spec
     from seg_zero.prompting import PromptSpec, build_messages
-    from seg_zero.training.prompt_lengths import PromptLengths, prompt_lengths
 
     processor = AutoProcessor.from_pretrained(TINY_POLICY)
     spec = PromptSpec("multi", default_spec(str(TINY_POLICY)).image_size)

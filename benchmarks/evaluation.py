@@ -24,15 +24,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import psutil
 
-from seg_zero.cli import quiet_transformers
 from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource, open_rows
-from seg_zero.data.synthetic_rows import HELD_OUT_SEED, write_split
+from seg_zero.data.synthetic.rows import HELD_OUT_SEED, write_split
 from seg_zero.evaluation.answering import answer_rows
 from seg_zero.metrics import count_pixels, iou_of
 from seg_zero.policy import Policy, TransformersPolicy, VllmPolicy
+from seg_zero.policy.loading import quiet_transformers
 from seg_zero.prompting import read_objects
-from seg_zero.segmenter import Segmenter
+from seg_zero.segmenter.sam2_package import Segmenter
 
 PEER_BATCH = 8
 NEW_TOKENS = 96

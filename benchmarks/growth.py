@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from seg_zero.data.synthetic_rows import TRAIN_SEED, write_split
+from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
 from seg_zero.files import write_image, write_text
-from seg_zero.html_page import pyplot, rendered
+from seg_zero.visualize.html_page import pyplot, rendered
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = {"questions per step": 4, "answers per question": 4, "tokens per answer": 32, "dataset rows": 128}

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from seg_zero.answer import PromptObject
 from seg_zero.data.augmentation import whole
 from seg_zero.data.source import open_rows
-from seg_zero.data.synthetic_rows import HELD_OUT_SEED, write_split
+from seg_zero.data.synthetic.rows import HELD_OUT_SEED, write_split
 from seg_zero.metrics import intersection_union, iou_of
-from seg_zero.segmenter import Segmenter
-from seg_zero.training.mask_scorer import MaskQuestion, MaskScorer
+from seg_zero.objects import PromptObject
+from seg_zero.segmenter.sam2_package import Segmenter
+from seg_zero.training.rollout.mask_scorer import MaskQuestion, MaskScorer
 
 QUESTIONS, SAMPLES = 16, 8
 

@@ -25,7 +25,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from seg_zero.model_files import TINY_POLICY
+from seg_zero.policy.model_files import TINY_POLICY
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -95,7 +95,7 @@ def main() -> int:
         # verl leaves model_merger out of the imports of its package.
         theirs = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
         runs = {
-            "imports alone": [sys.executable, "-c", "import seg_zero.training.export, transformers, torch"],
+            "imports alone": [sys.executable, "-c", "import seg_zero.export.write_model, transformers, torch"],
             "ours, bfloat16, 5GB files": [*ours, "--dtype", "bfloat16"],
             "ours, bfloat16, 500MB files": [*ours, "--dtype", "bfloat16", "--max_shard_size", "500MB"],
             "ours, float32, 500MB files": [*ours, "--max_shard_size", "500MB"],

@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from seg_zero.demo import describe_machine
+from seg_zero.cli.demo import describe_machine
 from seg_zero.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,8 +23,8 @@ from scipy.optimize import linear_sum_assignment
 if sys.path[0] == str(Path(__file__).parent):
     del sys.path[0]  # this file would hide the package of its name
 
-import rewards
-from rewards import text
+from seg_zero import rewards
+from seg_zero.rewards import text
 
 SIDE = 840
 QUESTIONS, SAMPLES = 16, 128

@@ -27,10 +27,10 @@ import httpx
 import numpy as np
 import psutil
 
-from seg_zero.cli import quiet_transformers
-from seg_zero.data.masks import decode_mask
-from seg_zero.data.synthetic import make_samples
+from seg_zero.data.synthetic.scenes import make_samples
+from seg_zero.masks import decode_mask
 from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult
+from seg_zero.policy.loading import quiet_transformers
 
 NEW_TOKENS = 96
 SAMPLES = 24

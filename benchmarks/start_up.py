@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("seg_zero", "seg_zero.answer", "seg_zero.prompting", "seg_zero.metrics", "rewards")
+MODULES = ("seg_zero", "seg_zero.answer", "seg_zero.prompting", "seg_zero.metrics.reasoning", "rewards")
 
 
 def seconds(command: Sequence[str]) -> float:

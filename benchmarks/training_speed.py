@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from seg_zero.data.synthetic_rows import TRAIN_SEED, write_split
+from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPTS, SAMPLES = 16, 8

@@ -28,10 +28,10 @@ from datasets import Dataset
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-import rewards
+from seg_zero import rewards
 from seg_zero.data.ground_truth import ground_truth
 from seg_zero.data.source import open_rows
-from seg_zero.model_files import TINY_POLICY
+from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, to_policy_pixels
 
 PROMPTS, SAMPLES = 16, 8
@@ -71,7 +71,7 @@ def prepare_vllm() -> None:
     """Let TRL start vLLM's CPU build in this process, with weights that an update can reach."""
     from vllm import _custom_ops
 
-    from seg_zero.training.upstream_fixes import answer_for_vllm_metadata
+    from seg_zero.training.cpu.upstream_fixes import answer_for_vllm_metadata
 
     answer_for_vllm_metadata()  # vLLM chooses its platform by the version of a distribution named "vllm"
     _custom_ops._supports_onednn = False  # packed weights would leave an update nowhere to go

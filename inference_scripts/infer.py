@@ -9,7 +9,7 @@
 
 import sys
 
-from seg_zero.cli import infer, run
+from seg_zero.cli.main import infer, run
 
 if __name__ == "__main__":
     sys.exit(run(infer))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rewards.response import BOX_PIXELS, Response, comparable, falling, mean_over_pairs
+from seg_zero.rewards.response import BOX_PIXELS, Response, comparable, falling, mean_over_pairs
 
 
 def iou(response: Response, threshold: float | None = 0.5) -> float:

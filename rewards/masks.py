@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rewards.response import Response
+from seg_zero.rewards.response import Response
 
 # Mask IoU above which a tier is reached, and its share of the term. Source: StAR, 2, 3 and 4 of 4.
 TIERS = ((0.5, 0.5), (0.7, 0.75), (0.8, 1.0))

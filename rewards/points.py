@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rewards.response import Response, comparable, falling, mean_over_pairs
+from seg_zero.rewards.response import Response, comparable, falling, mean_over_pairs
 
 
 def point(response: Response, within: float | None = None, zero_at: float | None = None) -> float:

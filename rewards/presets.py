@@ -1,7 +1,7 @@
 """A reward is a named list of weighted terms. Its home is ``configs/reward/NAME.yaml``, key ``terms``::
 
     terms:
-      iou: {function: rewards.boxes.iou, weight: 1.0, threshold: 0.5}
+      iou: {function: seg_zero.rewards.boxes.iou, weight: 1.0, threshold: 0.5}
 
 A term is a function ``(response, **settings) -> float``; whatever stands beside ``function`` and
 ``weight`` are its settings. A weight of 0 switches a term off.
@@ -18,11 +18,11 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from rewards.masks import mask
-from rewards.response import Response
+from seg_zero.rewards.masks import mask
+from seg_zero.rewards.response import Response
 
 Settings = Mapping[str, Mapping[str, Any]]
-_FOLDER = resources.files("configs") / "reward"
+_FOLDER = resources.files("seg_zero.configs") / "reward"
 
 
 @dataclass(frozen=True)

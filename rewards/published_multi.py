@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from rewards.geometry import pairwise_distance, pairwise_iou_inclusive, pairwise_l1
-from rewards.published_single import guarded, think
-from rewards.response import Response
 from seg_zero.answer import MAX_OBJECTS
+from seg_zero.rewards.geometry import pairwise_distance, pairwise_iou_inclusive, pairwise_l1
+from seg_zero.rewards.published_single import guarded, think
+from seg_zero.rewards.response import Response
 
 IOU_THRESHOLD = 0.5
 BOX_L1_PIXELS = 10

@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from rewards.geometry import box_iou_inclusive
-from rewards.response import Response
-from seg_zero.answer import PromptObject
+from seg_zero.objects import PromptObject
+from seg_zero.rewards.geometry import box_iou_inclusive
+from seg_zero.rewards.response import Response
 
 _BLOCKS_MEET = re.compile(r"</think>\s*<answer>")
 _FIRST_OBJECT = re.compile(r"\{[^{}]*\}")

@@ -9,8 +9,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from rewards.geometry import box_iou_inclusive, pairwise_distance, pairwise_iou_inclusive
-from seg_zero.answer import Answer, Point, PromptObject, parse_answer, parse_solution
+from seg_zero.answer import Answer, parse_answer, parse_solution
+from seg_zero.objects import Point, PromptObject
+from seg_zero.rewards.geometry import box_iou_inclusive, pairwise_distance, pairwise_iou_inclusive
 
 # The published thresholds are pixels of an 840 x 840 image; ours are the same shares of any side.
 PUBLISHED_SIDE = 840

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rewards.response import Response
+from seg_zero.rewards.response import Response
 
 _SENTENCE = re.compile(r"[.!?\n\u3002\uff01\uff1f]+")  # and the full-width marks
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")

@@ -19,31 +19,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
-Box = tuple[float, float, float, float]
-Point = tuple[float, float]
+from seg_zero.objects import MAX_ABS_COORDINATE, Box, Point, PromptObject
 
 # An answer longer than this is not an answer; the bound keeps parsing time flat.
 MAX_ANSWER_CHARS = 65_536
 MAX_OBJECTS = 120
-MAX_ABS_COORDINATE = 1_000_000.0
 
 _POINT_KEYS = ("point_2d", "points_1", "points_2")
 _FENCE = re.compile(r"```[a-zA-Z]*\s*")
 _BOX_TAG = re.compile(r"<box>\(([^()<>]*)\),\(([^()<>]*)\)</box>")
 _POINTS_TAG = re.compile(r"<points>\(([^()<>]*)\),\(([^()<>]*)\)</points>")
-
-
-@dataclass(frozen=True)
-class PromptObject:
-    """One object as SAM2 prompts: a box (x1, y1, x2, y2) and one or two positive points (x, y)."""
-
-    box: Box | None
-    points: tuple[Point, ...] = ()
-
-    def scaled(self, sx: float, sy: float) -> PromptObject:
-        """The same object in an image whose width and height are ``sx`` and ``sy`` times as large."""
-        box = None if self.box is None else (self.box[0] * sx, self.box[1] * sy, self.box[2] * sx, self.box[3] * sy)
-        return PromptObject(box, tuple((x * sx, y * sy) for x, y in self.points))
 
 
 @dataclass(frozen=True)

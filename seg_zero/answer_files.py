@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from seg_zero.data.masks import encode_mask
 from seg_zero.errors import InputError
 from seg_zero.files import write_image, write_text
+from seg_zero.masks import encode_mask
 from seg_zero.visualize import cutout, mask_image, overlay
 
 if TYPE_CHECKING:

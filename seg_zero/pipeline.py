@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from seg_zero.answer import PromptObject
 from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.errors import InputError
 from seg_zero.images import ImageLike, load_image
-from seg_zero.model_files import default_spec, resolve_model
+from seg_zero.objects import PromptObject
 from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling, TransformersPolicy
+from seg_zero.policy.model_files import default_spec, resolve_model
 from seg_zero.prompting import normalise_question, read_objects
-from seg_zero.segmenter import Embedding, Segmentation, Segmenter
+from seg_zero.segmenter.sam2_package import Embedding, Segmentation, Segmenter
 from seg_zero.votes import fuse
 
 if TYPE_CHECKING:

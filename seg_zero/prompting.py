@@ -15,8 +15,9 @@ from typing import Any
 
 from PIL import Image
 
-from seg_zero.answer import Answer, PromptObject, parse_answer
+from seg_zero.answer import Answer, parse_answer
 from seg_zero.errors import InputError
+from seg_zero.objects import PromptObject
 
 SPEC_FILE = "seg_zero.json"
 

@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg_zero.answer import (
-    PromptObject,
-    parse_answer,
-    parse_solution,
-    write_answer,
-    write_solution_multi,
-    write_solution_single,
-)
+from seg_zero.answer import parse_answer, parse_solution, write_answer, write_solution_multi, write_solution_single
+from seg_zero.objects import PromptObject
 
 OBJECT = PromptObject((1.0, 2.0, 30.0, 40.0), ((10.0, 20.0),))
 

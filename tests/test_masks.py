@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seg_zero.data.masks import decode_mask, encode_mask, mask_to_prompt_object, segmentation_to_mask
+from seg_zero.masks import decode_mask, encode_mask, mask_to_prompt_object, segmentation_to_mask
 
 
 def blank(height: int, width: int, *boxes: tuple[int, int, int, int]) -> np.ndarray:

@@ -40,7 +40,13 @@ def test_pinned_files_hold_what_setup_declares(variant: str) -> None:
     assert "://" not in text and "--index" not in text
 
 
-LIGHT = ["rewards", "seg_zero.answer", "seg_zero.prompting", "seg_zero.metrics", "seg_zero.data.synthetic_rows"]
+LIGHT = [
+    "rewards",
+    "seg_zero.answer",
+    "seg_zero.prompting",
+    "seg_zero.metrics",
+    "seg_zero.data.synthetic.rows",
+]
 
 
 def test_light_modules_import_no_torch() -> None:

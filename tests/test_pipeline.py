@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.scripted_policy import ScriptedPolicy
 from PIL import Image
-from scripted_policy import ScriptedPolicy
 
 from seg_zero.answer import write_answer, write_solution_multi
-from seg_zero.data.synthetic import make_samples
+from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.errors import InputError
 from seg_zero.pipeline import EMBEDDINGS, ReasoningSegmenter, SegmentationResult
 from seg_zero.policy import GREEDY, Reply, Request, Sampling, TransformersPolicy
-from seg_zero.segmenter import Embedding, Segmenter
+from seg_zero.segmenter.sam2_package import Embedding, Segmenter
 from seg_zero.visualize import cutout, overlay
 
 SAMPLES = list(make_samples(21, 12))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg_zero.answer import PromptObject
 from seg_zero.errors import InputError
+from seg_zero.objects import PromptObject
 from seg_zero.prompting import (
     FAMILIES,
     TEMPLATES,

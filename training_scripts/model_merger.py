@@ -5,7 +5,7 @@ python3 training_scripts/model_merger.py --local_dir outputs/tiny_cpu/checkpoint
 
 import sys
 
-from seg_zero.cli import merge, run
+from seg_zero.cli.main import merge, run
 
 if __name__ == "__main__":
     sys.exit(run(merge))

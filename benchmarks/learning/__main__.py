@@ -32,7 +32,7 @@ def main() -> int:
 
     from benchmarks.learning.report import write_report
     from benchmarks.learning.runs import SETTINGS, START, run
-    from seg_zero.cli import quiet_transformers
+    from seg_zero.policy.loading import quiet_transformers
 
     quiet_transformers()
     names = [setting.name for setting in SETTINGS]

@@ -22,8 +22,8 @@ import numpy as np
 from seg_zero.evaluation.predictions import Prediction
 from seg_zero.evaluation.store import read_predictions
 from seg_zero.files import write_image, write_text
-from seg_zero.html_page import pyplot, rendered
 from seg_zero.statistics import paired_difference
+from seg_zero.visualize.html_page import pyplot, rendered
 
 VALIDATION = ("trainer.test_freq=5", "trainer.val_before_train=true", "data.val_max_samples=150")
 CURVES = {

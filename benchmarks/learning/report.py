@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks.learning.runs import DEFAULT, SETTINGS, SPLITS, START, Setting
 from benchmarks.learning.splits import FAR_KINDS
 from seg_zero.files import write_image, write_text
-from seg_zero.html_page import pyplot, rendered
 from seg_zero.statistics import paired_difference
+from seg_zero.visualize.html_page import pyplot, rendered
 
 TITLES = {
     "samples": "Answers per question",

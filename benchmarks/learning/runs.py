@@ -16,15 +16,15 @@ import numpy as np
 
 from benchmarks.learning import supervised
 from benchmarks.learning.splits import training_samples, write_splits
-from seg_zero.answer import PromptObject
 from seg_zero.data.source import RowSource, open_rows
 from seg_zero.evaluation.predictions import Prediction
 from seg_zero.evaluation.run import Models, evaluate
 from seg_zero.evaluation.store import read_predictions
+from seg_zero.export.merge import merge
 from seg_zero.files import write_json
 from seg_zero.metrics import count_pixels, iou_of
-from seg_zero.segmenter import Segmenter
-from seg_zero.training.merge import merge
+from seg_zero.objects import PromptObject
+from seg_zero.segmenter.sam2_package import Segmenter
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS_PER_STEP = 16

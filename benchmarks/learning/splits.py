@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from seg_zero.data.rows import write_rows
-from seg_zero.data.synthetic import KINDS, Sample, Scene, make_sample, make_scene, questions_of
-from seg_zero.data.synthetic_rows import TRAIN_SEED, sample_to_row
+from seg_zero.data.synthetic.rows import TRAIN_SEED, sample_to_row
+from seg_zero.data.synthetic.scenes import KINDS, Sample, Scene, make_sample, make_scene, questions_of
 
 NEW_PAIRS = frozenset(
     {("red", "cross"), ("green", "diamond"), ("blue", "triangle"), ("yellow", "circle"), ("purple", "square")}

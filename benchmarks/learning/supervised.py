@@ -14,10 +14,10 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from seg_zero.answer import write_answer, write_solution_multi
-from seg_zero.data.synthetic import Sample
-from seg_zero.model_files import TINY_POLICY
+from seg_zero.data.synthetic.scenes import Sample
 from seg_zero.models.tiny_policy_data import careful_label
 from seg_zero.models.tiny_policy_model import SPEC, save_policy
+from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import build_messages
 
 ROWS_PER_STEP = 16

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seg_zero.data.synthetic import make_scene, questions_of
+from seg_zero.data.synthetic.scenes import make_scene, questions_of
 from seg_zero.files import write_image
 
 SEED = 2

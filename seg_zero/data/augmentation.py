@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from seg_zero.answer import PromptObject
 from seg_zero.errors import InputError
+from seg_zero.objects import PromptObject
 
 GREY = (128, 128, 128)
 MAX_SCALE_JITTER = 0.5

@@ -16,14 +16,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
-from seg_zero.answer import PromptObject
 from seg_zero.data.cache import remembered
 from seg_zero.data.ground_truth import ground_truth
-from seg_zero.data.masks import decode_mask
 from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource
 from seg_zero.data.stores import digest
 from seg_zero.errors import InputError
+from seg_zero.masks import decode_mask
+from seg_zero.objects import PromptObject
 from seg_zero.prompting import PromptSpec, normalise_question
 
 ERRORS = (

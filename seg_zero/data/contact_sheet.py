@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from seg_zero.data.masks import resize_mask
 from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource
 from seg_zero.errors import InputError
+from seg_zero.masks import resize_mask
 from seg_zero.metrics import IGNORE
 from seg_zero.visualize import overlay
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seg_zero.answer import PromptObject, write_solution_multi, write_solution_single
+from seg_zero.answer import write_solution_multi, write_solution_single
+from seg_zero.objects import PromptObject
 from seg_zero.prompting import PromptSpec
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from seg_zero.answer import write_solution_single
-from seg_zero.data.masks import decode_mask, encode_mask, mask_to_prompt_object
 from seg_zero.data.rows import Row
 from seg_zero.errors import InputError
+from seg_zero.masks import decode_mask, encode_mask, mask_to_prompt_object
 from seg_zero.metrics import IGNORE
 
 # What a row needs, and the columns that may hold it, best first.

@@ -20,7 +20,6 @@ The stored image may be the original or a stretched copy (as in the published 84
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +30,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from seg_zero.answer import PromptObject, parse_solution
-from seg_zero.data.masks import decode_mask
+from seg_zero.answer import parse_solution
 from seg_zero.errors import InputError
 from seg_zero.files import whole_file
 from seg_zero.images import load_image
+from seg_zero.masks import decode_mask
 from seg_zero.metrics import IGNORE
+from seg_zero.objects import PromptObject
 
 _RLE = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
 SCHEMA = pa.schema(
@@ -125,12 +125,6 @@ class Row:
         if self.ignore is None:
             return mask
         return np.where(decode_mask(self.ignore) & ~mask, np.uint8(IGNORE), mask.astype(np.uint8))
-
-
-def encode_png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _record(row: Row) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from seg_zero.errors import InputError
 from seg_zero.evaluation.predictions import Prediction
 from seg_zero.evaluation.summary import OUTCOMES, Summary
 from seg_zero.files import write_text
-from seg_zero.html_page import document, embedded, pyplot, rendered
 from seg_zero.prompting import PromptSpec
 from seg_zero.visualize import draw_answer
+from seg_zero.visualize.html_page import document, embedded, pyplot, rendered
 
 CASES = 6  # of the worst, of those in the middle, and of the best
 SIDE = 320  # of a picture's longer side, in pixels

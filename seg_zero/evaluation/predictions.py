@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from rewards import Response
-from rewards.boxes import iou as box_iou_of
-from rewards.text import well_formed
 from seg_zero.answer import write_solution_multi
-from seg_zero.data.masks import encode_mask
 from seg_zero.data.rows import Row
+from seg_zero.masks import encode_mask
 from seg_zero.metrics import MaskCounts, count_pixels, iou_of
 from seg_zero.policy import Reply
 from seg_zero.prompting import PromptSpec, read_objects, to_policy_pixels
+from seg_zero.rewards import Response
+from seg_zero.rewards.boxes import iou as box_iou_of
+from seg_zero.rewards.text import well_formed
 from seg_zero.votes import fuse
 
 PART_ROWS = 32  # rows that are answered and stored together

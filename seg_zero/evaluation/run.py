@@ -21,9 +21,9 @@ from seg_zero.evaluation.predictions import PART_ROWS, Prediction
 from seg_zero.evaluation.store import Store, only_evaluation
 from seg_zero.evaluation.summary import Summary, summarise
 from seg_zero.files import write_json
-from seg_zero.model_files import default_spec, resolve_model
 from seg_zero.policy import GREEDY, Policy, Sampling, TransformersPolicy, VllmPolicy
-from seg_zero.segmenter import Segmenter, find_files
+from seg_zero.policy.model_files import default_spec, resolve_model
+from seg_zero.segmenter.sam2_package import Segmenter, find_files
 
 _END_BYTES = 1 << 20
 _DEATHS = 3  # of workers, without a finished part in between
@@ -181,7 +181,7 @@ class _Worker:
     """A Ray actor with models of its own."""
 
     def __init__(self, models: Models, rows: RowSource) -> None:
-        from seg_zero.cli import quiet_transformers
+        from seg_zero.policy.loading import quiet_transformers
 
         quiet_transformers()
         self._rows = rows

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seg_zero.data.source import RowSource, open_rows
-from seg_zero.data.synthetic_rows import HELD_OUT_SEED, write_split
+from seg_zero.data.synthetic.rows import HELD_OUT_SEED, write_split
 from seg_zero.errors import InputError
 
 FOLDER = Path("data")

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seg_zero.answer import PromptObject, write_answer, write_solution_multi
-from seg_zero.data.synthetic import KINDS, Question, Scene, SceneObject, make_sample, questions_of
+from seg_zero.answer import write_answer, write_solution_multi
+from seg_zero.data.synthetic.scenes import KINDS, Question, Scene, SceneObject, make_sample, questions_of
 from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
+from seg_zero.objects import PromptObject
 
 CAREFUL_SHARE = 0.42
 CAREFUL_OPENING = "I see"  # how every careful thought begins, and no hasty one does

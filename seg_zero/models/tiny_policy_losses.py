@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from seg_zero.data.synthetic import COLOURS, SHAPES, Scene
+from seg_zero.data.synthetic.scenes import COLOURS, SHAPES, Scene
 from seg_zero.models.tiny_policy_data import Lesson
 from seg_zero.models.tiny_policy_forward import IMAGE_START, VISUAL_TOKENS, Captured, patchify
 from seg_zero.models.tiny_policy_model import SPEC

@@ -11,10 +11,11 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from seg_zero.answer import Box, PromptObject, parse_answer
-from seg_zero.data.synthetic import KINDS, Sample, make_samples
+from seg_zero.answer import parse_answer
+from seg_zero.data.synthetic.scenes import KINDS, Sample, make_samples
 from seg_zero.models.tiny_policy_data import CAREFUL_OPENING, is_careful
 from seg_zero.models.tiny_policy_model import SPEC
+from seg_zero.objects import Box, PromptObject
 from seg_zero.prompting import build_messages
 
 HELD_OUT_SEED = 20_000  # training seeds stay below

@@ -15,8 +15,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import AddedToken, Qwen2_5_VLProcessor, Qwen2Tokenizer, Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
-from seg_zero.answer import PromptObject, write_answer, write_solution_multi
-from seg_zero.data.synthetic import COLOURS, PLURALS, SHAPES
+from seg_zero.answer import write_answer, write_solution_multi
+from seg_zero.data.synthetic.scenes import COLOURS, PLURALS, SHAPES
+from seg_zero.objects import PromptObject
 from seg_zero.prompting import TEMPLATES
 
 IMAGE_SIZE = 112  # pixels; also the largest number with a token of its own

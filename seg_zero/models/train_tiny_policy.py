@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from seg_zero.data.synthetic import make_scene
+from seg_zero.data.synthetic.scenes import make_scene
 from seg_zero.models.tiny_policy_data import make_lesson
 from seg_zero.models.tiny_policy_forward import PackedForward, patchify, visual_tokens
 from seg_zero.models.tiny_policy_losses import (

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from seg_zero.data.synthetic import Sample, SceneObject, make_samples, make_scene
-from seg_zero.segmenter import TINY_FOLDER, Segmenter, build_model
+from seg_zero.data.synthetic.scenes import Sample, SceneObject, make_samples, make_scene
+from seg_zero.segmenter.sam2_package import TINY_FOLDER, Segmenter, build_model
 
 TRAINING_SEED = 20_000
 HELD_OUT_SEED = 77  # scenes of another random stream than those of training

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from seg_zero.data.masks import encode_mask
+from seg_zero.masks import encode_mask
 from seg_zero.serving.service import Outcome
 from seg_zero.visualize import mask_image
 

@@ -19,10 +19,12 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from seg_zero.answer import Answer, PromptObject
+from seg_zero.answer import Answer
+from seg_zero.objects import PromptObject
 from seg_zero.policy import Policy, Reply, Request
+from seg_zero.policy.base import UnansweredReply
 from seg_zero.prompting import read_objects
-from seg_zero.segmenter import Embedding, Segmentation, Segmenter
+from seg_zero.segmenter.sam2_package import Embedding, Segmentation, Segmenter
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +37,6 @@ class Refused(Exception):
     def __init__(self, status: int, line: str) -> None:
         super().__init__(line)
         self.status, self.line = status, line
-
-
-@dataclass(frozen=True)
-class UnansweredReply(Reply):
-    """A reply of a policy that could not be reached or failed, through no fault of the request."""
 
 
 @dataclass(frozen=True)

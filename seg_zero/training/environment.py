@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from seg_zero.training.mask_scorer import VISIBLE_GPUS
+VISIBLE_GPUS = "SEG_ZERO_VISIBLE_GPUS"  # Ray empties CUDA_VISIBLE_DEVICES in actors without a GPU
 
 _CPU = {
     "VERL_PLATFORM": "cpu",

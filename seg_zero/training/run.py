@@ -24,7 +24,7 @@ class TaskRunner(TaskRunnerV1.__ray_actor_class__):  # type: ignore[misc,name-de
     """verl's task runner; importing the trainer registers its name."""
 
     def run(self, config: DictConfig) -> None:
-        import seg_zero.training.trainer  # noqa: F401
+        import seg_zero.training.trainer.trainer  # noqa: F401
 
         super().run(config)
 

@@ -10,10 +10,10 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
 
-from seg_zero.answer import PromptObject
-from seg_zero.data.rows import encode_png
-from seg_zero.data.synthetic import make_samples
+from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.errors import InputError
+from seg_zero.images import encode_png
+from seg_zero.objects import PromptObject
 from seg_zero.pipeline import SegmentationResult
 from seg_zero.serving.service import Refused
 from seg_zero.serving.uploads import Limits, read_question

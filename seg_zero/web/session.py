@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seg_zero.answer import MAX_OBJECTS, Box, Point, PromptObject
+from seg_zero.answer import MAX_OBJECTS
 from seg_zero.answer_files import record_of
-from seg_zero.data.masks import decode_mask, encode_mask
 from seg_zero.errors import InputError
+from seg_zero.masks import decode_mask, encode_mask
+from seg_zero.objects import Box, Point, PromptObject
 from seg_zero.pipeline import SegmentationResult, SegmentedObject
 from seg_zero.serving.uploads import Limits, read_image
 

@@ -11,10 +11,10 @@ from pathlib import PurePath
 import numpy as np
 from PIL import Image, ImageDraw
 
-from seg_zero.answer import Point
 from seg_zero.answer_files import OVERLAY_SIDE
-from seg_zero.data.masks import decode_mask, resize_mask
-from seg_zero.data.rows import encode_png
+from seg_zero.images import encode_png
+from seg_zero.masks import decode_mask, resize_mask
+from seg_zero.objects import Point
 from seg_zero.visualize import POINT_COLOUR, mask_image, overlay
 from seg_zero.web.session import Picture, Session, Turn
 

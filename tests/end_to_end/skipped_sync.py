@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seg_zero.training.vllm_worker import CPUWorkerExtension
+from seg_zero.training.cpu.vllm_worker import CPUWorkerExtension
 
 
 class SkippedSync(CPUWorkerExtension):

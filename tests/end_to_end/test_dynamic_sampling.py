@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seg_zero.data.synthetic_rows import TRAIN_SEED, write_split
+from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
 
 SCRIPT = Path(__file__).resolve().parents[2] / "training_scripts" / "run_tiny_cpu.sh"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from seg_zero.data.synthetic_rows import HELD_OUT_SEED, write_split
+from seg_zero.data.synthetic.rows import HELD_OUT_SEED, write_split
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -24,7 +24,7 @@ ROUNDING = 2e-3  # of float32, and the tokens that verl bans in vLLM alone
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from seg_zero.data.synthetic_rows import TRAIN_SEED, write_split
+    from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
 
     path = tmp_path_factory.mktemp("data") / "scenes.parquet"
     write_split(path, TRAIN_SEED, 24)
@@ -84,10 +84,10 @@ def greedy_texts(kind: str, model: Path, scenes: Path) -> list[str]:
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen3_vl"])
 def test_family(family: str, scenes: Path, tmp_path: Path) -> None:
     """Rollout, update, weight transfer, merging, and the same greedy text from transformers and vLLM."""
-    from tiny_models import image_side, save_tiny_model
+    from helpers.tiny_models import image_side, save_tiny_model
 
+    from seg_zero.export.merge import merge
     from seg_zero.prompting import PromptSpec
-    from seg_zero.training.merge import merge
 
     model, side = save_tiny_model(family, tmp_path / "model"), image_side(family)
     settings = [f"worker.actor.model.model_path={model}", f"policy.family={family}", f"policy.image_size={side}"]
@@ -105,8 +105,8 @@ def test_lora(scenes: Path, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 
-    from seg_zero.model_files import TINY_POLICY
-    from seg_zero.training.merge import merge
+    from seg_zero.export.merge import merge
+    from seg_zero.policy.model_files import TINY_POLICY
 
     metrics = train(scenes, tmp_path / "run", "policy.lora.rank=8", "policy.lora.alpha=16")
     check_agreement(metrics)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from seg_zero.data.synthetic_rows import TRAIN_SEED, write_split
+    from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
 
     path = tmp_path_factory.mktemp("data") / "scenes.parquet"
     write_split(path, TRAIN_SEED, 28)  # two epochs at 6 prompts a step: the order of the second counts too
@@ -75,7 +75,7 @@ def named(processes: list[psutil.Process], prefix: str) -> psutil.Process:
 def launcher_of(process: subprocess.Popen[str]) -> psutil.Process:
     """The launcher: the process itself, into which the script turns."""
     launcher = psutil.Process(process.pid)
-    assert "seg_zero.training.launch" in launcher.cmdline()
+    assert "seg_zero.training.launch.start" in launcher.cmdline()
     return launcher
 
 

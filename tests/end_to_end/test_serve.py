@@ -28,11 +28,11 @@ NEW_TOKENS = 64
 @pytest.fixture(scope="module")
 def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded policy as a checkpoint, merged."""
-    from sharded import copy_side_files
+    from helpers.sharded import copy_side_files
     from transformers import AutoModelForImageTextToText
 
-    from seg_zero.model_files import TINY_POLICY
-    from seg_zero.training.merge import merge
+    from seg_zero.export.merge import merge
+    from seg_zero.policy.model_files import TINY_POLICY
 
     step = tmp_path_factory.mktemp("checkpoints") / "global_step_1"
     copy_side_files(TINY_POLICY, step / "actor")
@@ -45,7 +45,7 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(merged: Path) -> Iterator[str]:
     """Address of a server with the merged folder; it ends with the test."""
     import httpx
-    from sharded import free_port
+    from helpers.sharded import free_port
 
     address = f"http://127.0.0.1:{(port := free_port())}"
     environment = {
@@ -101,7 +101,7 @@ def ask(address: str, text: str, picture: Any) -> str:
 
 def test_server_answers_as_the_policy_does(merged: Path, server: str) -> None:
     """The same greedy text for pictures and questions, from weights in several files."""
-    from seg_zero.data.synthetic import make_samples
+    from seg_zero.data.synthetic.scenes import make_samples
     from seg_zero.policy import TransformersPolicy
     from seg_zero.prompting import build_messages, resize_for_policy
 
@@ -120,10 +120,10 @@ def test_server_answers_as_the_policy_does(merged: Path, server: str) -> None:
 def test_seg_zero_serve_answers_the_same_with_the_policy_elsewhere(merged: Path, server: str) -> None:
     """Two seg-zero servers would share this policy; text and mask are those of the pipeline in one process."""
     import httpx
-    from sharded import free_port
+    from helpers.sharded import free_port
 
-    from seg_zero.data.masks import decode_mask
-    from seg_zero.data.synthetic import make_samples
+    from seg_zero.data.synthetic.scenes import make_samples
+    from seg_zero.masks import decode_mask
     from seg_zero.pipeline import ReasoningSegmenter
 
     pipeline = ReasoningSegmenter.from_pretrained(merged, max_new_tokens=NEW_TOKENS)

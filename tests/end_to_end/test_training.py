@@ -27,7 +27,7 @@ ROUNDING = 2e-3
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from seg_zero.data.synthetic_rows import TRAIN_SEED, write_split
+    from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
 
     path = tmp_path_factory.mktemp("data") / "scenes.parquet"
     write_split(path, TRAIN_SEED, 48)
@@ -89,9 +89,9 @@ def test_one_worker(scenes: Path, tmp_path: Path) -> None:
     """Curves of every reward term, SAM2 in the reward, validation; the merged folder is the trained actor."""
     from safetensors.torch import load_file
 
-    from rewards.presets import preset_settings, read_terms
+    from seg_zero.export.merge import merge
     from seg_zero.prompting import PromptSpec
-    from seg_zero.training.merge import merge
+    from seg_zero.rewards.presets import preset_settings, read_terms
 
     terms = [term.name for term in read_terms(preset_settings("seg_zero"))] + ["mask", "mask_iou", "failures"]
     out = tmp_path / "run"
@@ -130,7 +130,7 @@ def test_one_worker(scenes: Path, tmp_path: Path) -> None:
 
 def test_two_workers_and_tensor_parallel(scenes: Path, tmp_path: Path) -> None:
     """After large updates vLLM still computes what the actor computes; a checkpoint of two workers merges."""
-    from seg_zero.training.merge import merge
+    from seg_zero.export.merge import merge
 
     layout = ["trainer.n_gpus_per_node=2", "worker.rollout.tensor_parallel_size=2"]
     metrics = train(

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from seg_zero.training.mask_scorer import VISIBLE_GPUS
+from seg_zero.training.environment import VISIBLE_GPUS
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "training_scripts" / "run_tiny_cpu.sh"
@@ -122,8 +122,8 @@ def test_a_run_on_two_nodes_that_is_ended_leaves_the_cluster_as_it_was(address: 
     """Each node gets a worker; steps are made and a checkpoint of two shards merges; nothing of the run is left."""
     from safetensors import safe_open
 
-    from seg_zero.data.synthetic_rows import TRAIN_SEED, write_split
-    from seg_zero.training.merge import merge
+    from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
+    from seg_zero.export.merge import merge
 
     scenes, out = tmp_path / "scenes.parquet", tmp_path / "run"
     write_split(scenes, TRAIN_SEED, 16)

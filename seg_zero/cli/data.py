@@ -1,0 +1,132 @@
+"""``seg-zero data NAME``: makes, imports and checks dataset files."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seg_zero.data.check import count_cores
+from seg_zero.errors import InputError
+from seg_zero.files import write_text
+
+# Name -> (module, what it reads). A builder's module has add_arguments(parser) and source(args).
+BUILDERS: dict[str, tuple[str, str]] = {
+    "refcoco": ("seg_zero.data.builders.refcoco", "RefCOCO, RefCOCO+ and RefCOCOg"),
+    "grefcoco": ("seg_zero.data.builders.grefcoco", "gRefCOCO: one, several or no object"),
+    "lvis": ("seg_zero.data.builders.lvis", "LVIS v1: all objects of a category"),
+    "coco": ("seg_zero.data.builders.coco", "COCO instances: all objects of a category"),
+    "reasonseg": ("seg_zero.data.builders.reasonseg", "ReasonSeg: reasoning questions, with ignored pixels"),
+    "labelme": ("seg_zero.data.builders.labelme", "a folder of LabelMe files"),
+    "folder": ("seg_zero.data.builders.folder", "your own pictures, mask files and a table of questions"),
+}
+# Name -> (module, what it does). A tool's module has add_arguments(parser) and run(args) -> exit code.
+TOOLS: dict[str, tuple[str, str]] = {
+    "synthetic": ("seg_zero.data.synthetic.rows", "synthetic scenes with exact masks"),
+    "check": ("seg_zero.cli.data_check", "what is wrong with a dataset, and what is in it"),
+    "import": ("seg_zero.data.builders.import_rows", "any readable dataset to one parquet file"),
+}
+
+SHOWN_PROBLEMS = 20
+
+
+def _add_builder_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", required=True, help="parquet file to write")
+    parser.add_argument(
+        "--image_size",
+        default="840",
+        help="side that images are stretched to, in pixels, a multiple of 28, or 'original' (default: %(default)s)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions")
+    parser.add_argument("--shuffle", type=int, metavar="SEED", help="questions in a random order, before --limit")
+    parser.add_argument("--workers", type=int, default=count_cores(), help="(default: one per core)")
+    parser.add_argument("--skip-bad", action="store_true", help="leave unusable examples out and list them")
+    parser.add_argument(
+        "--sam2_filter", metavar="MODEL", help="drop rows that this SAM2 (file, folder, hub id or 'tiny') does not mask"
+    )
+    parser.add_argument(
+        "--min_agreement", type=float, default=0.6, help="IoU below which --sam2_filter drops a row (default: 0.6)"
+    )
+
+
+def _side(text: str) -> int | None:
+    from seg_zero.prompting import PromptSpec
+
+    if text == "original":
+        return None
+    if not text.isdigit():
+        raise InputError(f"--image_size {text!r} is neither a number of pixels nor 'original'")
+    return PromptSpec(image_size=int(text)).image_size
+
+
+def _build(module: Any, args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from seg_zero.data.builders.build import build
+
+    image_size = _side(args.image_size)
+    if args.limit is not None and args.limit < 1:
+        raise InputError(f"--limit {args.limit}: give 1 or more")
+    if not 0 <= args.min_agreement <= 1:
+        raise InputError(f"--min_agreement {args.min_agreement} is not within 0..1; it is an IoU")
+    print("reading the annotations", flush=True)
+    source = module.source(args)
+    records = list(source.records)
+    if args.shuffle is not None:
+        random.Random(args.shuffle).shuffle(records)
+    source = replace(source, records=records[: args.limit])
+    segmenter = None
+    if args.sam2_filter:
+        from seg_zero.segmenter.sam2_package import Segmenter
+
+        segmenter = Segmenter.from_pretrained(args.sam2_filter)
+    with tqdm(total=len(source.records), unit="row", file=sys.stderr) as bar:
+        report = build(
+            source,
+            Path(args.out),
+            image_size=image_size,
+            workers=args.workers,
+            skip_bad=args.skip_bad,
+            segmenter=segmenter,
+            min_agreement=args.min_agreement,
+            progress=bar.update,
+        )
+    for problem in report.problems[:SHOWN_PROBLEMS]:
+        print(f"left out: {problem}")
+    if len(report.problems) > SHOWN_PROBLEMS:
+        everything = Path(f"{args.out}.left_out.txt")
+        write_text(everything, "".join(f"{problem}\n" for problem in report.problems))
+        print(f"left out: {len(report.problems) - SHOWN_PROBLEMS} more; all are in {everything}")
+    for note in source.notes:
+        print(note)
+    print(f"{report.rows} rows written to {args.out}; {len(report.problems)} unusable examples left out", end="")
+    print(f"; {report.disagreed} dropped by the SAM2 filter" if segmenter else "")
+    for kind, count in report.kinds.most_common():
+        print(f"  {count:>7}  {kind or '(no kind)'}")
+    return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Make, import or check a dataset file."""
+    everything = {**BUILDERS, **TOOLS}
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: seg-zero data NAME [options]\n")
+        for name, (_, text) in everything.items():
+            print(f"  {name:<12}{text}")
+        print("\n`seg-zero data NAME --help` shows the options.")
+        return 0 if argv else 2
+    name = argv[0]
+    if name not in everything:
+        raise InputError(f"unknown data command {name!r}; choose one of {', '.join(everything)}")
+    module = importlib.import_module(everything[name][0])
+    parser = argparse.ArgumentParser(prog=f"seg-zero data {name}", description=everything[name][1])
+    module.add_arguments(parser)
+    if name in BUILDERS:
+        _add_builder_options(parser)
+    args = parser.parse_args(argv[1:])
+    return _build(module, args) if name in BUILDERS else int(module.run(args))

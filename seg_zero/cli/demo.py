@@ -1,0 +1,175 @@
+"""The demo: the whole chain on the embedded models, and a page that shows what it did.
+
+    make demo
+    seg-zero demo --steps 40 --out outputs/demo
+
+Data, evaluation of the start, GRPO training, merging, evaluation of the result, one question, one page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from seg_zero.assets import EXAMPLE_IMAGE, EXAMPLE_QUESTION
+from seg_zero.errors import InputError
+from seg_zero.policy.loading import quiet_transformers
+
+PROMPTS_PER_STEP = 16
+SCRIPTS = Path(__file__).resolve().parents[2] / "training_scripts"
+
+
+class Stages:
+    """Numbers the stages, prints them, and keeps how long each took."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        print(f"\n[{len(self.seconds) + 1}/{self.count}] {name}", flush=True)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+        print(f"      {self.seconds[name]:.0f} s", flush=True)
+
+
+def describe_machine() -> str:
+    """Cores, memory, GPU if any, and the versions that matter."""
+    from importlib.metadata import version
+
+    import torch
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "verl", "ray"))
+    today = time.strftime("%Y-%m-%d")
+    return (
+        f"{today}: {os.cpu_count()} cores, {memory:.0f} GiB, {device}; Python {platform.python_version()}, {versions}"
+    )
+
+
+def _train(out: Path, steps: int, seed: int, extra: Sequence[str]) -> Path:
+    """Run the launch script as a user would; returns the last checkpoint folder."""
+    run = out / "train"
+    command = [
+        "bash",
+        str(SCRIPTS / "run_tiny_cpu.sh"),
+        f"data.train_files={out / 'data' / 'train.parquet'}",
+        f"data.val_files={out / 'data' / 'held_out.parquet'}",
+        f"data.train_batch_size={PROMPTS_PER_STEP}",
+        f"data.seed={seed}",
+        f"trainer.total_training_steps={steps}",
+        f"trainer.save_freq={steps}",
+        "trainer.test_freq=-1",
+        "trainer.val_before_train=false",  # the demo evaluates before and after
+        f"output_dir={run}",
+        *extra,
+    ]
+    print("      " + " ".join(command), flush=True)
+    code = subprocess.run(command, check=False).returncode
+    if code != 0:
+        raise InputError(f"training ended with exit code {code}; see {run / 'train.log'}")
+    return run / "checkpoints" / f"global_step_{steps}"
+
+
+def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[str]) -> int:
+    # Heavy imports late, so that --help is quick.
+    from seg_zero.cli.demo_page import Page, draw_before_after, read_curves, write_page
+    from seg_zero.data.source import open_rows
+    from seg_zero.data.synthetic.rows import HELD_OUT_SEED, TRAIN_SEED, write_split
+    from seg_zero.evaluation.predictions import Prediction
+    from seg_zero.evaluation.run import Models, evaluate
+    from seg_zero.evaluation.store import read_predictions
+    from seg_zero.evaluation.summary import Summary
+    from seg_zero.export.merge import merge
+    from seg_zero.files import write_image
+    from seg_zero.pipeline import ReasoningSegmenter
+    from seg_zero.statistics import paired_difference
+    from seg_zero.visualize import mask_image, overlay
+
+    quiet_transformers()
+    if out.exists():
+        shutil.rmtree(out)  # the folder is the demo's own; main() has checked that
+    out.mkdir(parents=True)
+    (out / MARKER).touch()
+    stages = Stages(7)
+
+    with stages.stage("make scenes"):
+        write_split(out / "data" / "train.parquet", TRAIN_SEED, steps * PROMPTS_PER_STEP)
+        write_split(out / "data" / "held_out.parquet", HELD_OUT_SEED, held_out)
+        rows = open_rows(out / "data" / "held_out.parquet")
+        print(f"      {steps * PROMPTS_PER_STEP} training and {held_out} held-out questions in {out / 'data'}")
+
+    def judge(name: str, policy: str | None) -> tuple[Summary, list[Prediction]]:
+        summary = evaluate(Models(policy, max_new_tokens=96), rows, out / name)
+        print("      " + summary.table().replace("\n", "\n      "), flush=True)
+        return summary, read_predictions(out / name)
+
+    with stages.stage("evaluate the policy before training"):
+        before, before_predictions = judge("before", None)
+    with stages.stage(f"train: {steps} GRPO steps, rollouts in vLLM, updates in FSDP, on Ray"):
+        checkpoint = _train(out, steps, seed, extra)
+    with stages.stage("merge the checkpoint"):
+        merged = merge(checkpoint, out / "merged")
+        print(f"      {merged}")
+    with stages.stage("evaluate the policy after training"):
+        after, after_predictions = judge("after", str(merged))
+    with stages.stage(f"ask one question: {EXAMPLE_QUESTION!r}"):
+        trained = ReasoningSegmenter.from_pretrained(merged, max_new_tokens=96)
+        result = trained(EXAMPLE_IMAGE, EXAMPLE_QUESTION)
+        from PIL import Image
+
+        picture = overlay(Image.open(EXAMPLE_IMAGE), result.masks, result.objects, min_side=448)
+        write_image(out / "answer.png", picture)
+        write_image(out / "answer_mask.png", mask_image(result.mask))
+        print(f"      {result.thinking!r} -> {len(result.objects)} object(s); {out / 'answer.png'}")
+    with stages.stage("write the page"):
+        page = Page(
+            before, after, before_predictions, after_predictions, rows,
+            read_curves(out / "train" / "metrics.jsonl"), trained.policy.spec, stages.seconds, describe_machine(),
+        )  # fmt: skip
+        write_page(out / "index.html", page)
+        write_image(out / "before_after.png", draw_before_after(page))
+
+    gain = paired_difference([p.iou for p in before_predictions], [p.iou for p in after_predictions])
+    start, end = before.metrics["gIoU"].value, after.metrics["gIoU"].value
+    print(f"\nmean IoU on {held_out} held-out questions: {start:.3f} -> {end:.3f}")
+    print(f"gain {gain.mean:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f} over the questions")
+    print(f"whole demo: {sum(stages.seconds.values()) / 60:.1f} minutes")
+    print(f"open {(out / 'index.html').resolve()}")
+    return 0
+
+
+MARKER = ".seg-zero-demo"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="seg-zero demo", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--out", default="outputs/demo", help="folder, replaced if it is an earlier demo")
+    parser.add_argument("--steps", type=int, default=40, help="GRPO steps (default: %(default)s)")
+    parser.add_argument("--held_out", type=int, default=300, help="evaluation questions (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="order of the training questions (default: %(default)s)")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides for the training, e.g. worker.rollout.n=16")
+    args = parser.parse_args(argv)
+    if args.steps < 1 or args.held_out < 1:
+        raise InputError(f"--steps {args.steps} and --held_out {args.held_out} must be at least 1")
+    out = Path(args.out)
+    if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():
+        raise InputError(f"--out {out} holds other files; name an empty or new folder")
+    return run_demo(out.resolve(), args.steps, args.held_out, args.seed, args.overrides)
+
+
+if __name__ == "__main__":
+    from seg_zero.cli.main import run
+
+    sys.exit(run(main))

@@ -1,0 +1,112 @@
+"""The commands ``seg-zero evaluate`` and ``seg-zero compare``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from seg_zero.errors import InputError
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """gIoU, cIoU and more of a policy over a dataset, with intervals and a report; goes on where it was interrupted."""
+    from seg_zero.cli.main import add_model_options
+    from seg_zero.metrics import RULES
+    from seg_zero.policy.loading import quiet_transformers
+
+    parser = argparse.ArgumentParser(prog="seg-zero evaluate", description=evaluate.__doc__)
+    add_model_options(parser)
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="a set (reasonseg_val, refcoco_testA, grefcoco_val, synthetic ...; docs/evaluation.md) or any dataset "
+        "with masks: file, folder, hub id or NAME@SPLIT",
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder of this evaluation")
+    parser.add_argument("--rule", choices=tuple(RULES), help="what counts (default: the set's own, else lisa)")
+    parser.add_argument("--limit", type=int, help="only the first N rows")
+    parser.add_argument(
+        "--engine",
+        choices=("vllm", "transformers"),
+        help="what runs the policy (default: vllm on GPUs, else transformers)",
+    )
+    parser.add_argument("--workers", type=int, help="processes with models of their own (default: one per GPU, else 1)")
+    parser.add_argument("--tensor_parallel_size", type=int, default=1, help="GPUs per worker, with vllm")
+    parser.add_argument("--batch_size", type=int, default=32, help="rows at a time, with transformers")
+    parser.add_argument("--votes", type=int, default=1, help="answers per row, whose masks are fused by majority")
+    parser.add_argument("--temperature", type=float, default=0.7, help="of the answers, with --votes of 2 or more")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampled answers, with --votes of 2 or more")
+    args = parser.parse_args(argv)
+    for name in ("limit", "workers", "tensor_parallel_size", "batch_size", "votes"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} {value} must be at least 1")
+    if args.votes > 1 and not 0 < args.temperature <= 2:
+        raise InputError(f"--temperature {args.temperature} must be above 0 and at most 2, or all votes are the same")
+
+    import torch
+    from tqdm import tqdm
+
+    from seg_zero.evaluation.page import write_page
+    from seg_zero.evaluation.predictions import Prediction
+    from seg_zero.evaluation.run import Models, wall_clock_line
+    from seg_zero.evaluation.run import evaluate as run
+    from seg_zero.evaluation.sets import open_set
+    from seg_zero.evaluation.store import read_predictions
+    from seg_zero.files import write_text
+    from seg_zero.policy import GREEDY, Sampling
+
+    quiet_transformers()
+    on_gpu = torch.cuda.is_available() and (args.device or "cuda").startswith("cuda")
+    rows, rule = open_set(args.data)
+    if args.limit is not None:
+        rows = rows.select(range(min(args.limit, len(rows))))
+    models = Models(
+        policy=args.reasoning_model_path,
+        segmenter=args.segmentation_model_path,
+        engine=args.engine or ("vllm" if on_gpu else "transformers"),
+        device=args.device,
+        template=args.template,
+        image_size=args.image_size,
+        max_new_tokens=args.max_new_tokens,
+        batch_size=args.batch_size,
+        tensor_parallel_size=args.tensor_parallel_size,
+    )
+    workers = args.workers or max(1, torch.cuda.device_count() // args.tensor_parallel_size if on_gpu else 1)
+    start = time.perf_counter()
+    done, answered, iou_sum = 0, 0, 0.0
+    with tqdm(total=len(rows), unit="row", file=sys.stderr) as bar:
+
+        def progress(predictions: Sequence[Prediction], old: bool) -> None:
+            nonlocal done, answered, iou_sum
+            done += len(predictions)
+            answered += 0 if old else len(predictions)
+            iou_sum += sum(prediction.iou for prediction in predictions)
+            bar.update(len(predictions))
+            bar.set_postfix(gIoU=f"{iou_sum / max(done, 1):.3f}")
+
+        sampling = Sampling(args.votes, args.temperature, args.seed) if args.votes > 1 else GREEDY
+        summary = run(
+            models, rows, args.out, rule=args.rule or rule, sampling=sampling, workers=workers, progress=progress
+        )
+    speed = wall_clock_line(len(rows), answered, time.perf_counter() - start)
+    predictions = read_predictions(args.out)
+    write_text(args.out / "report.md", f"# Evaluation\n\n{summary.markdown([f'This run: {speed}.'])}")
+    write_page(args.out / "report.html", summary, predictions, rows, speed)
+    print(f"{summary.table()}\n{speed}\nopen {(args.out / 'report.html').resolve()}")
+    return 0
+
+
+def compare(argv: Sequence[str]) -> int:
+    """What changed between two evaluations of the same rows, with intervals and p-values."""
+    parser = argparse.ArgumentParser(prog="seg-zero compare", description=compare.__doc__)
+    parser.add_argument("first", type=Path, help="folder of an evaluation (A)")
+    parser.add_argument("second", type=Path, help="folder of another one (B)")
+    args = parser.parse_args(argv)
+    from seg_zero.evaluation.compare import compare as run
+
+    print(run(args.first, args.second).table())
+    return 0

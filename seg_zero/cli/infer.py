@@ -1,0 +1,289 @@
+"""The command ``seg-zero infer``: questions about images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seg_zero.cli.infer_inputs import Job, Question, find_images, plan_jobs, read_questions, shown
+from seg_zero.data.inputs import PICTURES
+from seg_zero.errors import InputError
+from seg_zero.prompting import normalise_question
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult
+
+OUTPUTS = ("overlay", "mask", "cutout", "rle")
+DEFAULT_FOLDER = Path("outputs/infer")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked and where the answers go: ``folder``, or the file ``overlay`` of a single answer."""
+
+    jobs: list[Job]
+    folder: Path
+    overlay: Path | None
+
+    def overlay_of(self, job: Job) -> Path:
+        return self.overlay or self.folder / f"{job.name}_overlay.png"
+
+
+def infer(argv: Sequence[str]) -> int:
+    """Answer questions about images: reasoning, boxes, points and masks."""
+    args = _parser().parse_args(argv)
+    # Everything that can be wrong with the options is found before a model is loaded.
+    outputs = _outputs(args.outputs)
+    if args.max_new_tokens < 1:
+        raise InputError(f"--max_new_tokens {args.max_new_tokens} must be at least 1")
+    plan = _plan(args)
+    from seg_zero.images import load_image
+
+    if plan.overlay is not None:
+        load_image(plan.jobs[0].image)
+    from seg_zero.answer_files import record_of, write_files
+    from seg_zero.pipeline import ReasoningSegmenter, sampling_of
+    from seg_zero.policy import GREEDY
+
+    sampling = sampling_of(args.votes, args.temperature, args.seed)
+    from tqdm import tqdm
+
+    from seg_zero.policy.loading import quiet_transformers
+
+    quiet_transformers()
+    segmenter = ReasoningSegmenter.from_pretrained(
+        args.reasoning_model_path,
+        args.segmentation_model_path,
+        device=args.device,
+        dtype=args.dtype,
+        template=args.template,
+        image_size=args.image_size,
+        max_new_tokens=args.max_new_tokens,
+    )
+    options = {"votes": args.votes, "temperature": args.temperature, "seed": args.seed}
+    # Whoever watches one answer sees it being written.
+    watched = plan.overlay is not None and not args.json and sampling == GREEDY and sys.stdout.isatty()
+    answers = _watched(segmenter, plan.jobs[0]) if watched else _answers(segmenter, plan.jobs, options)
+    failures: dict[str, None] = {}
+    answered = 0
+    # disable=None: no bar where standard error is not a terminal.
+    with tqdm(total=len(plan.jobs), unit="answer", disable=None if plan.overlay is None else True) as bar:
+        for job, image, result in answers:
+            bar.update()
+            if isinstance(result, InputError):
+                if plan.overlay is not None:
+                    raise result
+                failures[str(result)] = None
+                continue
+            assert image is not None
+            answered += 1
+            path = plan.overlay_of(job)
+            stem = job.name if plan.overlay is None else path.stem
+            record = record_of(shown(job.image), image, result, per_object=args.per_object)
+            files = write_files(
+                path, stem, image, result, record, outputs, per_object=args.per_object, show_prompts=args.show_prompts
+            )
+            if args.json:
+                seconds = {name: round(value, 4) for name, value in result.seconds.items()}
+                lines = json.dumps({**record, "files": files, "seconds": seconds}, ensure_ascii=False)
+            else:
+                lines = (
+                    _in_full(result, files, written=watched)
+                    if plan.overlay is not None
+                    else _in_short(job, result, files)
+                )
+            try:
+                tqdm.write(lines, file=sys.stdout)
+                sys.stdout.flush()
+            except BrokenPipeError:  # as with `| head`: whoever reads wants no more
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 1
+    if failures:
+        count = len(plan.jobs) - answered
+        print(
+            f"error: {count} of {len(plan.jobs)} questions could not be answered:",
+            *failures,
+            sep="\n  ",
+            file=sys.stderr,
+        )
+    return 1 if failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    from seg_zero.assets import EXAMPLE_QUESTION
+    from seg_zero.cli.main import add_model_options
+
+    parser = argparse.ArgumentParser(prog="infer.py", description=infer.__doc__)
+    add_model_options(parser)
+    parser.add_argument(
+        "--dtype", help="of the policy: float32, bfloat16, float16 (default: bfloat16 on CUDA, else float32)"
+    )
+    parser.add_argument(
+        "--image_path", nargs="+", help="an image, several, a folder, or a quoted glob (default: a shipped scene)"
+    )
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--text", help=f"the question (default: {EXAMPLE_QUESTION!r})")
+    asked.add_argument(
+        "--questions",
+        type=Path,
+        help="file of questions: one a line, asked about every image; or .csv / .jsonl with image and question",
+    )
+    parser.add_argument(
+        "--output_path",
+        type=Path,
+        help="one image and question: the overlay, with the other outputs beside it as NAME_mask.png and so on "
+        f"(default: {DEFAULT_FOLDER}/answer.png); else a folder (default: {DEFAULT_FOLDER})",
+    )
+    parser.add_argument("--outputs", default="overlay,mask", help=f"any of {','.join(OUTPUTS)} (default: %(default)s)")
+    parser.add_argument("--per_object", action="store_true", help="also a mask, cut-out and RLE of each object")
+    parser.add_argument(
+        "--show_prompts",
+        "--show-prompts",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="draw boxes and points into the overlay",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per answer and nothing else")
+    parser.add_argument("--votes", type=int, default=1, help="answers per question, whose masks are fused by majority")
+    parser.add_argument("--temperature", type=float, help="of the sampling (default: 0.7 with several votes, else 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
+    return parser
+
+
+def _outputs(text: str) -> tuple[str, ...]:
+    chosen = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [part for part in chosen if part not in OUTPUTS]
+    if unknown or not chosen:
+        raise InputError(
+            f"--outputs {text!r} has {unknown[0] if unknown else 'nothing'!r}; choose of {','.join(OUTPUTS)}"
+        )
+    return chosen
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    """Raises InputError for whatever is wrong with images, questions and the place for the answers."""
+    from seg_zero.assets import EXAMPLE_IMAGE, EXAMPLE_QUESTION
+
+    questions = [Question(EXAMPLE_QUESTION if args.text is None else args.text)]
+    if args.questions is None:
+        normalise_question(questions[0].text)
+    else:
+        questions = read_questions(args.questions)
+    given = args.image_path or [str(EXAMPLE_IMAGE)]
+    if questions[0].image is None:
+        images = find_images(given)
+    elif args.image_path is None:
+        images = []
+    else:
+        raise InputError(f"--questions {args.questions} names images itself; leave --image_path out")
+    jobs = plan_jobs(images, questions)
+    single = args.questions is None and len(given) == 1 and images == [Path(given[0]).expanduser()]
+    place = args.output_path or (DEFAULT_FOLDER / "answer.png" if single else DEFAULT_FOLDER)
+    _check_place(place, single)
+    sources = {job.image.resolve() for job in jobs}
+    if single:
+        from seg_zero.answer_files import output_pattern
+
+        (source,) = sources
+        beside = source.parent == place.parent.resolve() and output_pattern(place.stem).fullmatch(source.name)
+        if source == place.resolve() or beside:
+            raise InputError(f"--output_path {place} would overwrite the image {source}; give another name")
+    elif place.resolve() in {source.parent for source in sources}:
+        raise InputError(f"--output_path {place} holds images that are asked about; name another folder")
+    return Plan(jobs, place.parent if single else place, place if single else None)
+
+
+def _check_place(place: Path, single: bool) -> None:
+    if single and place.is_dir():
+        raise InputError(f"--output_path {place} is a folder; give a file name such as {place / 'answer.png'}")
+    if not single and (place.is_file() or place.suffix.lower() in PICTURES):
+        raise InputError(
+            f"--output_path {place} is a file name; several answers need a folder such as {DEFAULT_FOLDER}"
+        )
+    parent = place.parent if single else place
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"--output_path {place}: nothing can be written in {parent}; name another place")
+
+
+def _answers(
+    segmenter: ReasoningSegmenter, jobs: Sequence[Job], options: dict[str, Any]
+) -> Iterator[tuple[Job, Image.Image | None, SegmentationResult | InputError]]:
+    """Each job with its image and answer, or with why it has none; as many at a time as the policy takes."""
+    from seg_zero.images import load_image
+
+    source = iter(jobs)
+    while some := list(islice(source, segmenter.policy.in_flight)):
+        images: dict[Path, Image.Image] = {}
+        asked: list[Job] = []
+        for job in some:
+            try:
+                images[job.image] = images.get(job.image) or load_image(job.image)
+                asked.append(job)
+            except InputError as error:
+                yield job, None, error
+        for job, result in _batch(segmenter, asked, images, options):
+            yield job, images[job.image], result
+
+
+def _watched(
+    segmenter: ReasoningSegmenter, job: Job
+) -> Iterator[tuple[Job, Image.Image | None, SegmentationResult | InputError]]:
+    """The only job's answer, whose text is printed while the policy writes it."""
+    from seg_zero.images import load_image
+
+    image = load_image(job.image)
+    print(f"question:  {job.question}", flush=True)
+    for event in segmenter.stream(image, job.question):
+        if isinstance(event, str):
+            print(event, end="", flush=True)
+        else:
+            print()
+            yield job, image, event
+
+
+def _batch(
+    segmenter: ReasoningSegmenter, jobs: Sequence[Job], images: dict[Path, Image.Image], options: dict[str, Any]
+) -> list[tuple[Job, SegmentationResult | InputError]]:
+    try:
+        results = segmenter.batch([images[job.image] for job in jobs], [job.question for job in jobs], **options)
+        return list(zip(jobs, results, strict=True))
+    except InputError as error:  # one question that cannot be asked must not cost the others their answers
+        if len(jobs) == 1:
+            return [(jobs[0], error)]
+        return [one for job in jobs for one in _batch(segmenter, [job], images, options)]
+
+
+def _in_full(result: SegmentationResult, files: dict[str, str], *, written: bool) -> str:
+    """An answer in lines; ``written``: the question and the policy's text stand there already."""
+    lines = [] if written else [f"question:  {result.question}", f"reasoning: {result.thinking or '(none)'}"]
+    if result.problem is not None or not result.objects:
+        lines.append(f"no object found{f' ({result.problem})' if result.problem else ''}")
+        lines += [] if written else ["the policy wrote:", result.text]
+    for number, item in enumerate(result.objects, start=1):
+        box = "none" if item.box is None else [round(v) for v in item.box]
+        points = [[round(x), round(y)] for x, y in item.points]
+        lines.append(f"object {number}:  box {box}  points {points}  SAM2 score {item.score:.2f}")
+    height, width = result.mask.shape
+    lines.append(f"mask:      {int(result.mask.sum())} pixels, {result.mask.mean():.1%} of {width}x{height}")
+    lines.append(f"written:   {'  '.join(files.values())}")
+    lines.append("seconds:   " + "  ".join(f"{name} {value:.2f}" for name, value in result.seconds.items()))
+    return "\n".join(lines)
+
+
+def _in_short(job: Job, result: SegmentationResult, files: dict[str, str]) -> str:
+    count = len(result.objects)
+    what = f"{count} object{'' if count == 1 else 's'}, {int(result.mask.sum())} pixels"
+    if result.problem is not None:
+        what = f"no answer ({result.problem})"
+    return f"{shown(job.image)}  {job.question!r}: {what}; {next(iter(files.values()))}"

@@ -1,0 +1,94 @@
+"""The command ``seg-zero serve``: options, start and stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+from collections.abc import Sequence
+from types import FrameType
+
+import uvicorn
+
+from seg_zero.cli.server_options import add_server_options, check_server_options, limits_of, load_engine, prompt_of
+from seg_zero.errors import InputError
+from seg_zero.policy import Policy
+from seg_zero.policy.loading import quiet_transformers
+from seg_zero.policy.remote import RemotePolicy
+from seg_zero.segmenter.sam2_package import Segmenter
+from seg_zero.serving.address import bind
+from seg_zero.serving.app import create_app
+from seg_zero.serving.meters import Meters
+from seg_zero.serving.service import Service
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which on a signal refuses new requests and answers those it has."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Unlike uvicorn's, it does not raise the signal again at the end: the models are closed first."""
+        self.service.closing = True
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options. Raises InputError for a value out of range."""
+    parser = argparse.ArgumentParser(
+        prog="seg-zero serve", description="Answer questions about images over HTTP (docs/serve.md)."
+    )
+    add_server_options(parser, port=8008)
+    parser.add_argument("--policy_url", help="OpenAI server that runs the policy; --model then only sets the prompt")
+    parser.add_argument("--policy_name", help="which of its models (default: the only one)")
+    parser.add_argument("--max_open", type=int, default=64, help="requests open at a time; more get 429")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one answer; later is 504")
+    args = parser.parse_args(argv)
+    check_server_options(args, ("max_open", "timeout"))
+    return args
+
+
+def load_policy(args: argparse.Namespace) -> Policy:
+    """The policy that the options name."""
+    spec = prompt_of(args)
+    if args.policy_url is None:
+        return load_engine(args, spec, batch_size=16)
+    timeout = args.timeout * 0.45  # two tries end before the request's own time does
+    return RemotePolicy(args.policy_url, spec, args.policy_name, args.max_new_tokens, timeout, args.max_open)
+
+
+def serve(argv: Sequence[str]) -> int:
+    """Load the models, listen, and on SIGTERM or Ctrl-C answer what is open before ending."""
+    args = parse(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    quiet_transformers()
+    listening = bind(args.host, args.port)
+    policy = load_policy(args)
+    segmenter = Segmenter.from_pretrained(args.segmentation_model_path, device=args.device)
+    meters = Meters()
+    service = Service(policy, segmenter, args.max_open, meters)
+    limits = limits_of(args)
+    names = {
+        "policy": args.reasoning_model_path,
+        "segmenter": args.segmentation_model_path,
+        "engine": args.engine,
+    }
+    app_options = {}
+    if isinstance(policy, RemotePolicy):
+        names |= {"policy": policy.model, "engine": args.policy_url}
+        app_options["policy_problem"] = policy.problem
+    app = create_app(service, meters, limits, args.timeout, names, **app_options)
+    patience = int(args.timeout) + 5  # seconds
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=patience)
+    try:
+        listening.listen(config.backlog)  # now, so that whoever reads the line below can connect
+    except OSError as error:
+        raise InputError(f"cannot listen on {args.host}:{args.port} ({error}); give another --port") from error
+    print(f"serving on http://{args.host}:{args.port} ({', '.join(f'{k} {v}' for k, v in names.items())})", flush=True)
+    Server(config, service).run(sockets=[listening])
+    finished = service.close(args.timeout)
+    print("stopped" if finished else "stopped with requests unanswered", flush=True)
+    return 0 if finished else 1

@@ -1,0 +1,55 @@
+"""Options that ``seg-zero serve`` and ``seg-zero web`` share, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from seg_zero.cli.main import add_model_options
+from seg_zero.errors import InputError
+from seg_zero.policy import Policy, TransformersPolicy, VllmPolicy
+from seg_zero.policy.model_files import default_spec, resolve_model
+from seg_zero.prompting import PromptSpec
+from seg_zero.serving.signals import interrupts_kept_from_children
+from seg_zero.serving.uploads import Limits
+
+_POSITIVE = ("max_upload_mb", "max_megapixels", "max_question", "max_new_tokens")
+
+
+def add_server_options(parser: argparse.ArgumentParser, port: int) -> None:
+    """Models, engine, address (``port`` by default) and what one question may hold."""
+    add_model_options(parser)
+    parser.add_argument("--engine", choices=("vllm", "transformers"), default="transformers", help="of the policy")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=port, help="(default: %(default)s)")
+    parser.add_argument("--max_upload_mb", type=float, default=20.0, help="size of an upload")
+    parser.add_argument("--max_megapixels", type=float, default=16.0, help="size of an image")
+    parser.add_argument("--max_question", type=int, default=2000, help="characters of a question")
+
+
+def check_server_options(args: argparse.Namespace, also_positive: Sequence[str] = ()) -> None:
+    """Raises InputError for a value out of range."""
+    for name in (*also_positive, *_POSITIVE):
+        if not 0 < getattr(args, name) < 1e9:
+            raise InputError(f"--{name} {getattr(args, name)} is not above 0; give a positive number")
+    if not 0 < args.port < 65536:
+        raise InputError(f"--port {args.port} is no port; give 1 to 65535")
+
+
+def limits_of(args: argparse.Namespace) -> Limits:
+    return Limits(int(args.max_upload_mb * 2**20), int(args.max_megapixels * 1e6), args.max_question)
+
+
+def prompt_of(args: argparse.Namespace) -> PromptSpec:
+    return default_spec(resolve_model(args.reasoning_model_path), args.template, args.image_size)
+
+
+def load_engine(args: argparse.Namespace, spec: PromptSpec, batch_size: int) -> Policy:
+    """The policy in the engine that the options name; Ctrl-C then does not reach vLLM's processes."""
+    name = resolve_model(args.reasoning_model_path)
+    if args.engine == "vllm":
+        with interrupts_kept_from_children():
+            return VllmPolicy.from_pretrained(name, spec=spec, max_new_tokens=args.max_new_tokens)
+    return TransformersPolicy.from_pretrained(
+        name, device=args.device, spec=spec, max_new_tokens=args.max_new_tokens, batch_size=batch_size
+    )

@@ -1,0 +1,79 @@
+"""The command ``seg-zero web``: options, start and stop."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from seg_zero.cli.server_options import add_server_options, check_server_options, limits_of, load_engine, prompt_of
+from seg_zero.errors import InputError
+from seg_zero.policy.loading import quiet_transformers
+from seg_zero.serving.address import bind
+from seg_zero.visualize.html_page import pyplot
+
+EMBEDDINGS = 16  # pictures that follow-up questions and corrections cost nothing for; 16 MB each with a large SAM2
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options. Raises InputError for a value out of range."""
+    parser = argparse.ArgumentParser(
+        prog="seg-zero web", description="A page to ask questions about pictures in a browser (docs/web.md)."
+    )
+    add_server_options(parser, port=7860)
+    parser.add_argument("--share", action="store_true", help="also a public address, through a server of Gradio's")
+    args = parser.parse_args(argv)
+    check_server_options(args)
+    return args
+
+
+def web(argv: Sequence[str]) -> int:
+    """Load the models, open the page, and end with SIGTERM or Ctrl-C."""
+    args = parse(argv)
+    if find_spec("gradio") is None:
+        raise InputError("the page needs gradio, which is not installed; pip install 'seg-zero[web]'")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    quiet_transformers()
+    spec = prompt_of(args)
+    bind(args.host, args.port).close()  # gradio does so only when the models are loaded
+    with tempfile.TemporaryDirectory(prefix="seg-zero-web-") as folder:
+        # Read when gradio is imported. Uploads and shown pictures end with the server.
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        from seg_zero.pipeline import ReasoningSegmenter
+        from seg_zero.segmenter.sam2_package import Segmenter
+        from seg_zero.web.asker import Asker
+        from seg_zero.web.page import build, launch_options
+
+        policy = load_engine(args, spec, batch_size=8)
+        segmenter = Segmenter.from_pretrained(args.segmentation_model_path, device=args.device)
+        limits = limits_of(args)
+        about = f"Policy: {args.reasoning_model_path}. SAM2: {args.segmentation_model_path}."
+        if args.reasoning_model_path == "tiny":
+            about += " The embedded policy knows only synthetic scenes like the examples, and answers hastily."
+        page = build(Asker(ReasoningSegmenter(policy, segmenter, embeddings=EMBEDDINGS)), limits, about)
+        pyplot()  # gradio imports it at the first click, who then waits
+        page.queue(api_open=False, max_size=256)
+        try:
+            _, _, public = page.launch(
+                server_name=args.host, server_port=args.port, share=args.share, **launch_options(limits)
+            )
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"cannot listen on {args.host}:{args.port} ({reason}); give another --port") from error
+        if args.share and not public:
+            page.close(verbose=False)
+            raise InputError("--share: no public address could be had; check the network, or leave it out")
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
+        print(f"page on http://{args.host}:{args.port}" + (f" and {public}" if public else ""), flush=True)
+        ended.wait()
+        page.close(verbose=False)
+    print("stopped", flush=True)
+    return 0

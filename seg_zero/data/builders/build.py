@@ -1,0 +1,247 @@
+"""From any original source to rows: what every builder shares.
+
+A builder is a module with ``add_arguments(parser)`` and ``source(args) -> Source``; the rest (progress,
+resizing, workers, counting, the SAM2 filter, writing) happens here. ``seg-zero data NAME`` runs it.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from seg_zero.answer import parse_solution, write_solution_multi, write_solution_single
+from seg_zero.data.rows import Row, write_rows
+from seg_zero.errors import InputError
+from seg_zero.images import load_image
+from seg_zero.masks import encode_mask, mask_to_prompt_object, resize_mask
+from seg_zero.metrics import intersection_union, iou_of
+from seg_zero.objects import PromptObject
+from seg_zero.prompting import PromptSpec, resize_for_policy, to_policy_pixels
+
+T = TypeVar("T")
+CHUNK = 16  # records that a worker takes at a time
+JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question of a source, in pixels of the original image.
+
+    image: file or encoded bytes. masks: one boolean H x W per target object; none if nothing matches.
+    ignore: boolean H x W of pixels that count neither way, or None.
+    """
+
+    id: str
+    question: str
+    image: Path | bytes
+    masks: tuple[np.ndarray, ...]
+    ignore: np.ndarray | None = None
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Source(Generic[T]):
+    """Light records of a source and the function that turns one into an :class:`Example`.
+
+    ``load`` is a module-level function or a partial of one, since workers receive it by pickling. It
+    raises InputError, naming the record and the remedy, for a record that cannot be used. ``notes`` are
+    lines for the report, such as how many questions the source did not ask.
+    """
+
+    records: Sequence[T]
+    load: Callable[[T], Example]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class BuildReport:
+    """rows written; problems: a line per example that could not be used; disagreed: dropped by the SAM2 filter."""
+
+    rows: int = 0
+    problems: list[str] = field(default_factory=list)
+    disagreed: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+
+
+def _encoded(image: Image.Image, lossy: bool) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, **(JPEG if lossy else {"format": "PNG"}))
+    return buffer.getvalue()
+
+
+def _solution(objects: Sequence[PromptObject]) -> str:
+    """One object becomes the tag string, whose two points serve both answer formats; others a JSON list."""
+    return write_solution_single(objects[0]) if len(objects) == 1 else write_solution_multi(objects)
+
+
+def example_to_row(example: Example, image_size: int | None) -> Row:
+    """The row of an example; ``image_size`` is the side that images are stretched to, None keeps them.
+
+    Boxes and points are taken from the original masks, then scaled and rounded. JPEG stays JPEG (quality
+    95, full colour resolution), everything else becomes PNG; an image that is not resized keeps its bytes.
+    Raises InputError for an unreadable image, a mask of another size or without a pixel, an empty question.
+    """
+    name = f"example {example.id!r}"
+    if not example.question.strip():
+        raise InputError(f"{name} has an empty question; remove it or give it one")
+    data = example.image if isinstance(example.image, bytes) else None
+    try:
+        image = load_image(example.image)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    width, height = image.size
+    for mask in (*example.masks, *([] if example.ignore is None else [example.ignore])):
+        if mask.shape != (height, width):
+            raise InputError(
+                f"{name}: a mask is {mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}; "
+                "the annotations belong to another size of the image"
+            )
+    try:
+        objects = [mask_to_prompt_object(mask) for mask in example.masks]
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from error
+    union = np.zeros((height, width), dtype=bool)
+    for mask in example.masks:
+        union |= mask
+    ignore = example.ignore
+    if image_size is None:
+        data = data if data is not None else Path(str(example.image)).read_bytes()
+        with Image.open(io.BytesIO(data)) as stored:
+            if stored.size != image.size or stored.getexif().get(0x0112, 1) != 1:
+                data = _encoded(image, stored.format == "JPEG")  # upright, as the masks are
+    else:
+        spec = PromptSpec(image_size=image_size)
+        with Image.open(io.BytesIO(data) if data is not None else example.image) as stored:
+            lossy = stored.format == "JPEG"
+        data = _encoded(resize_for_policy(image, spec), lossy)
+        objects = [to_policy_pixels(item, spec, width, height) for item in objects]
+        stretched = resize_mask(union, (image_size, image_size))
+        if example.masks and not stretched.any():
+            raise InputError(f"{name}: nothing of its mask is left at {image_size} pixels; take a larger --image_size")
+        union = stretched
+        ignore = None if ignore is None else resize_mask(ignore, (image_size, image_size))
+    solution = _solution(objects)
+    for item in parse_solution(solution):  # with rounded coordinates
+        if item.box is not None and (item.box[0] >= item.box[2] or item.box[1] >= item.box[3]):
+            raise InputError(f"{name}: an object so thin that its box has no area; leave it out or join it to others")
+    return Row(
+        id=example.id,
+        problem=example.question.strip(),
+        solution=solution,
+        image_bytes=data,
+        img_height=height,
+        img_width=width,
+        mask=encode_mask(union),
+        kind=example.kind,
+        ignore=None if ignore is None or not ignore.any() else encode_mask(ignore),
+    )
+
+
+def _attempts_of(records: Sequence[T], load: Callable[[T], Example], image_size: int | None) -> list[Row | str]:
+    """For each record its row, or the line that says why there is none."""
+
+    def attempt(record: T) -> Row | str:
+        try:
+            return example_to_row(load(record), image_size)
+        except InputError as error:
+            return str(error)
+
+    return [attempt(record) for record in records]
+
+
+def _attempts(source: Source[T], image_size: int | None, workers: int) -> Generator[Row | str, None, None]:
+    """The attempts at all records, in their order. Closing it ends the workers after what they have begun."""
+    chunks = (source.records[start : start + CHUNK] for start in range(0, len(source.records), CHUNK))
+    if workers <= 1 or len(source.records) <= CHUNK:
+        for chunk in chunks:
+            for record in chunk:
+                yield from _attempts_of([record], source.load, image_size)
+        return
+    # Not forked: torch, which the filter needs, does not survive a fork of a process with threads.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting: deque[Future[list[Row | str]]] = deque()
+        try:
+            for chunk in chunks:
+                waiting.append(pool.submit(_attempts_of, chunk, source.load, image_size))
+                if len(waiting) > 2 * workers:  # finished rows wait in memory, so not too many of them
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise InputError("a worker process was killed, most likely for memory; take fewer --workers") from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def agreement(row: Row, segmenter: Any) -> float:
+    """IoU of the row's mask with what SAM2 makes of its true boxes and points; 1 without a target.
+
+    ``segmenter`` is a :class:`seg_zero.segmenter.sam2_package.Segmenter`. Source of the filter: VisionReasoner
+    (arXiv 2505.12081), which drops rows below 0.6.
+    """
+    objects, truth = row.objects(), row.truth()
+    if not objects or truth is None:
+        return 1.0
+    found = segmenter.segment(row.image(), objects).union
+    return iou_of(*intersection_union(found, truth))
+
+
+def build(
+    source: Source[T],
+    out: Path,
+    *,
+    image_size: int | None = 840,
+    workers: int = 1,
+    skip_bad: bool = False,
+    segmenter: Any = None,
+    min_agreement: float = 0.6,
+    progress: Callable[[], None] | None = None,
+) -> BuildReport:
+    """Write the rows of a source to a parquet file, atomically; ``progress`` is called once per record.
+
+    A record that cannot be used ends the build with an InputError, or is listed in the report with
+    ``skip_bad``. With ``segmenter``, rows on which SAM2 agrees less than ``min_agreement`` are dropped and
+    counted. Raises InputError if no row is left.
+    """
+    report = BuildReport()
+    seen: set[str] = set()
+
+    def rows() -> Iterator[Row]:
+        with closing(_attempts(source, image_size, workers)) as results:
+            for result in results:
+                if progress is not None:
+                    progress()
+                if isinstance(result, Row) and result.id in seen:
+                    result = f"example {result.id!r} is in the source more than once; the first of them counts"
+                if isinstance(result, str):
+                    if not skip_bad:
+                        raise InputError(f"{result}. --skip-bad leaves such examples out and lists them")
+                    report.problems.append(result)
+                    continue
+                seen.add(result.id)
+                if segmenter is not None and agreement(result, segmenter) < min_agreement:
+                    report.disagreed += 1
+                    continue
+                report.kinds[result.kind] += 1
+                yield result
+        if not report.kinds:
+            raise InputError(
+                f"no row is left for {out}: {len(source.records)} records, {len(report.problems)} unusable, "
+                f"{report.disagreed} dropped by the SAM2 filter"
+                + (f"; the first problem: {report.problems[0]}" if report.problems else "")
+            )
+
+    report.rows = write_rows(out, rows())
+    return report

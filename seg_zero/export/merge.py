@@ -1,0 +1,211 @@
+"""Turns a training checkpoint into a Hugging Face folder.
+
+    python3 training_scripts/model_merger.py --local_dir outputs/tiny_cpu/checkpoints/global_step_40
+
+The sharded FSDP checkpoint of any number of workers becomes safetensors weights in the dtype that was
+trained, beside configuration, processor, tokenizer, chat template, generation configuration, the
+prompt settings (seg_zero.json) and a model card. Of a LoRA run the adapters are merged in and also kept in the
+folder ``lora_adapter``, or written alone. verl's own merger casts every weight to bfloat16, holds the model several
+times in memory, and needs a folder to exist before it checks anything; only its checkpoint layout is relied on here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seg_zero.errors import InputError
+from seg_zero.export.card import CARD, base_model_of, model_card, read_run
+from seg_zero.export.lora import ADAPTER_FOLDER, merge_adapters, read_alpha, save_adapter
+from seg_zero.policy.lora import is_adapter, is_lora
+from seg_zero.prompting import SPEC_FILE
+
+if TYPE_CHECKING:
+    import torch
+
+    from seg_zero.export.shards import Checkpoint, LazyTensor
+
+_DTYPES = ("trained", "float32", "bfloat16", "float16")
+_SIZE = re.compile(r"[1-9]\d*(\.\d+)?(KB|MB|GB|TB)")
+MAX_SHARD_SIZE = "5GB"
+
+
+class VerificationError(RuntimeError):
+    """The written model does not compute what the checkpoint's shards do."""
+
+
+def _write_side_files(checkpoint: Checkpoint, target: Path) -> None:
+    for path in checkpoint.files.iterdir():
+        # The checkpoint's own processor, tokenizer and generation files; config.json now also has the dtype.
+        if path.is_file() and path.name != "config.json" and path.suffix not in (".safetensors", ".bin"):
+            shutil.copy2(path, target / path.name)
+
+
+def _check_target(target: Path, weights: Mapping[str, LazyTensor]) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"--target_dir {target} exists and is not an empty folder; give a new one or remove it")
+    needed = sum(tensor.nbytes for tensor in weights.values())
+    existing = next(parent for parent in (target, *target.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise InputError(
+            f"{target} needs {needed / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB left; "
+            "give another --target_dir"
+        )
+
+
+def merge(
+    local_dir: Path,
+    target_dir: Path | None = None,
+    dtype: str = "trained",
+    *,
+    lora: str = "merge",
+    base_model: str | None = None,
+    max_shard_size: str = MAX_SHARD_SIZE,
+    verify: bool = False,
+) -> Path:
+    """Merge a checkpoint into ``target_dir``; returns the folder, which appears whole or not at all.
+
+    target_dir: default ``merged`` (``adapter`` for adapters alone) inside the checkpoint's actor folder.
+    dtype: of the written weights; "trained" keeps the checkpoint's.
+    lora: of a LoRA checkpoint, "merge" writes a whole model, "adapter" only the folder that PEFT loads.
+    base_model: folder or hub id that the run started from; default what the run's config.yaml says.
+    max_shard_size: of one weights file. Memory of its own is about one such file.
+    verify: compare what the written model and the shards compute.
+
+    Raises InputError before any work if something is missing, VerificationError if the comparison fails (then
+    no folder is left).
+    """
+    import torch
+
+    from seg_zero.export.shards import find_checkpoint, merge_weights
+    from seg_zero.export.write_model import write_model
+
+    checkpoint = find_checkpoint(Path(local_dir))
+    if _SIZE.fullmatch(max_shard_size) is None:
+        raise InputError(f"--max_shard_size {max_shard_size!r} is not a size; give one such as 5GB or 500MB")
+    alone = lora == "adapter"
+    target = Path(target_dir) if target_dir is not None else checkpoint.actor / ("adapter" if alone else "merged")
+    run = read_run(checkpoint.actor)
+    base = base_model or base_model_of(run)
+    trained = merge_weights(checkpoint)
+    has_adapters = is_lora(trained)
+    alpha = read_alpha(checkpoint.actor) if has_adapters else 0
+    if alone:
+        weights = {name: tensor for name, tensor in trained.items() if is_adapter(name)}
+        _check_adapters(checkpoint, weights, base)
+        if verify and len(weights) == len(trained):
+            raise InputError(
+                "--verify needs the base model's weights, but the shards hold adapters alone; leave it out"
+            )
+    else:
+        weights = merge_adapters(trained, alpha) if has_adapters else trained
+    if dtype != "trained":
+        weights = {name: tensor.to(getattr(torch, dtype)) for name, tensor in weights.items()}
+    _check_target(target, weights)
+    probe = None
+    if verify:
+        from seg_zero.export.verify import make_probe
+
+        probe = make_probe(checkpoint.files)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        if alone:
+            save_adapter(weights, alpha, partial, base)
+        else:
+            write_model(checkpoint.files, weights, partial, max_shard_size)
+            _write_side_files(checkpoint, partial)
+            if has_adapters:
+                save_adapter(trained, alpha, partial / ADAPTER_FOLDER, base)
+        if not (partial / CARD).exists():
+            step = checkpoint.actor.resolve().parent.name
+            (partial / CARD).write_text(model_card(run, step=step, base_model=base, adapter=alone))
+        if probe is not None:
+            _verify(checkpoint, partial, probe, weights, alone)
+        partial.chmod(0o755)
+        if target.exists():
+            target.rmdir()
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _check_adapters(checkpoint: Checkpoint, adapters: Mapping[str, LazyTensor], base: str | None) -> None:
+    if not adapters:
+        raise InputError(f"{checkpoint.actor} is not of a LoRA run; leave --lora adapter out")
+    if base is None:
+        raise InputError(
+            "the run's config.yaml, which names the base model, is not beside the checkpoints; give --base_model"
+        )
+
+
+def _verify(
+    checkpoint: Checkpoint,
+    folder: Path,
+    probe: Mapping[str, torch.Tensor],
+    weights: Mapping[str, LazyTensor],
+    alone: bool,
+) -> None:
+    from seg_zero.export.verify import compare
+
+    dtype = next(tensor.dtype for tensor in weights.values() if tensor.dtype.is_floating_point)
+    found = compare(checkpoint, folder, probe, dtype, alone)
+    if not found.ok:
+        raise VerificationError(f"the written model is not the checkpoint's: {found}; the folder was removed")
+    print(f"verified: {found}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Turn a training checkpoint into a model folder."""
+    parser = argparse.ArgumentParser(prog="model_merger.py", description=main.__doc__)
+    parser.add_argument("--local_dir", required=True, type=Path, help="global_step_N folder, or actor folder in it")
+    parser.add_argument("--target_dir", type=Path, help="folder to make (default: merged, inside the actor folder)")
+    parser.add_argument("--dtype", choices=_DTYPES, default="trained", help="of the weights (default: %(default)s)")
+    parser.add_argument(
+        "--lora",
+        choices=("merge", "adapter"),
+        default="merge",
+        help="of a LoRA run: a whole model with the adapters added, or the adapters alone (default: %(default)s)",
+    )
+    parser.add_argument("--base_model", help="what the run started from (default: as the run's config.yaml says)")
+    parser.add_argument(
+        "--max_shard_size", default=MAX_SHARD_SIZE, help="of a weights file; about what memory takes (default: 5GB)"
+    )
+    parser.add_argument("--verify", action="store_true", help="compare the written model with the shards")
+    parser.add_argument("--hf_upload_path", metavar="USER/NAME", help="repository on the hub to push the folder to")
+    parser.add_argument("--public", action="store_true", help="make that repository public (default: private)")
+    arguments = parser.parse_args(argv)
+    if arguments.hf_upload_path is not None:
+        from seg_zero.export.upload import check_upload
+
+        check_upload(arguments.hf_upload_path)
+    try:
+        target = merge(
+            arguments.local_dir,
+            arguments.target_dir,
+            arguments.dtype,
+            lora=arguments.lora,
+            base_model=arguments.base_model,
+            max_shard_size=arguments.max_shard_size,
+            verify=arguments.verify,
+        )
+    except VerificationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if arguments.lora == "merge" and not (target / SPEC_FILE).is_file():
+        print(f"note: the checkpoint has no {SPEC_FILE}; inference will use the default prompt")
+    print(f"merged into {target}")
+    if arguments.hf_upload_path is not None:
+        from seg_zero.export.upload import upload
+
+        print(f"uploaded to {upload(target, arguments.hf_upload_path, public=arguments.public)}")
+    return 0

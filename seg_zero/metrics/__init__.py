@@ -1,0 +1,43 @@
+"""Metrics of masks: reasoning segmentation (gIoU, cIoU and the like, by three published rules)."""
+
+from seg_zero.metrics.reasoning import (
+    IGNORE,
+    PRECISION_THRESHOLDS,
+    RULES,
+    GresMetrics,
+    MaskCounts,
+    MaskMetrics,
+    Metrics,
+    SegZeroMetrics,
+    box_accuracy,
+    count_pixels,
+    evaluate_masks,
+    intersection_union,
+    iou_of,
+    metrics_for,
+    no_target_accuracy,
+    point_in_mask,
+    precision_at,
+    target_accuracy,
+)
+
+__all__ = [
+    "IGNORE",
+    "PRECISION_THRESHOLDS",
+    "RULES",
+    "GresMetrics",
+    "MaskCounts",
+    "MaskMetrics",
+    "Metrics",
+    "SegZeroMetrics",
+    "box_accuracy",
+    "count_pixels",
+    "evaluate_masks",
+    "intersection_union",
+    "iou_of",
+    "metrics_for",
+    "no_target_accuracy",
+    "point_in_mask",
+    "precision_at",
+    "target_accuracy",
+]

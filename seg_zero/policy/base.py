@@ -1,0 +1,117 @@
+"""What every policy is: requests in, texts out."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from seg_zero.errors import InputError
+from seg_zero.prompting import PromptSpec
+
+MAX_NEW_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question about one image (RGB, of any size); ``key`` is the caller's."""
+
+    key: int
+    image: Image.Image
+    question: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the policy wrote to one request, or the problem that kept it from being asked.
+
+    tokens: how many it wrote, all texts together; truncated: whether a text ended at the limit.
+    """
+
+    key: int
+    texts: tuple[str, ...]
+    tokens: int
+    truncated: bool
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class UnansweredReply(Reply):
+    """A reply of a policy that could not be reached or failed, through no fault of the request."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many answers to each request, and how: greedily at temperature 0, else by chance.
+
+    The chance depends on ``seed`` and the request's key alone, not on what else is asked.
+    """
+
+    answers: int = 1
+    temperature: float = 0.0
+    seed: int = 0
+
+    def seed_of(self, key: int) -> int:
+        return zlib.crc32(f"{self.seed} {key}".encode())
+
+
+GREEDY = Sampling()
+
+
+class Policy(Protocol):
+    """Anything that answers questions about images in text.
+
+    in_flight: how many requests it works on at a time.
+    """
+
+    spec: PromptSpec
+    in_flight: int
+
+    def stream(self, requests: Iterable[Request | None], sampling: Sampling = GREEDY) -> Iterator[Reply]:
+        """A reply to each request, in any order, while further requests are taken as there is room.
+
+        None among the requests says that there is none at the moment: those taken are worked on before more are
+        asked for. Whoever feeds a queue in, blocks while all are answered, and gives None otherwise.
+        """
+
+    def generate(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[str]:
+        """One text per (image, question), greedy. Raises InputError for a question that cannot be asked."""
+        requests = (Request(i, *pair) for i, pair in enumerate(zip(images, questions, strict=True)))
+        replies = {reply.key: reply for reply in self.stream(requests)}
+        for reply in replies.values():
+            if reply.problem is not None:
+                raise InputError(reply.problem)
+        return [replies[i].texts[0] for i in range(len(replies))]
+
+    def stream_text(self, image: Image.Image, question: str) -> Iterator[str]:
+        """The text of :meth:`generate` in pieces, as they are written; in one piece if a policy does not say more.
+
+        A caller that stops reading stops the writing.
+        """
+        yield from self.generate([image], [question])
+
+
+def take_waiting(source: Iterator[Request | None], room: int) -> tuple[list[Request], bool]:
+    """Up to ``room`` requests that are there at the moment, and whether there may be more."""
+    taken = list[Request]()
+    while len(taken) < room:
+        try:
+            request = next(source)
+        except StopIteration:
+            return taken, False
+        if request is None:
+            break
+        taken.append(request)
+    return taken, True
+
+
+def too_long(tokens: int, limit: int, question: str) -> str | None:
+    if tokens <= limit:
+        return None
+    return (
+        f"the prompt has {tokens} tokens, more than the {limit} that the model leaves room for "
+        f"(question {question[:60]!r}...); shorten the question"
+    )

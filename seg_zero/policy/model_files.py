@@ -1,0 +1,94 @@
+"""Which policy a name means, and the prompt settings that belong to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seg_zero.errors import InputError
+from seg_zero.prompting import DEFAULT_FAMILY, FAMILIES, SPEC_FILE, PromptSpec, family_named
+
+TINY_POLICY = Path(__file__).parents[1] / "models" / "tiny_policy"
+PUBLISHED_IMAGE_SIZE = 840  # pixels
+_HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+
+
+def resolve_model(path_or_id: str | Path | None) -> str:
+    """A folder or hub id to load from; None and "tiny" mean the embedded policy.
+
+    Raises InputError for a folder without configuration, weights, tokenizer or image processor, and for
+    a model family that :data:`seg_zero.prompting.FAMILIES` does not name.
+    """
+    if path_or_id is None or str(path_or_id) == "tiny":
+        path_or_id = TINY_POLICY
+    path = Path(path_or_id)
+    if not path.exists():
+        if _HUB_ID.fullmatch(str(path_or_id)):
+            return str(path_or_id)
+        raise InputError(f"policy {path_or_id} is neither a folder nor a hub id such as Ricky06662/VisionReasoner-7B")
+    if not (path / "config.json").is_file():
+        raise InputError(
+            f"policy folder {path} has no config.json; merge a training checkpoint first with "
+            "training_scripts/model_merger.py --local_dir"
+        )
+    wanted = {
+        "image processor": ("preprocessor_config.json", "processor_config.json"),
+        "tokenizer": ("tokenizer.json", "vocab.json"),
+        "weights": ("model.safetensors", "model.safetensors.index.json"),
+    }
+    for what, names in wanted.items():
+        if not any((path / name).is_file() for name in names):
+            raise InputError(f"policy folder {path} has no {what} ({' or '.join(names)}); copy it from the base model")
+    family = model_type_of(str(path))
+    if family not in FAMILIES:
+        raise InputError(f"policy folder {path} has model_type {family!r}; supported are {', '.join(FAMILIES)}")
+    return str(path)
+
+
+def hub_file(repository: str, name: str) -> Path | None:
+    """A file of a hub repository, from the cache or the hub; None if it has no such file or cannot be reached."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repository, name))
+    except (OSError, ValueError):  # what the model's own loading will say in full
+        return None
+
+
+def model_type_of(model: str) -> str | None:
+    """``model_type`` in the config.json of a folder or hub id; None if there is none to read."""
+    path = Path(model, "config.json") if Path(model).is_dir() else hub_file(model, "config.json")
+    if path is None or not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text()).get("model_type")
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); copy it again from the model") from error
+
+
+def default_spec(model: str, template: str | None = None, image_size: int | None = None) -> PromptSpec:
+    """The prompt settings of a model: its own ``seg_zero.json``, else the published ones by name.
+
+    ``template`` and ``image_size`` replace single values.
+    """
+    saved = None if Path(model).is_dir() else hub_file(model, SPEC_FILE)
+    spec = PromptSpec.load(Path(model) if saved is None else saved.parent)
+    if spec is None:
+        family = model_type_of(model) or DEFAULT_FAMILY
+        known = family_named(family)
+        side = round(PUBLISHED_IMAGE_SIZE / known.token_pixels) * known.token_pixels
+        spec = PromptSpec.of_family("single" if "seg-zero" in model.lower() else "multi", side, family)
+    return replace(spec, template=template or spec.template, image_size=image_size or spec.image_size)
+
+
+def check_processor(processor: Any, spec: PromptSpec, model: str) -> None:
+    """The prompt settings fit the processor. Raises InputError if its image tokens are of another size."""
+    pixels = processor.image_processor.patch_size * processor.image_processor.merge_size
+    if pixels != spec.token_pixels:
+        raise InputError(
+            f"the processor of {model} makes one token of {pixels} x {pixels} pixels, but its prompt settings say "
+            f"{spec.token_pixels}; correct token_pixels, image_size and coordinates in {SPEC_FILE}, or policy.family"
+        )

@@ -1,0 +1,161 @@
+"""Composes the training configuration from ``configs/grpo.yaml`` and command-line overrides."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seg_zero.errors import InputError
+from seg_zero.training.launch.renamed_keys import RENAMED, REPLACED
+
+CONFIG_NAME = "grpo"
+GROUPS = ("policy", "data", "reward", "hardware", "schedule", "algorithm")
+# Sections that are read by this project alone: a key added to them with + would be read by nobody.
+_CLOSED = ("worker", "policy", "hardware")
+_NOT_A_KEY = re.compile(r"Could not override '([^']+)'")
+_NOT_AN_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'")
+_OVERRIDE = re.compile(r"(?P<add>\+{0,2})(?P<key>[^=+~]+)=(?P<value>.*)", re.DOTALL)
+_ALIAS = re.compile(r"\$\{(worker\.[\w.]+)\}")
+
+# Arithmetic for values that follow from others; resolved here, so that no other process needs it.
+OmegaConf.register_new_resolver("add", lambda a, b: a + b, replace=True)
+OmegaConf.register_new_resolver("share", lambda part, whole: max(1, round(part * whole)), replace=True)
+
+
+def package_folder(name: str) -> Path:
+    """Folder of an installed top-level package, found without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"package {name} is not installed; install the project with its requirements")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def key_names(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a configuration, inner nodes included."""
+    for key in map(str, config):
+        name = f"{prefix}{key}"
+        yield name
+        child = config._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            yield from key_names(child, f"{name}.")
+
+
+def short_names() -> dict[str, list[str]]:
+    """The published short keys, each with verl's keys that take their value from it, as ``grpo.yaml`` says."""
+    written = OmegaConf.load(package_folder("seg_zero.configs") / f"{CONFIG_NAME}.yaml")
+    assert isinstance(written, DictConfig)
+    found: dict[str, list[str]] = {}
+
+    def collect(node: Mapping[str, Any], prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                collect(value, f"{prefix}{key}.")
+            elif isinstance(value, str) and (alias := _ALIAS.fullmatch(value)):
+                found.setdefault(alias[1], []).append(f"{prefix}{key}")
+
+    collect(OmegaConf.to_container(written, resolve=False), "")  # type: ignore[arg-type]
+    return found
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    # The path is given here because resolving pkg://verl would import verl, which takes seconds.
+    search_path = f"hydra.searchpath=[file://{package_folder('verl') / 'trainer' / 'config'}]"
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(package_folder("seg_zero.configs")), version_base=None):
+        return compose(CONFIG_NAME, overrides=[search_path, *overrides])
+
+
+def _nearest(wrong: str, names: Sequence[str]) -> str:
+    """Existing keys to offer for a wrong one: siblings first, then keys whose last part is alike."""
+    parent, _, tail = wrong.rpartition(".")
+    last_part = {name: name.rpartition(".")[2] for name in names}
+    siblings = {last_part[name]: name for name in names if name.rpartition(".")[0] == parent}
+    found = [siblings[part] for part in difflib.get_close_matches(tail, siblings, n=3, cutoff=0.6)]
+    found += difflib.get_close_matches(wrong, names, n=3, cutoff=0.8)
+    close = set(difflib.get_close_matches(tail, sorted(set(last_part.values())), n=2, cutoff=0.75))
+    found += sorted((name for name in names if last_part[name] in close), key=len)
+    return ", ".join(dict.fromkeys(found[:6])) or "none is similar; --dry-run prints them all"
+
+
+def _unknown_key(key: str, overrides: Sequence[str]) -> InputError:
+    if key in RENAMED:
+        return InputError(f"configuration key {key!r} is named {RENAMED[key]} here; use that")
+    if key in REPLACED:
+        return InputError(f"configuration key {key!r} does not exist here; {REPLACED[key]}")
+    names = list(key_names(_compose([o for o in overrides if o.partition("=")[0] in GROUPS])))
+    return InputError(f"unknown configuration key {key!r}; nearest existing: {_nearest(key, names)}")
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> InputError:
+    text = str(error)
+    key = _NOT_A_KEY.search(text)
+    if key is not None:
+        return _unknown_key(key[1], overrides)
+    option = _NOT_AN_OPTION.search(text)
+    if option is not None:
+        folder = package_folder("seg_zero.configs") / option[1]
+        choices = sorted(path.stem for path in folder.glob("*.yaml"))
+        return InputError(f"unknown option {option[1]}={option[2]}; choose one of {', '.join(choices)}")
+    return InputError(f"configuration: {' '.join(text.split())}")
+
+
+def _given(overrides: Sequence[str]) -> dict[str, str]:
+    """The keys that the overrides set, each with its plus signs."""
+    return {found["key"].strip(): found["add"] for o in overrides if (found := _OVERRIDE.fullmatch(o))}
+
+
+def _check_added(overrides: Sequence[str]) -> None:
+    """A key added with + must be in a section that somebody reads; most others are typing errors."""
+    given = _given(overrides)
+    added = [key for key, plus in given.items() if plus]
+    if not added:
+        return
+    base = _compose([o for o in overrides if o.partition("=")[0] in GROUPS])
+    names = set(key_names(base))
+    for key in added:
+        top = key.partition(".")[0]
+        unread = top in _CLOSED or (top not in base and top not in GROUPS)
+        if key not in names and (key in RENAMED or key in REPLACED or unread):
+            raise _unknown_key(key, overrides)
+
+
+def _check_twice(config: DictConfig, overrides: Sequence[str]) -> None:
+    """A setting given under its short and under verl's name has one value; the short names show what runs."""
+    given = _given(overrides)
+    for short, long_names in short_names().items():
+        values = {name: OmegaConf.select(config, name) for name in long_names}
+        for name, value in values.items():
+            mine = OmegaConf.select(config, short)
+            if short in given and name in given and mine != value:
+                raise InputError(f"{short}={mine} and {name}={value} are the same setting; give only one of them")
+        if len({str(value) for value in values.values()}) == 1:
+            OmegaConf.update(config, short, values[long_names[0]])
+
+
+def load_config(overrides: Sequence[str]) -> DictConfig:
+    """The full training configuration with all interpolations resolved.
+
+    Raises InputError for an unknown key (naming the nearest ones, or what replaces it), an unknown group option, a
+    malformed override, a mandatory value that is not set, or a short and a long name of one setting with two values.
+    """
+    try:
+        _check_added(overrides)
+        config = _compose(overrides)
+        missing = sorted(name for name in OmegaConf.missing_keys(config) if not name.startswith("reward.reward_model."))
+        if missing:
+            raise InputError(f"configuration: {', '.join(missing)} has no value; set it, e.g. {missing[0]}=VALUE")
+        OmegaConf.resolve(config)
+    except (ConfigCompositionException, MissingConfigException, HydraException, OmegaConfBaseException) as error:
+        raise _explain(error, overrides) from error
+    _check_twice(config, overrides)
+    return config

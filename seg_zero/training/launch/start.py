@@ -1,0 +1,141 @@
+"""Starts a training run: ``python -m seg_zero.training.launch [HYDRA OVERRIDES] [--dry-run] [--skip-bad]``.
+
+Composes and checks the configuration and the rows (those with errors are refused, or left out with --skip-bad),
+then runs verl with our trainer (seg_zero/training/run.py), follows its metrics and stops it if it hangs.
+The run's folder holds config.yaml, metrics.jsonl, tensorboard/, train.log and checkpoints/.
+
+    small machine:  bash training_scripts/run_tiny_cpu.sh
+    eight GPUs:     bash training_scripts/run_visionreasoner_7b_8x140G.sh
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from seg_zero.errors import InputError
+from seg_zero.policy.model_files import TINY_POLICY
+from seg_zero.training.launch import checks, cluster, plan
+from seg_zero.training.launch.config import load_config, package_folder
+from seg_zero.training.row_files import write_bad_rows
+from seg_zero.training.supervision.supervise import supervise
+from seg_zero.training.trainer.checkpoints import Checkpoints
+from seg_zero.training.trainer.metrics_log import read_metrics
+
+EMBEDDED_POLICY = "tiny"
+_SHARD = re.compile(r"model_world_size_(\d+)_")
+SYNTHETIC_ROWS = {"train_files": 1920, "val_files": 120}
+
+
+def resolve_policy(config: DictConfig) -> None:
+    """Replace the name of the embedded policy by its folder, and local folders by absolute paths.
+
+    Ray's workers have another working directory.
+    """
+    model = config.actor_rollout_ref.model
+    folder = TINY_POLICY if model.path == EMBEDDED_POLICY else Path(model.path).expanduser()
+    if model.path == EMBEDDED_POLICY or folder.is_dir():
+        model.path = str(folder.resolve())
+
+
+def resolve_agent_loops(config: DictConfig) -> None:
+    """Name the file in which verl finds our rollout loops."""
+    agent = config.actor_rollout_ref.rollout.agent
+    if agent.agent_loop_config_path is None:
+        agent.agent_loop_config_path = str(package_folder("seg_zero.configs") / "agent_loops.yaml")
+
+
+def make_synthetic_data(config: DictConfig) -> None:
+    """Write the synthetic splits that the configuration names by default, if they do not exist."""
+    from seg_zero.data.synthetic.rows import HELD_OUT_SEED, TRAIN_SEED, write_split
+
+    for key, seed in (("train_files", TRAIN_SEED), ("val_files", HELD_OUT_SEED)):
+        if plan.will_be_made(config, key):
+            path = Path(config.data[key])
+            print(f"writing {SYNTHETIC_ROWS[key]} synthetic rows to {path}", flush=True)
+            write_split(path, seed, SYNTHETIC_ROWS[key], side=config.policy.image_size)
+
+
+def total_steps(config: DictConfig) -> int:
+    """Steps that the run will make in all, resumed ones included."""
+    if config.trainer.total_training_steps is not None:
+        return int(config.trainer.total_training_steps)
+    return checks.count_rows(config, "train_files") // config.data.train_batch_size * config.trainer.total_epochs
+
+
+def steps_done(config: DictConfig) -> int:
+    """The step of the checkpoint that verl will resume from; 0 if it starts anew. Refuses a finished run."""
+    if config.trainer.resume_mode != "auto":
+        return 0
+    done, wanted = Checkpoints(Path(config.trainer.default_local_dir), 0, False).latest() or 0, total_steps(config)
+    if done >= wanted:
+        raise InputError(
+            f"{config.output_dir} already holds a run of {done} steps and {wanted} were asked; give "
+            "trainer.experiment_name=NEW for a new run, or a larger trainer.total_training_steps to go on"
+        )
+    check_shards(Path(config.trainer.default_local_dir) / f"global_step_{done}", config)
+    return done
+
+
+def validation_missing(config: DictConfig, done: int) -> bool:
+    """Whether the step to go on from was to be validated, and the run ended before that was logged."""
+    if config.trainer.test_freq < 1 or done % config.trainer.test_freq:
+        return False
+    row = next((row for row in read_metrics(Path(config.output_dir) / "metrics.jsonl") if row["step"] == done), {})
+    return not any(name.startswith(("val-", "validation/")) for name in row)
+
+
+def check_shards(checkpoint: Path, config: DictConfig) -> None:
+    """As many workers as wrote a checkpoint go on from it. Raises InputError with both numbers otherwise."""
+    workers = config.trainer.n_gpus_per_node * config.trainer.nnodes
+    parts = (_SHARD.match(path.name) for path in (checkpoint / "actor").glob("model_world_size_*"))
+    wrote = {int(part[1]) for part in parts if part is not None}
+    if wrote and workers not in wrote:
+        raise InputError(
+            f"{checkpoint} was written by {max(wrote)} workers, now there are {workers} (trainer.nnodes x "
+            "trainer.n_gpus_per_node); use as many, or merge it and start a new run from "
+            "that with worker.actor.model.model_path="
+        )
+
+
+def launch(arguments: Sequence[str]) -> int:
+    """Check everything, then train. Raises InputError before anything is started or written."""
+    if "--help" in arguments or "-h" in arguments:
+        print(__doc__)
+        return 0
+    flags = ("--dry-run", "--skip-bad")
+    dry_run, skip_bad = (flag in arguments for flag in flags)
+    config = load_config([argument for argument in arguments if argument not in flags])
+    resolve_policy(config)
+    resolve_agent_loops(config)
+    joined = cluster.choose(config)
+    if dry_run:
+        print(plan.dry_run(config, SYNTHETIC_ROWS, skip_bad), end="")
+        return 0
+    checks.check_run(config)
+    make_synthetic_data(config)
+    checks.check_data(config)
+    output = Path(config.output_dir).resolve()
+    if joined:
+        cluster.use_absolute_names(config)
+        config.ray_kwargs.ray_init.address = cluster.check_cluster(config, output)
+    bad = checks.find_bad_rows(config, skip_bad)
+    if bad:
+        config.data.bad_rows = str(output / "bad_rows.json")
+        write_bad_rows(output / "bad_rows.json", bad)
+        checks.check_data(config)  # enough must be left
+    done = steps_done(config)
+    config.output_dir, config.trainer.default_local_dir = str(output), str(output / "checkpoints")
+    if done:
+        config.trainer.val_before_train = validation_missing(config, done)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    if done:
+        print(f"resuming {output} after step {done}")
+    started = "vLLM" if joined else "Ray, vLLM"
+    print(f"starting {started} and the trainer; their log is {output / 'train.log'}", flush=True)
+    checkpoints = Checkpoints(output / "checkpoints", 0, False)
+    return supervise(config, output, total_steps(config), checkpoints.metrics(done))

@@ -1,0 +1,241 @@
+"""SAM2 inside the reward: what IoU do the masks of a policy's boxes and points have?
+
+:class:`MaskScorer` does the work and knows nothing of Ray; :class:`MaskScorerActor` is the Ray actor that
+all reward workers of a run share. Samples of one question share one image embedding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seg_zero.data.augmentation import View
+from seg_zero.data.source import RowSource, open_rows
+from seg_zero.masks import encode_mask
+from seg_zero.metrics import MaskCounts, count_pixels, iou_of
+from seg_zero.objects import PromptObject
+from seg_zero.training.environment import VISIBLE_GPUS
+
+if TYPE_CHECKING:
+    from seg_zero.segmenter.sam2_package import Embedding, Segmenter
+
+EMBEDDING_BATCH = 8  # images in the encoder at a time
+REQUEST_BATCH = 128  # samples taken from the queue at a time
+
+
+@dataclass(frozen=True)
+class MaskQuestion:
+    """One sample to score.
+
+    source, row: where the true mask and the image are (see :func:`seg_zero.data.source.open_rows`). view: the
+    part of the stored image that the policy saw. objects: its answer, in pixels of what it saw, which was
+    ``image_size`` = (width, height). with_mask: the score shall hold SAM2's mask.
+    """
+
+    source: str
+    row: int
+    view: View
+    image_size: tuple[float, float]
+    objects: tuple[PromptObject, ...]
+    with_mask: bool = False
+
+    def stored_objects(self) -> list[PromptObject]:
+        """The objects in pixels of the stored image."""
+        width, height = self.view.size
+        sx, sy = width / self.image_size[0], height / self.image_size[1]
+        return [self.view.to_image(item.scaled(sx, sy)) for item in self.objects]
+
+
+@dataclass(frozen=True)
+class MaskScore:
+    """IoU of SAM2's union mask with the truth, or None and the line that says why there is none.
+
+    counts: pixels of mask and truth, without a mask those of the truth if it could be read. mask: COCO RLE of the
+    stored image, if asked for.
+    """
+
+    iou: float | None
+    problem: str | None = None
+    counts: MaskCounts = field(default_factory=lambda: MaskCounts(answered=False))
+    mask: dict[str, Any] | None = None
+
+
+class MaskScorer:
+    """A SAM2 with the embeddings of the images it saw last, at most ``cache_images`` of them."""
+
+    def __init__(self, segmenter: Segmenter, cache_images: int) -> None:
+        self.segmenter, self.cache_images = segmenter, cache_images
+        self.images_embedded = 0
+        self._sources: dict[str, RowSource] = {}
+        self._cache: OrderedDict[tuple[str, int], tuple[Embedding, np.ndarray]] = OrderedDict()
+
+    def scores(self, questions: Sequence[MaskQuestion]) -> list[MaskScore]:
+        """Score samples, in any order and of any rows. Never raises: what fails is said in its score."""
+        results: dict[int, MaskScore] = {}
+        groups: dict[tuple[str, int], list[int]] = {}
+        for index, question in enumerate(questions):
+            groups.setdefault((question.source, question.row), []).append(index)
+        keys = list(groups)
+        for start in range(0, len(keys), EMBEDDING_BATCH):
+            some = keys[start : start + EMBEDDING_BATCH]
+            problems = self._embed([key for key in some if key not in self._cache])
+            for key in some:
+                results.update(zip(groups[key], self._group(key, questions, groups[key], problems), strict=True))
+            while len(self._cache) > self.cache_images:
+                self._cache.popitem(last=False)
+        return [results[index] for index in range(len(questions))]
+
+    def _embed(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        """Read and embed rows into the cache; returns the problems by row."""
+        problems: dict[tuple[str, int], str] = {}
+        ready = []
+        for key in keys:
+            try:
+                row = self._source(key[0])[key[1]]
+                image, truth = row.image(), row.truth()
+                if truth is None or truth.shape != (image.height, image.width):
+                    raise ValueError(f"row {row.id!r} has no mask of its image's size")
+                ready.append((key, image, truth))
+            except Exception as error:  # whatever is wrong with one row must not cost the others their score
+                problems[key] = f"{key[0]}, row {key[1]}: {error}"
+        try:
+            embeddings = self.segmenter.embed([image for _, image, _ in ready])
+        except Exception as error:
+            return {**problems, **{key: f"SAM2 cannot embed {key[0]}, row {key[1]}: {error}" for key, _, _ in ready}}
+        self.images_embedded += len(embeddings)
+        for (key, _, truth), embedding in zip(ready, embeddings, strict=True):
+            self._cache[key] = (embedding, truth)
+        return problems
+
+    def _source(self, name: str) -> RowSource:
+        if name not in self._sources:
+            self._sources[name] = open_rows(name)
+        return self._sources[name]
+
+    def _group(
+        self,
+        key: tuple[str, int],
+        questions: Sequence[MaskQuestion],
+        indices: Sequence[int],
+        problems: dict[tuple[str, int], str],
+    ) -> list[MaskScore]:
+        """Scores of the samples ``indices``, which are all about one row."""
+        if key in problems:
+            return [MaskScore(None, problems[key])] * len(indices)
+        self._cache.move_to_end(key)
+        embedding, truth = self._cache[key]
+        try:
+            return self._decode(embedding, truth, [questions[i] for i in indices])
+        except Exception as error:
+            if len(indices) == 1:
+                problem = f"SAM2 failed on {key[0]}, row {key[1]}: {error}"
+                return [MaskScore(None, problem, count_pixels(None, truth))]
+            return [score for i in indices for score in self._group(key, questions, [i], problems)]  # one by one
+
+    def _decode(self, embedding: Embedding, truth: np.ndarray, samples: Sequence[MaskQuestion]) -> list[MaskScore]:
+        objects = [sample.stored_objects() for sample in samples]
+        masks = self.segmenter.segment_embedded(embedding, [item for some in objects for item in some]).masks
+        scores, first = [], 0
+        for sample, some in zip(samples, objects, strict=True):
+            union = np.asarray(masks[first : first + len(some)].any(axis=0))
+            first += len(some)
+            counts = count_pixels(union, truth)
+            mask = encode_mask(union) if sample.with_mask else None
+            scores.append(MaskScore(iou_of(counts.intersection, counts.union), None, counts, mask))
+        return scores
+
+
+class MaskScorerActor:
+    """Runs as a Ray actor. Requests that come while SAM2 works are scored together afterwards."""
+
+    def __init__(self, segmentation_model: str, device: str, cache_images: int, gpus: str | None) -> None:
+        if gpus is not None:  # Ray hides the GPUs from an actor that books none; it must come before CUDA starts
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+        from seg_zero.segmenter.sam2_package import Segmenter
+
+        self._scorer = MaskScorer(Segmenter.from_pretrained(segmentation_model, device=device), cache_images)
+        self._waiting: list[tuple[MaskQuestion, asyncio.Future[MaskScore]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def ready(self) -> bool:
+        """Returns once SAM2 is loaded."""
+        return True
+
+    async def score(self, question: MaskQuestion) -> MaskScore:
+        future: asyncio.Future[MaskScore] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, future))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch = self._waiting[:REQUEST_BATCH]
+            del self._waiting[: len(batch)]
+            scores = await asyncio.to_thread(self._scorer.scores, [question for question, _ in batch])
+            for (_, future), score in zip(batch, scores, strict=True):
+                if not future.done():  # its caller may have gone
+                    future.set_result(score)
+
+
+class MaskScorers:
+    """The actors of a run, seen from a reward worker; the first worker to ask starts them."""
+
+    def __init__(
+        self,
+        segmentation_model: str,
+        device: str,
+        actors: int,
+        num_gpus: float,
+        cache_images: int,
+        timeout_seconds: float,
+    ) -> None:
+        import ray
+
+        remote = ray.remote(MaskScorerActor)
+        gpus = os.environ.get(VISIBLE_GPUS) if device == "cuda" and not num_gpus else None
+        self._timeout = timeout_seconds
+        self._handles: list[Any] = [
+            remote.options(
+                name=f"seg_zero_mask_scorer_{index}",
+                get_if_exists=True,
+                num_cpus=0,  # it must start on a machine whose CPUs verl has booked
+                num_gpus=num_gpus,
+                max_restarts=-1,
+                max_concurrency=4096,  # waiting requests cost nothing
+            ).remote(segmentation_model, device, cache_images, gpus and _gpu_of(index, gpus))
+            for index in range(actors)
+        ]
+        self._ready: asyncio.Task[Any] | None = None
+
+    async def score(self, question: MaskQuestion) -> MaskScore:
+        """Score one sample. Raises if SAM2 cannot be loaded at all; later failures are in the score."""
+        import ray
+
+        if self._ready is None:
+            self._ready = asyncio.ensure_future(asyncio.gather(*(_result(h.ready.remote()) for h in self._handles)))
+        await self._ready
+        handle = self._handles[question.row % len(self._handles)]
+        try:
+            score: MaskScore = await asyncio.wait_for(_result(handle.score.remote(question)), self._timeout)
+        except asyncio.TimeoutError:
+            return MaskScore(None, f"no mask within {self._timeout:g} s (reward.mask_scorer.timeout_seconds)")
+        except ray.exceptions.RayError as error:
+            return MaskScore(None, f"the mask actor failed: {str(error).splitlines()[0]}")
+        return score
+
+
+def _gpu_of(index: int, gpus: str) -> str:
+    """The GPU that an actor shares with training: they are dealt out in turn."""
+    listed = gpus.split(",")
+    return listed[index % len(listed)]
+
+
+async def _result(reference: Any) -> Any:
+    return await reference

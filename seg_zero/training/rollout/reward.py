@@ -1,0 +1,112 @@
+"""The reward function that verl calls (``reward.custom_reward_function``)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import lru_cache
+from typing import Any
+
+from seg_zero.data.augmentation import View
+from seg_zero.rewards import Response
+from seg_zero.rewards.boxes import iou
+from seg_zero.rewards.presets import Term, read_terms
+from seg_zero.rewards.text import well_formed
+from seg_zero.training.rollout.mask_scorer import MaskQuestion, MaskScore, MaskScorers
+
+HELD_OUT_SAMPLE = "held_out_sample"
+log = logging.getLogger(__name__)
+
+
+@lru_cache
+def _terms(settings: str) -> tuple[Term, ...]:
+    return read_terms(json.loads(settings))
+
+
+@lru_cache
+def _scorers(settings: str) -> MaskScorers:
+    return MaskScorers(**json.loads(settings))
+
+
+def _key(settings: Any) -> str:
+    """Settings as text, to be looked up by; OmegaConf's containers included."""
+    from omegaconf import OmegaConf
+
+    return json.dumps(OmegaConf.to_container(settings) if OmegaConf.is_config(settings) else settings)
+
+
+async def _ask_sam2(response: Response, info: Mapping[str, Any], scorers: MaskScorers) -> MaskScore:
+    """SAM2's mask for the response against the true one."""
+    view = info["view"]
+    left, top, right, bottom = (int(v) for v in view["window"])
+    question = MaskQuestion(
+        source=info["source"],
+        row=int(info["row"]),
+        view=View((left, top, right, bottom), bool(view["flipped"])),
+        image_size=response.image_size,
+        objects=response.answer.objects,
+        with_mask=bool(info.get("held_out")),
+    )
+    return await scorers.score(question)
+
+
+def _held_out_sample(response: Response, info: Mapping[str, Any], mask: MaskScore) -> str:
+    """What the validation report needs of a sample, as text, which verl keeps out of its own means."""
+    sample = {
+        "source": info["source"],
+        "row": int(info["row"]),
+        "well_formed": well_formed(response),
+        "failed": mask.problem is not None,
+        "counts": asdict(replace(mask.counts, answered=mask.counts.answered and response.answer.problem is None)),
+        "mask": mask.mask,
+    }
+    return json.dumps(sample)
+
+
+async def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Mapping[str, Any],
+    terms: Mapping[str, Mapping[str, Any]],
+    mask_scorer: Mapping[str, Any],
+    **_unused: Any,
+) -> dict[str, Any]:
+    """Score one response. ``score`` is what GRPO optimises; every other entry becomes a logged curve.
+
+    ground_truth: in pixels of the image that the policy saw, whose (width, height) is
+    ``extra_info["image_size"]``. terms, mask_scorer: the configuration's ``reward.terms`` and
+    ``reward.mask_scorer``. Added for every reward are ``box_iou``, the mean IoU of matched boxes, and
+    ``failures``: terms that raised, or masks that SAM2 did not give; they count 0, are logged, and the
+    run goes on. With ``extra_info["held_out"]`` SAM2 is asked whatever the terms, and :data:`HELD_OUT_SAMPLE`
+    holds what :mod:`seg_zero.training.trainer.validation` needs.
+    """
+    width, height = extra_info["image_size"]
+    weighted = _terms(_key(terms))
+    response = Response(solution_str, ground_truth, (width, height))
+    true_objects = response.truth  # raises for an unreadable ground truth, from which nothing could be learnt
+    result: dict[str, Any] = {}
+    failures, held_out = 0, bool(extra_info.get("held_out"))
+    if held_out or any(term.needs_mask for term in weighted):
+        mask = MaskScore(float(response.rightly_empty))  # an empty answer is judged without SAM2
+        if held_out or (response.answer.objects and true_objects):
+            mask = await _ask_sam2(response, extra_info, _scorers(_key(mask_scorer)))
+        response = Response(solution_str, ground_truth, (width, height), mask.iou)
+        result["mask_iou"] = mask.iou or 0.0
+        if mask.problem is not None:
+            failures += 1
+            log.warning("no mask for one sample: %s", mask.problem)
+        if held_out:
+            result[HELD_OUT_SAMPLE] = _held_out_sample(response, extra_info, mask)
+    total = 0.0
+    for term in weighted:
+        try:
+            value = term(response)
+        except Exception:
+            value, failures = 0.0, failures + 1
+            log.warning("term %s counts 0 for one sample of %s", term.name, data_source, exc_info=True)
+        result[term.name] = value
+        total += term.weight * value
+    return {"score": total, **result, "box_iou": iou(response, threshold=None), "failures": float(failures)}

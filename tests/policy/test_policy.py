@@ -1,0 +1,146 @@
+"""Policies of all supported families, with real model classes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from seg_zero.errors import InputError
+from seg_zero.policy import TransformersPolicy
+from seg_zero.policy.model_files import TINY_POLICY, default_spec
+from seg_zero.prompting import FAMILIES, PromptSpec
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised model of each family, in a folder named after it."""
+    from helpers.tiny_models import save_tiny_model
+
+    return save_tiny_model(request.param, tmp_path_factory.mktemp("models") / request.param)
+
+
+def test_every_family_generates_the_same_alone_and_in_a_batch(tiny: Path) -> None:
+    images, questions = [Image.new("RGB", (50, 80), "red"), Image.new("RGB", (9, 90))], ["the cup", "a cup of tea"]
+    policy = TransformersPolicy.from_pretrained(tiny, max_new_tokens=4)
+    assert policy.spec == PromptSpec.load(tiny)
+    texts = policy.generate(images, questions)
+    assert [policy.generate([image], [question])[0] for image, question in zip(images, questions, strict=True)] == texts
+
+
+def test_processors_pass_images_on_unchanged(tiny: Path) -> None:
+    """The size that the prompt settings ask for is as many tokens as they say, without another resize."""
+    from transformers import AutoProcessor
+
+    spec, processor = default_spec(str(tiny)), AutoProcessor.from_pretrained(tiny)
+    inputs = processor.image_processor(images=[Image.new("RGB", (spec.image_size, spec.image_size))])
+    grid = [int(n) for n in inputs["image_grid_thw"][0]]
+    assert grid == [1, spec.image_size * 2 // spec.token_pixels, spec.image_size * 2 // spec.token_pixels]
+    assert grid[1] * grid[2] // 4 == spec.image_tokens
+
+
+def test_default_settings_follow_the_family_of_the_folder(tiny: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny, bare, ignore=shutil.ignore_patterns("seg_zero.json"))
+    size = 832 if tiny.name == "qwen3_vl" else 840
+    assert default_spec(str(bare)) == PromptSpec.of_family("multi", size, tiny.name)
+
+
+def test_prompt_settings_of_another_family_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(TINY_POLICY, folder)
+    PromptSpec.of_family("brief", 128, "qwen3_vl").save(folder)
+    with pytest.raises(InputError, match="one token of 28 x 28 pixels, but its prompt settings say 32"):
+        TransformersPolicy.from_pretrained(folder)
+
+
+def test_answers_do_not_depend_on_the_batch() -> None:
+    from seg_zero.data.synthetic.scenes import make_samples
+
+    samples = list(make_samples(31, 7))
+    images, questions = [s.scene.image for s in samples], [s.question.text for s in samples]
+    alone = TransformersPolicy.from_pretrained(batch_size=1, max_new_tokens=96).generate(images, questions)
+    together = TransformersPolicy.from_pretrained(batch_size=7, max_new_tokens=96).generate(images, questions)
+    assert alone == together
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("Ricky06662/Seg-Zero-7B", PromptSpec("single", 840)),
+        ("Ricky06662/VisionReasoner-7B", PromptSpec("multi", 840)),
+        ("Qwen/Qwen2.5-VL-3B-Instruct", PromptSpec("multi", 840)),
+        ("Qwen/Qwen3-VL-4B-Instruct", PromptSpec("multi", 832, "thousand", 32)),
+        (str(TINY_POLICY), PromptSpec("brief", 112)),
+    ],
+)
+def test_prompt_settings_follow_the_model(
+    model: str, expected: PromptSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "qwen3_vl" if "Qwen3" in model else "qwen2_5_vl"}))
+    monkeypatch.setattr(
+        "seg_zero.policy.model_files.hub_file", lambda _, name: config if name == "config.json" else None
+    )
+    assert default_spec(model) == expected
+    changed = default_spec(model, template="single", image_size=448)
+    assert changed == PromptSpec("single", 448, expected.coordinates, expected.token_pixels)
+
+
+def test_a_hub_that_cannot_be_reached_leaves_the_published_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert default_spec("nobody/no-such-model") == PromptSpec("multi", 840)
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(TINY_POLICY, folder)
+    (folder / "model.safetensors").write_bytes(b"rubbish")
+    with pytest.raises(InputError, match="damaged"):
+        TransformersPolicy.from_pretrained(folder)
+
+
+def _tiny_config(*overrides: str) -> Any:
+    from seg_zero.training.launch.config import load_config
+
+    settings = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", f"worker.actor.model.model_path={TINY_POLICY}"]
+    return load_config([*settings, *overrides])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["policy.family=qwen2_vl"], "is of the family qwen2_5_vl; set policy.family=qwen2_5_vl"),
+        (["policy.family=qwen3_vl"], "image_size 112 is not a multiple of 32"),
+        (["policy.coordinates=percent"], "unknown coordinates 'percent'"),
+        (["policy.lora.rank=-1"], "policy.lora.rank=-1 is not a whole number from 0 up"),
+        (["policy.lora.alpha=0"], "policy.lora.alpha=0 is not a whole number from 1 up"),
+    ],
+)
+def test_impossible_training_settings_end_in_one_line(overrides: list[str], message: str) -> None:
+    from seg_zero.training.launch.checks import check_policy
+
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        check_policy(_tiny_config(*overrides))
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_trained_reaches_the_engine() -> None:
+    """The settings of policy.* are verl's keys; by default all weights are trained."""
+    actor = _tiny_config().actor_rollout_ref
+    assert (actor.model.lora_rank, actor.actor.freeze_vision_tower, actor.model.lora.freeze_vision_model) == (
+        0,
+        False,
+        False,
+    )
+    actor = _tiny_config(
+        "policy.lora.rank=64", "policy.lora.targets=[q_proj]", "policy.freeze_vision=true"
+    ).actor_rollout_ref
+    assert (actor.model.lora_rank, actor.model.lora_alpha, actor.model.lora.merge) == (64, 64, True)
+    assert list(actor.model.target_modules) == ["q_proj"] and actor.model.exclude_modules == ".*visual.*"
+    assert actor.actor.freeze_vision_tower and actor.model.lora.freeze_vision_model

@@ -1,0 +1,228 @@
+"""What a run will do and need, against numbers worked out by hand; layouts that cannot work are refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from seg_zero.data.synthetic.rows import write_split
+from seg_zero.errors import InputError
+from seg_zero.policy.model_size import PUBLISHED, Architecture, Vision, find_architecture, read_architecture
+from seg_zero.training.launch import checks, memory, plan, start
+from seg_zero.training.launch.config import load_config
+
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", "schedule=tiny"]
+SEVEN = ["policy=qwen2_5_vl_7b_multi", "data=visionreasoner_7k_840", "schedule=multi"]
+SYNTHETIC = {"train_files": 1920, "val_files": 120}
+
+# 10 layers of 8 query heads and 2 key-value heads of 16; an image encoder of 2 blocks.
+SMALL = Architecture("qwen2_5_vl", 10, 128, 512, 8, 2, 16, 1000, True, 4096, Vision(2, 64, 256, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [  # as counted by transformers 5.9.0 for the published configurations
+        (("qwen2-vl", 2), 2_208_985_600),
+        (("qwen2-vl", 7), 8_291_375_616),
+        (("qwen2.5-vl", 3), 3_754_622_976),
+        (("qwen2.5-vl", 7), 8_292_166_656),
+        (("qwen3-vl", 2), 2_127_532_032),
+        (("qwen3-vl", 4), 4_437_815_808),
+        (("qwen3-vl", 8), 8_767_123_696),
+    ],
+)
+def test_published_models_have_their_published_size(name: tuple[str, int], parameters: int) -> None:
+    assert PUBLISHED[name].parameters == parameters
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", ["Qwen2VL", "Qwen2_5_VL", "Qwen3VL"])
+def test_parameters_are_counted_as_transformers_builds_them(family: str, tied: bool) -> None:
+    import torch
+    import transformers
+
+    text = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96, "vocab_size": 128}
+    text |= {"num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2}
+    vision: dict[str, Any] = {"depth": 3, "num_heads": 2}
+    if family == "Qwen2VL":
+        vision |= {"embed_dim": 32, "mlp_ratio": 3, "hidden_size": 64}
+    else:
+        vision |= {"hidden_size": 32, "intermediate_size": 40, "out_hidden_size": 64}
+    if family == "Qwen3VL":
+        vision |= {"deepstack_visual_indexes": [0, 1], "num_position_embeddings": 16}
+    config_class = getattr(transformers, f"{family}Config")
+    config = config_class(text_config=text, vision_config=vision, tie_word_embeddings=tied)
+    with torch.device("meta"):
+        model = getattr(transformers, f"{family}ForConditionalGeneration")(config)
+    assert read_architecture(config.to_dict()).parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_models_are_found_by_folder_and_by_name(tmp_path: Path) -> None:
+    seven = PUBLISHED["qwen2.5-vl", 7]
+    assert find_architecture("Qwen/Qwen2.5-VL-7B-Instruct") == seven
+    assert find_architecture("Ricky06662/VisionReasoner-7B") == seven
+    assert find_architecture("Ricky06662/Seg-Zero-3B") == PUBLISHED["qwen2.5-vl", 3]
+    assert find_architecture("somebody/something-70B") is None
+    tiny = find_architecture(str(ROOT / "seg_zero" / "models" / "tiny_policy"))
+    assert tiny is not None and tiny.parameters == 3_700_352
+    # The published file of Qwen2.5-VL has the settings of the text at the top.
+    flat = {"model_type": "qwen2_5_vl", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 40, "num_heads": 2}
+    flat |= {"intermediate_size": 96, "num_key_value_heads": 2, "vision_config": vision}
+    (tmp_path / "config.json").write_text(json.dumps({**flat, "vocab_size": 128}))
+    found = find_architecture(str(tmp_path))
+    assert found is not None and (found.hidden, found.head_dim, found.tied) == (64, 16, False)
+    (tmp_path / "config.json").write_text(json.dumps(flat))
+    with pytest.raises(InputError, match="has no 'vocab_size'"):
+        find_architecture(str(tmp_path))
+
+
+def test_batch_arithmetic() -> None:
+    """16 prompts x 8 samples on 4 GPUs, 2 updates: 32 samples each, 16 per update, 8 micro-batches of 2."""
+    config = load_config([*SEVEN, "hardware=4x80g", "worker.actor.global_batch_size=8"])
+    b = plan.batches(config, rows=1000)
+    assert (b.samples, b.samples_per_worker, b.updates, b.accumulation) == (128, 32, 2, 8)
+    assert (b.steps_per_epoch, b.rows_left, b.steps) == (62, 8, 62)
+    assert plan.batches(load_config([*SEVEN, "trainer.total_training_steps=7"]), None).steps == 7
+    assert plan.batches(load_config(SEVEN), None).steps is None
+
+
+def test_cache_of_keys_and_values() -> None:
+    """7B: 2 x 28 layers x 4 heads x 128 x 2 bytes = 57,344 bytes per token; half of it with two ranks."""
+    seven = PUBLISHED["qwen2.5-vl", 7]
+    assert memory.kv_bytes_per_token(seven, 1, 2) == 57_344
+    assert memory.kv_bytes_per_token(seven, 2, 2) == 28_672
+    assert memory.kv_bytes_per_token(seven, 8, 2) == memory.kv_bytes_per_token(seven, 4, 2)  # heads are repeated
+
+
+def test_activations() -> None:
+    """100 tokens, 2 bytes each value.
+
+    A layer keeps 4 x 128 + 2 x 128 + 2 x 32 + 4 x 512 = 2,880 values per token: 576,000 bytes; an encoder block
+    9 x 64 + 4 x 256 = 1,600 on each of 40 patches: 128,000 bytes.
+    """
+    assert memory.activation_bytes(SMALL, 100, 10, 2, False, False) == 10 * 576_000 + 2 * 128_000
+    assert memory.activation_bytes(SMALL, 100, 10, 2, False, True) == 10 * 576_000
+    # Checkpointed: the inputs of 10 layers (25,600 bytes each) and 2 blocks (5,120 each), and one whole layer.
+    assert memory.activation_bytes(SMALL, 100, 10, 2, True, False) == 256_000 + 10_240 + 576_000
+    assert memory.logits_bytes(SMALL, 100, 2, True) == 100 * 1000 * 12
+    assert memory.logits_bytes(SMALL, 100, 2, False) == 100 * 1000 * 4
+
+
+def test_training_state_of_7b_on_four_gpus() -> None:
+    """8,292,166,656 parameters in float32 over 4 ranks: 8,292,166,656 bytes each, gradients alike, Adam twice."""
+    config = load_config([*SEVEN, "hardware=4x80g"])
+    found = memory.estimate(config, PUBLISHED["qwen2.5-vl", 7], image_tokens=900)
+    state, parameters = found.training, 8_292_166_656
+    assert (state.weights, state.gradients, state.optimizer) == (parameters, parameters, 2 * parameters)
+    assert state.logits == 2 * (1300 + 2000) * 152_064 * 12
+    # Embeddings and two layers in bfloat16, one layer's gradient in float32.
+    assert state.gathered == 2 * 152_064 * 3584 * 2 + 233_057_792 * (2 * 2 + 4)
+    assert found.rollout.share == round(0.4 * 79.6 * 2**30)
+    assert found.rollout.weights == parameters  # two bytes, two ranks
+    assert found.rollout.sequence == 3300 * 28_672
+    assert found.rollout.resident == memory.CONTEXT  # all is offloaded while vLLM samples
+    assert found.reference == parameters and found.host == 4 * 4 * parameters
+
+
+def test_adapters_have_little_to_train() -> None:
+    """Rank 64 on the 7 linear layers of 28 decoder layers; no reference model, as it is the actor without them."""
+    seven = PUBLISHED["qwen2.5-vl", 7]
+    sides = 2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18_944)
+    assert seven.lora_parameters(64) == 28 * 64 * sides
+    config = load_config([*SEVEN, "hardware=4x80g", "actor_rollout_ref.model.lora_rank=64"])
+    found = memory.estimate(config, seven, 900)
+    assert found.training.optimizer == 2 * 28 * 64 * sides
+    assert found.reference == 0
+
+
+ONE_GPU = "trainer.n_gpus_per_node=1;worker.rollout.tensor_parallel_size=1"
+SEVEN_GPUS = "trainer.n_gpus_per_node=7;worker.rollout.n=7;worker.rollout.tensor_parallel_size=7"
+
+
+@pytest.mark.parametrize(
+    ("layout", "overrides", "message"),
+    [
+        ("cpu_2core", "data.max_response_length=500", "96 + data.max_response_length=500 = 596 tokens exceed"),
+        (
+            "cpu_2core",
+            "data.max_response_length=5000;actor_rollout_ref.rollout.max_model_len=6000",
+            "sequences of 6000 tokens exceed the 4096 positions",
+        ),
+        ("8x80g", "worker.rollout.tensor_parallel_size=8", "28 attention heads cannot be split"),
+        ("8x80g", "worker.rollout.tensor_parallel_size=8", "choose one of 1, 2, 4, 7, 14, 28"),
+        ("4x80g", SEVEN_GPUS, "16 attention heads in its image encoder cannot be split"),
+        ("8x46g", "worker.rollout.tensor_parallel_size=1", "4.5 GiB of each GPU, but needs 15.4 for weights"),
+        ("8x46g", "worker.rollout.tensor_parallel_size=1", "raise worker.rollout.gpu_memory_utilization or"),
+        (
+            "8x80g",
+            "worker.rollout.gpu_memory_utilization=0.95;worker.actor.offload.optimizer_offload=false",
+            "while vLLM samples it takes 75.6 GiB and the training state 8.7",
+        ),
+        ("8x80g", ONE_GPU, "weights, gradients and optimizer alone need 128.3 GiB on each GPU"),
+        ("8x80g", ONE_GPU, "policy.lora.rank=64"),
+        (
+            "8x46g",
+            "worker.actor.micro_batch_size_per_device_for_update=16",
+            "134 GiB on each GPU, far more than the 45.0 of hardware.device_memory_gib; lower worker.actor.micro_batch",
+        ),
+    ],
+)
+def test_layouts_that_cannot_work_are_refused_with_the_remedy(layout: str, overrides: str, message: str) -> None:
+    base = TINY if layout == "cpu_2core" else [*SEVEN, f"hardware={layout}"]
+    one_sample_each = ["worker.actor.micro_batch_size_per_device_for_update=1"] * (overrides == SEVEN_GPUS)
+    with pytest.raises(InputError) as error:
+        plan.plan(load_config([*base, *overrides.split(";"), *one_sample_each]), 1920)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_refuses_what_its_plan_refuses(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="= 596 tokens exceed"):
+        start.launch([*TINY, f"output_dir={tmp_path / 'out'}", "data.max_response_length=500"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_plan_says() -> None:
+    text = "\n".join(plan.plan(load_config([*SEVEN, "hardware=8x46g", "algorithm=dapo"]), None))
+    assert "16 questions and samples 8 answers to each: 128 samples, 16 for each of 8 workers" in text
+    assert "clipped to 0.8 .. 1.28; no KL, no reference model" in text
+    assert "No pass is made for the old log-probabilities" in text
+    assert "At most 160 questions per step" in text
+    assert "8.29 billion parameters; an image is 900 tokens" in text
+    assert "WARNING: vLLM's own buffers" in text
+    assert "Not on this machine: trainer.n_gpus_per_node=8 asks for 8 GPUs" in text or checks.count_gpus() >= 8
+    unknown = plan.plan(load_config([*SEVEN, "worker.actor.model.model_path=some/model"]), None)
+    assert "Memory: unknown, the model some/model is not here." in unknown
+
+
+def test_a_dry_run_is_one_yaml_file_and_checks_the_rows_that_are_here(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.parquet"
+    write_split(rows, seed=4, count=40)
+    command = [sys.executable, "-m", "seg_zero.training.launch", *TINY, "--dry-run", f"data.train_files={rows}"]
+    result = subprocess.run(
+        [*command, f"data.val_files={rows}"], capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path
+    )
+    assert result.stdout.startswith("# Each step asks 16 questions")
+    assert "# 40 training rows: 2 steps per epoch, 8 rows over" in result.stdout
+    config = OmegaConf.create(result.stdout)
+    assert config.data.train_batch_size == 16  # type: ignore[union-attr]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.parquet"]  # nothing is started or written
+    few = [*command, f"data.val_files={rows}", "data.train_batch_size=64"]
+    refused = subprocess.run(few, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    assert refused.returncode == 2 and "has 40 rows, fewer than data.train_batch_size=64" in refused.stderr
+
+
+def test_rows_of_the_hub_are_not_asked_for() -> None:
+    config = load_config(SEVEN)
+    assert plan.rows_here(config, "train_files", SYNTHETIC) is None
+    missing = load_config([*TINY, "data.train_files=gone.parquet"])
+    with pytest.raises(InputError, match="does not exist"):
+        plan.rows_here(missing, "train_files", SYNTHETIC)

@@ -1,0 +1,508 @@
+"""The page keeps its users apart, shows and hands out what the Python API gives, and says what is wrong in words."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from helpers.scripted_policy import ScriptedPolicy
+from helpers.sharded import free_port
+from PIL import Image
+
+from seg_zero.answer_files import record_of
+from seg_zero.assets import EXAMPLE_IMAGE
+from seg_zero.cli import web
+from seg_zero.cli.main import main as cli
+from seg_zero.errors import InputError
+from seg_zero.objects import PromptObject
+from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult, SegmentedObject
+from seg_zero.segmenter.sam2_package import Segmenter
+from seg_zero.serving.service import Refused
+from seg_zero.serving.uploads import Limits
+from seg_zero.web import show
+from seg_zero.web.asker import Asker, Waiting
+from seg_zero.web.session import HISTORY, Item, Picture, Session, Turn, read_box, read_points, usable
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+LIMITS = Limits()
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+def answer(size: tuple[int, int] = (60, 40), boxes: int = 2, **changes: Any) -> tuple[Picture, SegmentationResult]:
+    """A navy picture of (width, height) and an answer with that many objects, side by side."""
+    picture = Picture.read("navy sea.png", encoded(Image.new("RGB", size, (0, 0, 128))), LIMITS)
+    masks, objects = np.zeros((boxes, size[1], size[0]), dtype=bool), []
+    for number, mask in enumerate(masks):
+        x = 2 + number * 20
+        mask[5:15, x : x + 10] = True
+        objects.append(SegmentedObject((x, 5, x + 10, 15), ((x + 5.0, 9.0),), mask=mask, score=0.9))
+    text = "<think>two of them</think><answer>[]</answer>"
+    values: dict[str, Any] = {"thinking": "two of them", "text": text, "problem": None, "texts": (text,)}
+    seconds = {"policy": 1.0, "embedding": 0.25, "segmenter": 0.125}
+    values |= {"question": "the fish", "objects": tuple(objects), "masks": masks, "mask": masks.any(axis=0)}
+    return picture, SegmentationResult(**{**values, "seconds": seconds, **changes})
+
+
+def test_the_files_are_those_of_the_answer() -> None:
+    picture, result = answer()
+    turn = Turn.of(picture, result)
+    blank = Image.new("RGB", picture.size)
+    assert json.loads(show.record_json(turn)) == json.loads(
+        json.dumps(record_of("navy sea.png", blank, result, per_object=True))
+    )
+    assert (np.asarray(Image.open(io.BytesIO(show.mask_png(turn)))) == result.mask * 255).all()
+    links = show.downloads(turn)
+    assert 'download="navy_sea_mask.png"' in links and 'download="navy_sea_rle.json"' in links
+    turn.show_only([1])
+    assert (turn.mask == result.mask).all(), "hiding is for the eye only"
+    turn.remove(1)
+    assert (turn.mask == result.objects[0].mask).all() and turn.record()["edited"] is True
+
+
+def test_hidden_objects_leave_the_picture_and_the_others_keep_their_colours() -> None:
+    session = Session()
+    session.answered(Turn.of(*answer()))
+    assert session.current is not None
+    both = np.asarray(show.draw(session, 0.5, prompts=False))
+    scale = both.shape[1] // 60
+    first, second = (10 * scale, 4 * scale), (10 * scale, 24 * scale)
+    session.current.show_only([2])
+    one = np.asarray(show.draw(session, 0.5, prompts=False))
+    assert one[first].tolist() == [0, 0, 128] != both[first].tolist()
+    assert one[second].tolist() == both[second].tolist() != [0, 0, 128]
+    assert np.asarray(show.draw(session, 0.0, prompts=False))[second].tolist() == [0, 0, 128]
+    assert (np.asarray(show.draw(session, 0.5, prompts=True)) != one).any()
+    session.corner = (50.0, 30.0)
+    assert (np.asarray(show.draw(session, 0.5, prompts=False)) != one).any(), "a corner that was set is seen"
+
+
+@pytest.mark.parametrize("size", [(60, 40), (600, 500), (3000, 1500)])
+def test_a_click_is_in_pixels_of_the_picture(size: tuple[int, int]) -> None:
+    picture, result = answer(size, boxes=1)
+    session = Session(current=Turn.of(picture, result))
+    drawn = show.draw(session, 0.4, prompts=True)
+    assert drawn is not None and drawn.size == show.shown_size(picture) == show.plain(picture).size
+    x, y = show.in_picture((drawn.width // 2, drawn.height // 2), picture)
+    assert abs(x - size[0] / 2) < 2 and abs(y - size[1] / 2) < 2
+    assert show.in_picture((drawn.width - 1, drawn.height - 1), picture) <= size
+
+
+def test_what_came_of_a_question_is_said_in_words() -> None:
+    assert "2 objects found." in show.headline(Turn.of(*answer()))
+    assert "1 object found." in show.headline(Turn.of(*answer(boxes=1)))
+    assert "The policy found no such object." in show.headline(Turn.of(*answer(boxes=0)))
+    unread = show.headline(Turn.of(*answer(boxes=0, problem="no <answer>...</answer> block")))
+    assert "could not be read: no &lt;answer&gt;...&lt;/answer&gt; block." in unread
+    turn = Turn.of(*answer(question="<script>"))
+    assert "&lt;script&gt;" in show.headline(turn) and "policy 1.00 s · embedding 0.25 s" in show.headline(turn)
+    turn.put(2, Item.of(PromptObject(None, ((1.0, 1.0),)), turn.mask, 0.5), {"embedding": 0.0, "segmenter": 0.01})
+    assert "3 objects, corrected by hand." in show.headline(turn)
+    assert "policy" not in show.times(turn) and "embedding 0.00 s" in show.times(turn)
+
+
+@pytest.mark.parametrize(
+    ("text", "thinking", "rest"),
+    [
+        ("<think>it is <b>red", "it is &lt;b&gt;red", None),
+        ("<think>red</think><answer>[{", "red", "[{"),
+        ("<think>red</think><answer>[]</answer>", "red", "[]"),
+        ("no tags at all", None, "no tags at all"),
+        ("", None, None),
+    ],
+)
+def test_the_reasoning_is_shown_as_far_as_it_is_written(text: str, thinking: str | None, rest: str | None) -> None:
+    page = show.reasoning(text, writing=True)
+    assert ("thinking" in page) is (thinking is not None) and (thinking is None or f">{thinking}</p>" in page)
+    assert ("<pre>" in page) is (rest is not None) and (rest is None or f"<pre>{rest}</pre>" in page)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: read_points("1, 2; x"), "point 'x' is not two numbers"),
+        (lambda: read_points("1 2 3"), "not two numbers"),
+        (lambda: read_points("nan, 1"), "not two numbers"),
+        (lambda: read_box((1, None, 3, 4)), "the box lacks a number"),
+        (lambda: usable(PromptObject(None), (60, 40)), "neither a box nor a point"),
+        (lambda: usable(PromptObject((5, 5, 5, 9)), (60, 40)), "has no area in the picture of 60x40"),
+        (lambda: usable(PromptObject((70, 5, 90, 9)), (60, 40)), "has no area"),
+        (lambda: usable(PromptObject((1, 1, float("inf"), 9)), (60, 40)), "not finite"),
+        (lambda: usable(PromptObject(None, ((61, 3),)), (60, 40)), "61, 3 is outside"),
+    ],
+)
+def test_a_correction_that_makes_no_sense_is_refused(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+def test_boxes_and_points_given_by_hand_are_put_in_order() -> None:
+    assert read_points(" 144, 40; (150 60.5) \n") == ((144.0, 40.0), (150.0, 60.5)) and read_points("") == ()
+    assert read_box((None,) * 4) is None
+    assert usable(PromptObject((50, 30, -5, 10)), (60, 40)).box == (0, 10, 50, 30)
+    session = Session()
+    session.answered(Turn.of(*answer()))
+    assert session.clicked((9.0, 9.0), sets_box=True) is None and session.corner == (9.0, 9.0)
+    made = session.clicked((3.0, 4.0), sets_box=True)
+    assert made == PromptObject((9.0, 9.0, 3.0, 4.0), ((7.0, 9.0),)) and session.corner is None
+    session.select(2)
+    assert session.clicked((1.0, 2.0), sets_box=False) == PromptObject(None, ((1.0, 2.0),)), "a new object"
+
+
+def test_history_is_bounded_and_a_picture_is_read_once(tmp_path: Path) -> None:
+    session = Session()
+    for _ in range(HISTORY + 3):
+        session.answered(Turn.of(*answer()))
+    assert len(session.turns) == HISTORY == len(show.thumbnails(session)) and session.current is session.turns[0]
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(Image.new("RGB", (30, 20))))
+    opened = session.open(str(path), LIMITS)
+    path.unlink()
+    assert opened is not None and opened.size == (30, 20) and session.open(str(path), LIMITS) is opened
+    assert session.open(None, LIMITS) is None and session.picture is None
+    path.write_bytes(b"no picture")
+    with pytest.raises(Refused, match="cannot be read"):
+        session.open(str(path), LIMITS)
+    assert session.path is None
+
+
+# The models, shared by all -------------------------------------------------------------------------------------------
+
+
+class EndlessPolicy(ScriptedPolicy):
+    """Writes until nobody reads, but for the question "short"; counts the stops."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.stops, self.writing = 0, threading.Event()
+
+    def stream_text(self, image: Image.Image, question: str) -> Iterator[str]:
+        if question == "fails":
+            raise InputError("the prompt has too many tokens; shorten the question")
+        try:
+            for number in count() if question == "long" else range(1):
+                yield f"{number} "
+                self.writing.set()
+                threading.Event().wait(0.005)
+        finally:
+            self.stops += 1
+
+
+@pytest.fixture(scope="module")
+def sam2() -> Segmenter:
+    return Segmenter.from_pretrained()
+
+
+def test_one_user_who_leaves_or_stops_holds_nobody_up(sam2: Segmenter) -> None:
+    policy, image = EndlessPolicy(), Image.new("RGB", (60, 40))
+    asker = Asker(ReasoningSegmenter(policy, sam2))
+    first = asker.ask(image, "long", threading.Event())
+    assert next(first) and next(first)
+    stop = threading.Event()
+    second = asker.ask(image, "long", stop)
+    assert next(second) == Waiting(1)
+    first.close()  # type: ignore[attr-defined]  # what happens when a tab is closed
+    texts = [next(second) for _ in range(3)]
+    assert str(texts[-1]).startswith("0 1 ") and policy.stops == 1
+    stop.set()
+    assert not [event for event in second if isinstance(event, SegmentationResult)]
+    left = asker.ask(image, "short", threading.Event())
+    next(left)  # and never read again, nor closed
+    *_, result = asker.ask(image, "short", threading.Event())
+    assert isinstance(result, SegmentationResult) and result.text == "0 " and result.problem is not None
+
+
+def test_what_ends_a_question_is_raised_to_its_user_alone(sam2: Segmenter) -> None:
+    asker = Asker(ReasoningSegmenter(EndlessPolicy(), sam2))
+    with pytest.raises(InputError, match="shorten the question"):
+        list(asker.ask(Image.new("RGB", (60, 40)), "fails", threading.Event()))
+    assert isinstance(list(asker.ask(Image.new("RGB", (60, 40)), "short", threading.Event()))[-1], SegmentationResult)
+
+
+def test_a_correction_does_not_wait_for_the_policy(sam2: Segmenter) -> None:
+    policy, image = EndlessPolicy(), Image.open(EXAMPLE_IMAGE).convert("RGB")
+    asker = Asker(ReasoningSegmenter(policy, sam2))
+    asking = asker.ask(image, "long", threading.Event())
+    next(asking)
+    prompt = PromptObject((90.0, 5.0, 190.0, 100.0))
+    found, seconds = asker.segment(image, [prompt])
+    assert seconds["embedding"] == 0 and policy.stops == 0
+    assert (found.masks == sam2.segment(image, [prompt]).masks).all()
+    asking.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "0"], "--port 0 is no port"),
+        (["--max_upload_mb", "-1"], "--max_upload_mb -1.0 is not above 0"),
+        (["--max_question", "0"], "--max_question 0"),
+        (["--model", "/no/such/model"], "neither a folder nor a hub id"),
+    ],
+)
+def test_bad_options_end_in_one_line(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert cli(["web", *arguments]) == 2
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert words in capsys.readouterr().err
+
+
+def test_missing_gradio_is_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(web, "find_spec", lambda name: None)
+    assert cli(["web"]) == 2
+    assert "pip install 'seg-zero[web]'" in capsys.readouterr().err
+
+
+# In a browser --------------------------------------------------------------------------------------------------------
+
+ELSEWHERE = "requests that leave this machine"
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A running page over the embedded models."""
+    port = free_port()
+    arguments = ["--port", str(port), "--max_upload_mb", "1", "--max_megapixels", "1"]
+    line = [sys.executable, "-m", "seg_zero.cli", "web", *arguments]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            assert server.stdout is not None
+            said = server.stdout.readline()
+            assert said == f"page on http://127.0.0.1:{port}\n", said
+            yield said.split()[-1]
+            server.send_signal(signal.SIGTERM)
+            rest = server.communicate(timeout=30)[0]
+            assert rest == "stopped\n" and server.returncode == 0, rest
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine to look at the page with")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def open_page(browser: Browser, address: str) -> Iterator[Callable[[], Page]]:
+    """Opens the page for a new user each time; fails if anything was fetched from elsewhere or a script failed."""
+    contexts, complaints = [], list[str]()
+
+    def make() -> Page:
+        contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(40_000)  # a busy machine
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: note(request.url))
+        page.goto(address)
+        page.wait_for_selector("#ask")
+        page.wait_for_selector("#examples img")
+        return page
+
+    def note(url: str) -> None:
+        if not url.startswith((address, "data:", "blob:")):
+            complaints.append(f"{ELSEWHERE}: {url}")
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def upload(page: Page, name: str, data: bytes) -> None:
+    page.set_input_files("#picture input[type=file]", {"name": name, "mimeType": "image/png", "buffer": data})
+
+
+def ask(page: Page, question: str) -> None:
+    page.fill("#question textarea", question)
+    page.click("#ask")
+
+
+def answered(page: Page, question: str) -> str:
+    """The headline of an answer, once it is there."""
+    page.wait_for_function(
+        "q => document.querySelector('#headline .asked')?.innerText.includes(q)"
+        " && document.querySelector('#headline .times') && document.querySelector('#downloads a')",
+        arg=question,
+    )
+    return page.inner_text("#headline")
+
+
+def said(page: Page, place: str, words: str) -> None:
+    page.locator(place).get_by_text(words).wait_for()
+
+
+def drawn(page: Page, than: str | None = None) -> str:
+    """The address of the shown picture, which names its content, once it differs from ``than``."""
+    page.wait_for_function(
+        "than => { const i = document.querySelector('#shown img'); return i && i.complete && i.src !== than; }",
+        arg=than,
+    )
+    return page.locator("#shown img").get_attribute("src") or ""
+
+
+def fetched(page: Page, ending: str) -> bytes:
+    with page.expect_download() as waiting:
+        # At once: of a mouse's press and release a redrawn link may get only one.
+        page.locator(f"#downloads a[download$='{ending}']").evaluate("link => link.click()")
+    return Path(waiting.value.path()).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> ReasoningSegmenter:
+    return ReasoningSegmenter.from_pretrained()
+
+
+def test_question_correction_and_files_from_start_to_end(
+    open_page: Callable[[], Page], pipeline: ReasoningSegmenter
+) -> None:
+    page, data = open_page(), EXAMPLE_IMAGE.read_bytes()
+    expected = pipeline(data, "the green circle")
+    upload(page, "scene.png", data)
+    said(page, "#message", "Picture scene.png, 448 × 448 pixels.")  # noqa: RUF001
+    page.evaluate(
+        "window.lengths = new Set(); new MutationObserver(() => window.lengths.add("
+        "document.querySelector('#reasoning .thinking, #reasoning pre')?.innerText))"
+        ".observe(document.querySelector('#reasoning'), {childList: true, subtree: true, characterData: true})"
+    )
+    ask(page, "the green circle")
+    headline = answered(page, "the green circle")
+    assert "1 object found." in headline and "embedding 0.00" not in headline
+    assert len(page.evaluate("[...window.lengths]")) > 2, "the text is seen while it is written"
+    assert expected.thinking in page.inner_text("#reasoning")
+    # Files.
+    blank = Image.new("1", (448, 448))
+    record = json.loads(json.dumps(record_of("scene.png", blank, expected, per_object=True)))
+    assert json.loads(fetched(page, "_rle.json")) == record
+    assert (np.asarray(Image.open(io.BytesIO(fetched(page, "_mask.png")))) == expected.mask * 255).all()
+    # A look without any model.
+    full = drawn(page)
+    page.click("#objects input")
+    hidden = drawn(page, than=full)
+    page.click("#prompts input")
+    page.click("#objects input")
+    masks_only = drawn(page, than=hidden)
+    page.fill("#opacity input[type=number]", "1")
+    page.press("#opacity input[type=number]", "Tab")
+    assert len({full, hidden, masks_only, drawn(page, than=masks_only)}) == 4
+    # Numbers and clicks, by SAM2 alone.
+    page.click("#correct button")
+    page.fill("#box-x1 input", "160")
+    page.fill("#box-y1 input", "")
+    page.click("#again")
+    said(page, "#hint", "The box lacks a number")
+    box = (165.0, 110.0, 330.0, 270.0)
+    for name, value in zip(("x1", "y1", "x2", "y2"), box, strict=True):
+        page.fill(f"#box-{name} input", str(value))
+    page.fill("#points textarea, #points input", "300, 150")
+    page.click("#again")
+    said(page, "#headline", "1 object, corrected by hand.")
+    assert "embedding 0.00 s" in page.inner_text("#headline") and "policy" not in page.inner_text("#headline .times")
+    by_hand, _ = pipeline.segment(data, [PromptObject(box, ((300.0, 150.0),))])
+    mask = np.asarray(Image.open(io.BytesIO(fetched(page, "_mask.png")))) > 0
+    assert (mask == by_hand.union).all() and (mask != expected.mask).any()
+    page.get_by_label("new object").check()
+    said(page, "#hint", "Click on the picture")
+    page.get_by_label("adds a point to it").check()
+    shown = page.locator("#shown img")
+    side = shown.bounding_box()["width"]  # type: ignore[index]
+    shown.click(position={"x": side * 150 / 448, "y": side * 50 / 448})
+    said(page, "#headline", "2 objects, corrected by hand.")
+    points = json.loads(fetched(page, "_rle.json"))["objects"][1]["points"]
+    assert np.abs(np.subtract(points, [[150, 50]])).max() < 2
+    page.click("#remove")
+    said(page, "#headline", "1 object, corrected by hand.")
+
+
+def test_a_follow_up_embeds_nothing_and_history_brings_the_first_back(open_page: Callable[[], Page]) -> None:
+    page = open_page()
+    page.click("#examples button >> nth=2")
+    page.wait_for_selector("#picture img")
+    first_question = page.input_value("#question textarea")
+    page.click("#ask")
+    answered(page, first_question)
+    first = drawn(page)
+    ask(page, "the yellow square")
+    assert "embedding 0.00 s" in answered(page, "the yellow square")
+    page.click("#examples button >> nth=0")
+    page.wait_for_function("q => document.querySelector('#question textarea').value !== q", arg="the yellow square")
+    page.click("#ask")
+    answered(page, page.input_value("#question textarea"))
+    assert page.locator("#history button.thumbnail-item").count() == 3
+    page.click("#history button.thumbnail-item >> nth=2")
+    answered(page, first_question)
+    page.wait_for_function("src => document.querySelector('#shown img').src === src", arg=first)
+    ask(page, "all blue crosses")
+    assert "embedding 0.00 s" in answered(page, "all blue crosses"), "its picture came back too"
+
+
+def test_what_cannot_be_used_is_said_in_the_page(open_page: Callable[[], Page]) -> None:
+    page = open_page()
+    ask(page, "the cup")
+    said(page, "#message", "There is no picture yet; upload one or choose an example.")
+    upload(page, "cup.png", b"this is no picture")
+    said(page, "#message", "The image cannot be read")
+    upload(page, "empty.png", b"")
+    said(page, "#message", "The image holds 0 bytes")
+    upload(page, "cut.png", EXAMPLE_IMAGE.read_bytes()[:3000])
+    said(page, "#message", "The image cannot be decoded")
+    upload(page, "huge.png", encoded(Image.new("1", (2000, 1000))))
+    said(page, "#message", "the limit is 1,000,000")
+    upload(page, "long.png", b"0" * (2 << 20))
+    page.get_by_text("maximum allowed size of 1").wait_for()
+    upload(page, "scan.tiff", encoded(Image.new("RGB", (90, 60)), "TIFF"))
+    said(page, "#message", "Picture scan.tiff, 90 × 60 pixels.")  # noqa: RUF001
+    for question, words in (
+        ("  ", "is empty; describe what to segment"),
+        ("x" * 2001, "The question has 2001 characters; the limit is 2000."),
+        ("a <|image_pad|>", "The question holds the control token"),
+        ("dog cat " * 240, "shorten the question"),
+    ):
+        ask(page, question)
+        if question.startswith("dog"):
+            answered(page, "dog cat")  # long, and within the embedded policy's context
+        else:
+            said(page, "#message", words)
+    assert "Traceback" not in page.inner_text("body")
+
+
+def test_two_users_at_once_are_kept_apart(open_page: Callable[[], Page], pipeline: ReasoningSegmenter) -> None:
+    one, two = open_page(), open_page()
+    pictures = [EXAMPLE_IMAGE.read_bytes(), encoded(Image.open(EXAMPLE_IMAGE).rotate(90))]
+    questions = ["the red square", "the green circle"]
+    for page, data, name in zip((one, two), pictures, ("one.png", "two.png"), strict=True):
+        upload(page, name, data)
+        said(page, "#message", name)
+    for page, question in zip((one, two), questions, strict=True):
+        ask(page, question)
+    for page, data, question, name in zip((one, two), pictures, questions, ("one", "two"), strict=True):
+        answered(page, question)
+        record = json.loads(fetched(page, "_rle.json"))
+        expected = pipeline(data, question)
+        assert record["image"] == f"{name}.png" and record["text"] == expected.text
+        assert (np.asarray(Image.open(io.BytesIO(fetched(page, "_mask.png")))) == expected.mask * 255).all()
+        assert page.locator("#history button.thumbnail-item").count() == 1

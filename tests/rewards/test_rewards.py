@@ -209,7 +209,10 @@ def letters(response: Response, letter: str) -> float:
         ({"nope": {"weight": 1.0}}, "'nope' has no function"),
         ({"iou": {"weight": "2"}}, "weight '2' is not a number"),
         ({"iou": {"weight": float("nan")}}, "weight nan is not a number"),
-        ({"iou": {"threshhold": 0.5}}, "unexpected keyword argument 'threshhold'; seg_zero.rewards.boxes.iou takes threshold"),
+        (
+            {"iou": {"threshhold": 0.5}},
+            "unexpected keyword argument 'threshhold'; seg_zero.rewards.boxes.iou takes threshold",
+        ),
         ({"new": {"function": "rewards.nope.f", "weight": 1.0}}, "'rewards.nope.f' cannot be imported"),
         ({"new": {"function": "f", "weight": 1.0}}, "package.module.function"),
         ({"length": {"weight": 1.0, "budget": 5, "unknown": 1}}, "takes budget, margin"),

@@ -22,7 +22,7 @@ from seg_zero.images import ImageLike, load_image
 from seg_zero.objects import PromptObject
 from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling, TransformersPolicy
 from seg_zero.policy.model_files import default_spec, resolve_model
-from seg_zero.prompting import normalise_question, read_objects
+from seg_zero.prompting import check_question, read_objects
 from seg_zero.segmenter.sam2_package import Embedding, Segmentation, Segmenter
 from seg_zero.votes import fuse
 
@@ -98,7 +98,7 @@ class _Ask:
         """Raises InputError for an image or a question that cannot be used."""
         if not isinstance(question, str):
             raise InputError(f"the question is a {type(question).__name__}; give text")
-        normalise_question(question)
+        check_question(question)
         return cls(load_image(image), question)
 
 

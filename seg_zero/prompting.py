@@ -158,10 +158,18 @@ class PromptSpec:
 _CONTROL_TOKEN = re.compile(r"<\|[a-z_0-9]+\|>")  # of the Qwen tokenizers
 
 
-def normalise_question(question: str) -> str:
-    """Lower case, outer white space and final punctuation removed, as in the published training data.
+def check_question(question: str) -> None:
+    """Whether a question can be asked, before anything is spent on it.
 
-    Raises InputError for an empty question, and for one with a control token, which would count as an image or a turn.
+    Raises InputError for one without words, and for one with a control token, which would count as an image or a turn.
+    """
+    normalise_question(question)
+
+
+def normalise_question(question: str) -> str:
+    """The question as prompts hold it: lower case, outer white space and final punctuation removed.
+
+    Raises as :func:`check_question`.
     """
     text = " ".join(question.split()).lower().rstrip(" .!?,;:\"'")
     if not text:
@@ -172,14 +180,18 @@ def normalise_question(question: str) -> str:
     return text
 
 
+def prompt_text(question: str, spec: PromptSpec) -> str:
+    """The words that a policy is asked with; raises as :func:`check_question`."""
+    return TEMPLATES[spec.template].replace("{question}", normalise_question(question))
+
+
 def build_messages(question: str, spec: PromptSpec, image: Image.Image | None = None) -> list[dict[str, Any]]:
     """Chat messages of one question: a user turn with the image, then the text.
 
     Without ``image`` the image entry is a bare placeholder, which is what chat templates need.
     """
-    text = TEMPLATES[spec.template].replace("{question}", normalise_question(question))
     entry: dict[str, Any] = {"type": "image"} if image is None else {"type": "image", "image": image}
-    return [{"role": "user", "content": [entry, {"type": "text", "text": text}]}]
+    return [{"role": "user", "content": [entry, {"type": "text", "text": prompt_text(question, spec)}]}]
 
 
 def resize_for_policy(image: Image.Image, spec: PromptSpec) -> Image.Image:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from seg_zero.cli.infer_inputs import Job, Question, find_images, plan_jobs, read_questions, shown
 from seg_zero.data.inputs import PICTURES
 from seg_zero.errors import InputError
-from seg_zero.prompting import normalise_question
+from seg_zero.prompting import check_question
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -175,7 +175,7 @@ def _plan(args: argparse.Namespace) -> Plan:
 
     questions = [Question(EXAMPLE_QUESTION if args.text is None else args.text)]
     if args.questions is None:
-        normalise_question(questions[0].text)
+        check_question(questions[0].text)
     else:
         questions = read_questions(args.questions)
     given = args.image_path or [str(EXAMPLE_IMAGE)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seg_zero.data.inputs import PICTURES, find_file, read_table
 from seg_zero.errors import InputError
-from seg_zero.prompting import normalise_question
+from seg_zero.prompting import check_question
 
 TABLES = (".csv", ".tsv", ".jsonl")
 MAX_NAME = 150  # bytes; file systems take 255, with endings and temporary names
@@ -94,7 +94,7 @@ def read_questions(path: Path) -> list[Question]:
     named = sum(bool(image) for _, _, image in found)
     for where, question, image in found:
         try:
-            normalise_question(question)
+            check_question(question)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         if named and not image:

@@ -24,7 +24,7 @@ from seg_zero.data.stores import digest
 from seg_zero.errors import InputError
 from seg_zero.masks import decode_mask
 from seg_zero.objects import PromptObject
-from seg_zero.prompting import PromptSpec, normalise_question
+from seg_zero.prompting import PromptSpec, check_question
 
 ERRORS = (
     "unreadable row",
@@ -170,7 +170,7 @@ def inspect_row(row: Row, template: str | None = None) -> Findings:
     problems: list[tuple[str, str]] = []
     size, objects = None, None
     try:
-        normalise_question(row.problem)
+        check_question(row.problem)
     except InputError as error:
         problems.append(("unusable question", str(error)))
     try:

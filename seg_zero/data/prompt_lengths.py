@@ -13,7 +13,7 @@ from seg_zero.data.cache import remembered
 from seg_zero.data.source import RowSource
 from seg_zero.data.stores import digest
 from seg_zero.errors import InputError
-from seg_zero.prompting import PromptSpec, build_messages, normalise_question
+from seg_zero.prompting import PromptSpec, build_messages, prompt_text
 
 _BATCH = 2048
 # Two chat templates that differ in how they treat these characters would not pass for each other.
@@ -32,9 +32,8 @@ class PromptLengths:
         text = self._render("probe")
         whole = processor(text=[text], images=[probe], **processor_kwargs)["input_ids"][0]
         self._image_tokens = len(whole) - self._text_tokens([text])[0]
-        question = normalise_question(_PROBE)
-        before, found, after = self._render(_PROBE).partition(question)
-        # Rendering a chat template costs as much as tokenising; most of them put the question in as it is.
+        before, found, after = self._render(_PROBE).partition(prompt_text(_PROBE, spec))
+        # Rendering a chat template costs as much as tokenising; most of them put the text in as it is.
         self._frame = (before, after) if found else None
 
     def _render(self, question: str) -> str:
@@ -48,7 +47,7 @@ class PromptLengths:
     def _text(self, question: str) -> str:
         if self._frame is None:
             return self._render(question)
-        return self._frame[0] + normalise_question(question) + self._frame[1]
+        return self._frame[0] + prompt_text(question, self._spec) + self._frame[1]
 
     def __call__(self, questions: Sequence[str]) -> np.ndarray:
         """Tokens of each question's prompt, int32; each different question is counted once, in parallel batches."""

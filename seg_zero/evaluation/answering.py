@@ -21,7 +21,7 @@ from seg_zero.errors import InputError
 from seg_zero.evaluation.predictions import PART_ROWS, Prediction, failed, judge
 from seg_zero.objects import PromptObject
 from seg_zero.policy import GREEDY, Policy, Reply, Request, Sampling
-from seg_zero.prompting import normalise_question, read_objects
+from seg_zero.prompting import check_question, read_objects
 from seg_zero.segmenter.sam2_package import Embedding, Segmenter
 
 GROUP_ROWS = 16
@@ -124,7 +124,7 @@ class _Feeder:
             if truth is not None and truth.shape != (image.height, image.width):
                 raise InputError(f"row {row.id!r}: the mask is not of the image's size")
             row.objects()
-            normalise_question(row.problem)
+            check_question(row.problem)
         except (InputError, ValueError) as error:
             self.events.put(
                 failed(number, row, truth, f"row cannot be read: {error}", {"policy": 0.0, "segmenter": 0.0})

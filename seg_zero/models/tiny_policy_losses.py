@@ -21,7 +21,7 @@ from seg_zero.models.tiny_policy_data import Lesson
 from seg_zero.models.tiny_policy_forward import IMAGE_START, VISUAL_TOKENS, Captured, patchify
 from seg_zero.models.tiny_policy_model import SPEC
 from seg_zero.models.tiny_policy_tokenizer import GRID, IMAGE_SIZE
-from seg_zero.prompting import build_messages, normalise_question
+from seg_zero.prompting import build_messages, prompt_text
 
 CELL = IMAGE_SIZE // GRID  # pixels per side of a visual token
 MIN_CELL_PIXELS = 40  # fewer pixels of an object than this do not make a cell "show" it
@@ -86,11 +86,11 @@ class BatchMaker:
         chat = processor.apply_chat_template(
             build_messages("placeholder", SPEC), add_generation_prompt=True, tokenize=False
         )
-        self.before, self.after = chat.split("<|vision_end|>")[1].split("placeholder")
+        self.before, self.after = chat.split("<|vision_end|>")[1].split(prompt_text("placeholder", SPEC))
 
     def __call__(self, lessons: Sequence[Lesson]) -> Batch:
         texts = [
-            f"{self.before}{normalise_question(q.text)}{self.after}{a.text}<|im_end|>"
+            f"{self.before}{prompt_text(q.text, SPEC)}{self.after}{a.text}<|im_end|>"
             for lesson in lessons
             for q, a in zip(lesson.questions, lesson.labels, strict=True)
         ]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from seg_zero.errors import InputError
 from seg_zero.images import load_image
-from seg_zero.prompting import normalise_question
+from seg_zero.prompting import check_question
 from seg_zero.serving.service import Refused
 
 # Pillow's other formats are rare, and one of them starts Ghostscript.
@@ -30,7 +30,7 @@ def read_question(question: str, limits: Limits) -> str:
     if len(question) > limits.question_chars:
         raise Refused(422, f"the question has {len(question)} characters; the limit is {limits.question_chars}")
     try:
-        normalise_question(question)
+        check_question(question)
     except InputError as error:
         raise Refused(422, str(error)) from error
     return question

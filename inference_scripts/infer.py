@@ -9,7 +9,8 @@
 
 import sys
 
-from seg_zero.cli.main import infer, run
+from seg_zero.cli.infer import main
+from seg_zero.cli.main import run
 
 if __name__ == "__main__":
-    sys.exit(run(infer))
+    sys.exit(run(main))

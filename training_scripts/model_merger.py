@@ -5,7 +5,8 @@ python3 training_scripts/model_merger.py --local_dir outputs/tiny_cpu/checkpoint
 
 import sys
 
-from seg_zero.cli.main import merge, run
+from seg_zero.cli.main import run
+from seg_zero.cli.merge import main
 
 if __name__ == "__main__":
-    sys.exit(run(merge))
+    sys.exit(run(main))

@@ -13,7 +13,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -167,9 +166,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():
         raise InputError(f"--out {out} holds other files; name an empty or new folder")
     return run_demo(out.resolve(), args.steps, args.held_out, args.seed, args.overrides)
-
-
-if __name__ == "__main__":
-    from seg_zero.cli.main import run
-
-    sys.exit(run(main))

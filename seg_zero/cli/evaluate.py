@@ -1,4 +1,4 @@
-"""The commands ``seg-zero evaluate`` and ``seg-zero compare``."""
+"""The command ``seg-zero evaluate``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from seg_zero.cli.options import add_model_options
 from seg_zero.errors import InputError
 
 
-def evaluate(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """gIoU, cIoU and more of a policy over a dataset, with intervals and a report; goes on where it was interrupted."""
-    from seg_zero.cli.main import add_model_options
     from seg_zero.metrics import RULES
     from seg_zero.policy.loading import quiet_transformers
 
-    parser = argparse.ArgumentParser(prog="seg-zero evaluate", description=evaluate.__doc__)
+    parser = argparse.ArgumentParser(prog="seg-zero evaluate", description=main.__doc__)
     add_model_options(parser)
     parser.add_argument(
         "--data",
@@ -97,16 +97,4 @@ def evaluate(argv: Sequence[str]) -> int:
     write_text(args.out / "report.md", f"# Evaluation\n\n{summary.markdown([f'This run: {speed}.'])}")
     write_page(args.out / "report.html", summary, predictions, rows, speed)
     print(f"{summary.table()}\n{speed}\nopen {(args.out / 'report.html').resolve()}")
-    return 0
-
-
-def compare(argv: Sequence[str]) -> int:
-    """What changed between two evaluations of the same rows, with intervals and p-values."""
-    parser = argparse.ArgumentParser(prog="seg-zero compare", description=compare.__doc__)
-    parser.add_argument("first", type=Path, help="folder of an evaluation (A)")
-    parser.add_argument("second", type=Path, help="folder of another one (B)")
-    args = parser.parse_args(argv)
-    from seg_zero.evaluation.compare import compare as run
-
-    print(run(args.first, args.second).table())
     return 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_zero.cli.infer_inputs import Job, Question, find_images, plan_jobs, read_questions, shown
+from seg_zero.cli.options import add_model_options
 from seg_zero.data.inputs import PICTURES
 from seg_zero.errors import InputError
 from seg_zero.prompting import check_question
@@ -38,7 +39,7 @@ class Plan:
         return self.overlay or self.folder / f"{job.name}_overlay.png"
 
 
-def infer(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Answer questions about images: reasoning, boxes, points and masks."""
     args = _parser().parse_args(argv)
     # Everything that can be wrong with the options is found before a model is loaded.
@@ -120,9 +121,8 @@ def infer(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from seg_zero.assets import EXAMPLE_QUESTION
-    from seg_zero.cli.main import add_model_options
 
-    parser = argparse.ArgumentParser(prog="infer.py", description=infer.__doc__)
+    parser = argparse.ArgumentParser(prog="infer.py", description=main.__doc__)
     add_model_options(parser)
     parser.add_argument(
         "--dtype", help="of the policy: float32, bfloat16, float16 (default: bfloat16 on CUDA, else float32)"

@@ -60,7 +60,7 @@ def load_policy(args: argparse.Namespace) -> Policy:
     return RemotePolicy(args.policy_url, spec, args.policy_name, args.max_new_tokens, timeout, args.max_open)
 
 
-def serve(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Load the models, listen, and on SIGTERM or Ctrl-C answer what is open before ending."""
     args = parse(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from seg_zero.cli.main import add_model_options
+from seg_zero.cli.options import add_model_options
 from seg_zero.errors import InputError
 from seg_zero.policy import Policy, TransformersPolicy, VllmPolicy
 from seg_zero.policy.model_files import default_spec, resolve_model

@@ -32,7 +32,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def web(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Load the models, open the page, and end with SIGTERM or Ctrl-C."""
     args = parse(argv)
     if find_spec("gradio") is None:

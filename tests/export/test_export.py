@@ -21,7 +21,7 @@ from helpers.tiny_models import save_tiny_model
 from huggingface_hub import ModelCard
 from transformers import AutoModelForImageTextToText
 
-from seg_zero.cli.main import merge as merge_command
+from seg_zero.cli.merge import main as merge_command
 from seg_zero.errors import InputError
 from seg_zero.export.card import model_card, read_run
 from seg_zero.export.merge import merge

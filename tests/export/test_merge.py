@@ -15,7 +15,7 @@ from helpers.sharded import LAYOUTS, Job, save_checkpoints
 from helpers.tiny_models import save_tiny_model
 from transformers import AutoModelForImageTextToText
 
-from seg_zero.cli.main import merge as merge_command
+from seg_zero.cli.merge import main as merge_command
 from seg_zero.errors import InputError
 from seg_zero.export import merge as merging
 from seg_zero.export import shards

@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reasoning_model_path",
+        "--model",
+        default="tiny",
+        help="policy: folder or hub id of the Qwen2-VL / Qwen2.5-VL families, or 'tiny' (default, embedded)",
+    )
+    parser.add_argument(
+        "--segmentation_model_path",
+        "--segmenter",
+        default="tiny",
+        help="SAM2: checkpoint file, folder or hub id, or 'tiny' (default, embedded)",
+    )
+    parser.add_argument("--template", choices=("single", "multi", "brief"), help="prompt (default: the model's own)")
+    parser.add_argument("--image_size", type=int, help="side the policy sees, in pixels (default: the model's own)")
+    parser.add_argument("--max_new_tokens", type=int, default=1024)
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
+
+
+def quiet_transformers() -> None:
+    """Keep transformers' loading bars and warnings out of a command's output."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()

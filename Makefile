@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo test test-fast lint bench lock clean
+.PHONY: help setup demo test test-fast lint graph bench lock clean
 
 help:
 	@sed -n 's/^# make/  make/p' Makefile
@@ -15,11 +15,16 @@ setup:
 demo: setup
 	$(PY) -m seg_zero.cli demo
 
-# make lint   ruff and mypy
+# make lint   ruff, mypy and the layers of the code
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy seg_zero
+	.venv/bin/lint-imports --no-cache
+
+# make graph  docs/images/architecture.svg, the picture of the layers
+graph: setup
+	$(PY) docs/import_graph.py
 
 # make test-fast  without the end-to-end tests
 test-fast: setup

@@ -36,16 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _long_prompts(source: RowSource, args: argparse.Namespace) -> list[Problem]:
     """Remarks on the prompts that training would leave out for their length."""
-    from transformers import AutoProcessor
-
     from seg_zero.data.prompt_lengths import PromptLengths, prompt_lengths
+    from seg_zero.policy.loading import load_processor
     from seg_zero.policy.model_files import default_spec, resolve_model
 
     model = resolve_model(args.policy)
-    try:
-        processor = AutoProcessor.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--policy {args.policy}: its processor cannot be loaded ({str(error)[:160]})") from error
+    processor = load_processor(model)
     spec = default_spec(model, args.template, args.image_size)
     counts, limit = prompt_lengths(source, PromptLengths(processor, spec, {})), args.max_prompt_length
     ids = source.column("id")

@@ -22,11 +22,3 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image_size", type=int, help="side the policy sees, in pixels (default: the model's own)")
     parser.add_argument("--max_new_tokens", type=int, default=1024)
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
-
-
-def quiet_transformers() -> None:
-    """Keep transformers' loading bars and warnings out of a command's output."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()

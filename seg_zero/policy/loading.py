@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from seg_zero.errors import InputError
+
 
 def quiet_transformers() -> None:
     """Keep transformers' loading bars and warnings out of a command's output."""
@@ -9,3 +13,13 @@ def quiet_transformers() -> None:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+
+
+def load_processor(model: str) -> Any:
+    """The processor (tokenizer, image processor, chat template) of a folder or hub id. Raises InputError."""
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise InputError(f"policy {model}: its processor cannot be loaded ({str(error)[:160]})") from error

@@ -1,9 +1,8 @@
-"""Makes the shipped example picture: python -m seg_zero.assets.make_example"""
-
-from pathlib import Path
+"""Makes the shipped example picture: python -m seg_zero.models.make_example"""
 
 import numpy as np
 
+from seg_zero.assets import EXAMPLE_IMAGE
 from seg_zero.data.synthetic.scenes import make_scene, questions_of
 from seg_zero.files import write_image
 
@@ -11,5 +10,5 @@ SEED = 2
 
 if __name__ == "__main__":
     scene = make_scene(np.random.default_rng(SEED), side=448, shapes=5)
-    write_image(Path(__file__).with_name("example.png"), scene.image)
+    write_image(EXAMPLE_IMAGE, scene.image)
     print([q.text for kind in ("size", "rel", "plural") for q in questions_of(scene, kind)])

@@ -1,6 +1,6 @@
 """Draws docs/images/architecture.svg, the rooms of seg_zero and who imports whom, from the code: ``make graph``.
 
-A room stands above all that it imports, so all arrows point down; a cycle is an error. Arrows that longer ways imply are
+A room stands above all that it imports, so all arrows point down; a cycle is an error. Arrows that others imply are
 omitted.
 """
 

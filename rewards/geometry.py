@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def box_iou_inclusive(a: Sequence[float], b: Sequence[float]) -> float:
-    """IoU of two boxes whose corner pixels both count (+1), as in the published rewards.
+def published_box_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """IoU of two boxes whose corner pixels both count (+1), as in the published single-object rewards.
 
-    The intersection counts only if it has x1 < x2 and y1 < y2. Raises ZeroDivisionError like the
-    published code when both areas are empty.
+    The intersection counts only if it has x1 < x2 and y1 < y2, so a box of one row of pixels never has any. Raises
+    ZeroDivisionError like the published code when both areas are empty.
     """
     x1, y1, x2, y2 = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
     inter = (x2 - x1 + 1) * (y2 - y1 + 1) if x1 < x2 and y1 < y2 else 0
@@ -20,14 +20,24 @@ def box_iou_inclusive(a: Sequence[float], b: Sequence[float]) -> float:
     return inter / (area_a + area_b - inter)
 
 
-def pairwise_iou_inclusive(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """:func:`box_iou_inclusive` of every box in ``a`` (N x 4) with every box in ``b`` (M x 4): N x M."""
+def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """IoU of two upright boxes, corner pixels included; boxes of one row or column of pixels have an area too."""
+    width = min(a[2], b[2]) - max(a[0], b[0]) + 1
+    height = min(a[3], b[3]) - max(a[1], b[1]) + 1
+    inter = max(width, 0) * max(height, 0)
+    area_a = (a[2] - a[0] + 1) * (a[3] - a[1] + 1)
+    area_b = (b[2] - b[0] + 1) * (b[3] - b[1] + 1)
+    return inter / (area_a + area_b - inter)
+
+
+def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """:func:`box_iou` of every box in ``a`` (N x 4) with every box in ``b`` (M x 4): N x M."""
     # Column by column: reductions over an axis of two cost several times as much.
     ax1, ay1, ax2, ay2 = (column[:, None] for column in a.T)
     bx1, by1, bx2, by2 = b.T
-    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1)
-    height = np.minimum(ay2, by2) - np.maximum(ay1, by1)
-    inter = np.where((width > 0) & (height > 0), (width + 1) * (height + 1), 0.0)
+    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1) + 1
+    height = np.minimum(ay2, by2) - np.maximum(ay1, by1) + 1
+    inter = np.maximum(width, 0) * np.maximum(height, 0)
     area_a, area_b = (ax2 - ax1 + 1) * (ay2 - ay1 + 1), (bx2 - bx1 + 1) * (by2 - by1 + 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return inter / (area_a + area_b - inter)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from seg_zero.answer import MAX_OBJECTS
-from seg_zero.rewards.geometry import pairwise_distance, pairwise_iou_inclusive, pairwise_l1
+from seg_zero.rewards.geometry import pairwise_iou, pairwise_l1
 from seg_zero.rewards.published_single import guarded, think
 from seg_zero.rewards.response import Response
 
@@ -39,41 +39,60 @@ def _is_list(item: Any, key: str, count: int) -> bool:
 
 
 def answer_format(response: Response) -> float:
-    """The think term, plus the mean over the objects of [box is a list of 4] + [point is a list of 2]."""
+    """The think term, plus the mean over the objects of [box is a list of 4] + [point is a list of 2].
+
+    An entry that is no object ends the count where the published code fails on it: what came before it stays.
+    """
     return think(response) + guarded(_object_format, response.text)
 
 
 def _object_format(text: str) -> float:
     objects = _objects(text)
-    return sum(_is_list(item, "bbox_2d", 4) + _is_list(item, "point_2d", 2) for item in objects) / len(objects)
+    found = 0
+    for item in objects:
+        if not isinstance(item, dict):
+            if not isinstance(item, str | list) or "bbox_2d" in item or "point_2d" in item:
+                break
+            continue
+        found += _is_list(item, "bbox_2d", 4) + _is_list(item, "point_2d", 2)
+    return found / len(objects)
 
 
 def accuracy(response: Response) -> float:
-    """Hungarian assignment of up to three 0/1 hits per pair, over max(#predicted, #truth)."""
-    truth = [(o.box, o.points[0]) for o in response.truth if o.box is not None and o.points]
-    if len(truth) < len(response.truth):
+    """Hungarian assignment of up to three 0/1 hits per pair, over max(#predicted, #truth).
+
+    As published it is 0 for whatever its arithmetic fails on: an entry without a box or a point anywhere in the list,
+    text or null for a number, a point beyond 64-bit integers, or a ground truth of the single-object kind. Raises
+    ValueError for a ground truth that cannot be read or lacks a box or a point.
+    """
+    if not all(item.box is not None and item.points for item in response.truth):
         raise ValueError(f"every true object needs bbox_2d and point_2d, got {response.ground_truth[:120]!r}")
-    return guarded(_accuracy, response.text, truth[:MAX_OBJECTS])
+    return guarded(_accuracy, response.text, response.ground_truth)
 
 
-def _accuracy(text: str, truth: list[Any]) -> float:
-    predicted = _objects(text)[:MAX_OBJECTS]
-    if not truth or not all(_is_list(item, "bbox_2d", 4) and _is_list(item, "point_2d", 2) for item in predicted):
-        return 0.0
-    numbers = [[*item["bbox_2d"], *item["point_2d"]] for item in predicted]
-    if not all(isinstance(v, int | float) for row in numbers for v in row):
-        return 0.0  # string coordinates fail in the published arithmetic
-    boxes, points = np.split(np.array(numbers, dtype=float), [4], axis=1)
-    true_boxes, true_points = (np.array(part, dtype=float) for part in zip(*truth, strict=True))
-    inside = np.asarray(((points >= boxes[:, :2]) & (points <= boxes[:, 2:])).all(axis=1))
+def _accuracy(text: str, ground_truth: str) -> float:
+    boxes, points = _arrays(_objects(text))
+    true_boxes, true_points = _arrays(json.loads(ground_truth))
+    inside = (points[:, 0] >= boxes[:, 0]) & (points[:, 0] <= boxes[:, 2])
+    inside &= (points[:, 1] >= boxes[:, 1]) & (points[:, 1] <= boxes[:, 3])
     with np.errstate(all="ignore"):  # coordinates such as 1e308 are only too far away
+        distance = np.sqrt(((points[:, None] - true_points) ** 2).sum(axis=2))
         hits = (
-            (pairwise_iou_inclusive(boxes, true_boxes) > IOU_THRESHOLD).astype(float)
+            (pairwise_iou(boxes, true_boxes) > IOU_THRESHOLD).astype(float)
             + (pairwise_l1(boxes, true_boxes) < BOX_L1_PIXELS)
-            + ((pairwise_distance(points, true_points) < POINT_PIXELS) & inside[:, None])
+            + ((distance < POINT_PIXELS) & inside[:, None])
         )
     rows, columns = linear_sum_assignment(hits, maximize=True)
-    return float(hits[rows, columns].sum() / max(len(predicted), len(truth)))
+    return float(hits[rows, columns].sum() / max(len(boxes), len(true_boxes)))
+
+
+def _arrays(objects: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes N x 4 and points N x 2 of the first 120 objects, in numpy's own dtype: what fails depends on it."""
+    boxes, points = ([item[key] for item in objects] for key in ("bbox_2d", "point_2d"))
+    arrays = np.array(boxes[:MAX_OBJECTS]), np.array(points[:MAX_OBJECTS])
+    if arrays[0].shape[1:] != (4,) or arrays[1].shape[1:] != (2,):
+        raise ValueError("a box has four numbers and a point two")
+    return arrays
 
 
 def non_repeat(response: Response) -> float:

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from seg_zero.objects import PromptObject
-from seg_zero.rewards.geometry import box_iou_inclusive
+from seg_zero.rewards.geometry import published_box_iou
 from seg_zero.rewards.response import Response
 
 _BLOCKS_MEET = re.compile(r"</think>\s*<answer>")
-_FIRST_OBJECT = re.compile(r"\{[^{}]*\}")
 
 IOU_THRESHOLD = 0.5
 BOX_L1_PIXELS = 10
@@ -55,15 +54,18 @@ def _truth(response: Response) -> PromptObject:
 
 
 def _first_object(text: str) -> dict[str, Any]:
-    """The first JSON object without an inner brace. Raises if there is none."""
-    found = _FIRST_OBJECT.search(text)
-    data = json.loads(found[0]) if found else None
+    """The first brace with something behind it, up to the next closing brace, as JSON. Raises if that is no object."""
+    start = text.find("{")
+    while start >= 0 and text.startswith("}", start + 1):
+        start = text.find("{", start + 1)
+    end = text.find("}", start + 1)
+    data = json.loads(text[start : end + 1]) if 0 <= start < end else None
     if not isinstance(data, dict):
         raise ValueError("no JSON object")
     return data
 
 
-def _keys(data: dict[str, Any], word: str, count: int) -> list[str]:
+def _keys(data: dict[str, Any], word: str, count: int | None = None) -> list[str]:
     return [key for key in data if word in key.lower()][:count]
 
 
@@ -75,14 +77,18 @@ def _box(data: dict[str, Any], strict: bool) -> Any:
 
 
 def answer_format(response: Response, strict: bool) -> float:
-    """1 if the first JSON object has a box of length 4 and two points of length 2."""
+    """1 if the first JSON object has a box of length 4 and two points of length 2, all lists if ``strict``."""
     return guarded(_answer_format, response.text, strict)
 
 
 def _answer_format(text: str, strict: bool) -> float:
     data = _first_object(text)
-    points = ["points_1", "points_2"] if strict else _keys(data, "point", 2)
-    return float(len(_box(data, strict)) == 4 and [len(data[key]) for key in points] == [2, 2])
+    if strict:
+        values = [data["bbox"], data["points_1"], data["points_2"]]
+        return float(all(isinstance(value, list) for value in values) and [len(value) for value in values] == [4, 2, 2])
+    box = _keys(data, "bbox", 1)[0]
+    points = [key for key in _keys(data, "point") if key != box][:2]
+    return float([len(data[key]) for key in (box, *points)] == [4, 2, 2])
 
 
 def iou(response: Response, strict: bool) -> float:
@@ -91,7 +97,7 @@ def iou(response: Response, strict: bool) -> float:
 
 
 def _iou(text: str, truth: tuple[float, ...], strict: bool) -> float:
-    return float(box_iou_inclusive(truth, _box(_first_object(text), strict)) > IOU_THRESHOLD)
+    return float(published_box_iou(truth, _box(_first_object(text), strict)) > IOU_THRESHOLD)
 
 
 def box_l1(response: Response, strict: bool) -> float:

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from seg_zero.answer import Answer, parse_answer, parse_solution
 from seg_zero.objects import Point, PromptObject
-from seg_zero.rewards.geometry import box_iou_inclusive, pairwise_distance, pairwise_iou_inclusive
+from seg_zero.rewards.geometry import box_iou, pairwise_distance, pairwise_iou
 
 # The published thresholds are pixels of an 840 x 840 image; ours are the same shares of any side.
 PUBLISHED_SIDE = 840
@@ -87,7 +87,7 @@ def match(response: Response) -> Pairs:
     boxes, points = _arrays(predicted)
     true_boxes, true_points, reach = _truth_arrays(response.ground_truth)
     with np.errstate(invalid="ignore"):  # a missing box or point is NaN
-        iou = pairwise_iou_inclusive(boxes, true_boxes)
+        iou = pairwise_iou(boxes, true_boxes)
         right_way = np.asarray((boxes[:, 2:] >= boxes[:, :2]).all(axis=1))
         iou = np.where((iou > 0) & right_way[:, None], np.minimum(iou, 1.0), 0.0)
         box_l1 = _finite(np.abs(boxes[:, None] - true_boxes) @ np.array([sx / 4, sy / 4, sx / 4, sy / 4]))
@@ -120,7 +120,7 @@ def _compare(item: PromptObject, truth: PromptObject, sx: float, sy: float) -> t
     iou, box_l1 = 0.0, math.inf
     if box is not None and true_box is not None:
         if box[2] >= box[0] and box[3] >= box[1]:
-            iou = min(max(box_iou_inclusive(box, true_box), 0.0), 1.0)
+            iou = min(max(box_iou(box, true_box), 0.0), 1.0)
         off = [abs(a - b) for a, b in zip(box, true_box, strict=True)]
         box_l1 = (sx * (off[0] + off[2]) + sy * (off[1] + off[3])) / 4
     inside = box is not None and bool(item.points)

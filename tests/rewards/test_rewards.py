@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import fuzz_rewards
@@ -16,7 +17,11 @@ from seg_zero.answer import parse_solution, write_solution_multi, write_solution
 from seg_zero.rewards.presets import read_terms
 from seg_zero.rewards.response import Response, match
 
-ROWS = [json.loads(line) for line in Path(__file__).with_name("published_rewards.jsonl").read_text().splitlines()]
+
+def recorded(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(__file__).with_name(name).read_text().splitlines()]
+
+
 SINGLE = "<box>(20,20),(60,60)</box><points>(30,30),(50,50)</points>"
 TRUTH = '[{"bbox_2d":[20,20,60,60],"point_2d":[40,40]}]'
 SIZE = (112, 112)
@@ -28,10 +33,21 @@ def ours(
     return rewards.compute("seg_zero", f"<think>{thinking}</think><answer>{answer}</answer>", truth, size)
 
 
-@pytest.mark.parametrize("preset", ["seg", "seg_strict", "vision_reasoner"])
-def test_published_presets_match_the_published_values(preset: str) -> None:
-    rows = [row for row in ROWS if preset in row]
-    assert len(rows) == 400
+@pytest.mark.parametrize(
+    ("file", "preset", "count"),
+    [
+        ("published_rewards.jsonl", "seg", 400),
+        ("published_rewards.jsonl", "seg_strict", 400),
+        ("published_rewards.jsonl", "vision_reasoner", 400),
+        # Braces in the reasoning, several answers, odd JSON, 30-digit numbers, boxes of one pixel, text for numbers.
+        ("published_rewards_hostile.jsonl", "seg", 916),
+        ("published_rewards_hostile.jsonl", "seg_strict", 916),
+        ("published_rewards_hostile.jsonl", "vision_reasoner", 284),
+    ],
+)
+def test_published_presets_match_the_published_values(file: str, preset: str, count: int) -> None:
+    rows = [row for row in recorded(file) if preset in row]
+    assert len(rows) == count
     for row in rows:
         got = rewards.compute(preset, row["prediction"], row["ground_truth"], (840, 840))
         assert got == pytest.approx(row[preset]), row["prediction"]
@@ -293,3 +309,44 @@ def test_any_json_answer_scores_within_bounds(objects: list[dict[str, object]]) 
     text = f"<think>a</think><answer>{json.dumps(objects)}</answer>"
     for preset, best in (("vision_reasoner", 7.0), ("seg_zero", 7.0)):
         assert 0.0 <= rewards.compute(preset, text, TRUTH, SIZE)["total"] <= best
+
+
+ITEM = {"bbox_2d": [10, 10, 50, 50], "point_2d": [30, 30]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "accuracy"),
+    [
+        ([ITEM] * 120 + [{"bbox_2d": [1, 2, 3, 4]}], [ITEM] * 120, 0.0),
+        ([ITEM] * 121, [ITEM] * 121, 3.0),
+        ([ITEM, None], [ITEM], 0.0),
+        (
+            [{"bbox_2d": [10, 10, 10, 10], "point_2d": [10, 10]}],
+            [{"bbox_2d": [10, 10, 10, 10], "point_2d": [10, 10]}],
+            3.0,
+        ),
+        ([{"bbox_2d": [10, 10, 10**29, 50], "point_2d": [30, 30]}], [ITEM], 1.0),
+        ([{"bbox_2d": [10, 10, 50, 50], "point_2d": [10**29, 30]}], [ITEM], 0.0),
+        ([{"bbox_2d": ["10", "10", "50", "50"], "point_2d": [30, 30]}], [ITEM], 0.0),
+    ],
+)
+def test_published_accuracy_fails_where_the_published_arithmetic_does(
+    answer: list[Any], truth: list[Any], accuracy: float
+) -> None:
+    text = f"<think></think><answer>{json.dumps(answer)}</answer>"
+    assert rewards.compute("vision_reasoner", text, json.dumps(truth), (840, 840))["accuracy"] == accuracy
+
+
+def test_a_truth_of_the_single_object_kind_earns_no_published_accuracy() -> None:
+    text = f"<think></think><answer>{json.dumps([ITEM])}</answer>"
+    truth = "<box>(10,10),(50,50)</box><points>(30,30),(20,20)</points>"
+    assert rewards.compute("vision_reasoner", text, truth, (840, 840))["accuracy"] == 0.0
+
+
+@pytest.mark.timeout(30)  # a search that tries every brace to the end takes minutes
+@pytest.mark.parametrize("text", ["{" * 1_000_000, "{}" * 500_000, "{" * 500_000 + "}" * 500_000])
+@pytest.mark.parametrize("preset", ["seg", "seg_strict", "vision_reasoner", "seg_zero"])
+def test_a_million_braces_hold_no_object(preset: str, text: str) -> None:
+    truth = SINGLE if preset.startswith("seg_s") or preset == "seg" else json.dumps([ITEM])
+    terms = rewards.compute(preset, text, truth, (840, 840))
+    assert terms.get("iou", terms.get("accuracy")) == 0.0

@@ -47,6 +47,9 @@ def _add_builder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=count_cores(), help="(default: one per core)")
     parser.add_argument("--skip-bad", action="store_true", help="leave unusable examples out and list them")
     parser.add_argument(
+        "--strict", action="store_true", help="objects without an area are unusable, instead of dropped and counted"
+    )
+    parser.add_argument(
         "--sam2_filter", metavar="MODEL", help="drop rows that this SAM2 (file, folder, hub id or 'tiny') does not mask"
     )
     parser.add_argument(
@@ -92,6 +95,7 @@ def _build(module: Any, args: argparse.Namespace) -> int:
             image_size=image_size,
             workers=args.workers,
             skip_bad=args.skip_bad,
+            strict=args.strict,
             segmenter=segmenter,
             min_agreement=args.min_agreement,
             progress=bar.update,
@@ -105,6 +109,11 @@ def _build(module: Any, args: argparse.Namespace) -> int:
     for note in source.notes:
         print(note)
     print(f"{report.rows} rows written to {args.out}; {len(report.problems)} unusable examples left out", end="")
+    if report.thin_objects:
+        thin = (
+            f"{report.thin_objects} objects without an area, and {report.thin_questions} questions that had no others"
+        )
+        print(f"; dropped {thin}", end="")
     print(f"; {report.disagreed} dropped by the SAM2 filter" if segmenter else "")
     for kind, count in report.kinds.most_common():
         print(f"  {count:>7}  {kind or '(no kind)'}")

@@ -64,11 +64,29 @@ class Source(Generic[T]):
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """What became of a record: its row, or the problem that there is none.
+
+    degenerate: objects of it that have no area at the row's size. A record that holds no other has neither row nor
+    problem.
+    """
+
+    row: Row | None = None
+    problem: str | None = None
+    degenerate: int = 0
+
+
 @dataclass
 class BuildReport:
-    """rows written; problems: a line per example that could not be used; disagreed: dropped by the SAM2 filter."""
+    """rows written; problems: a line per example that could not be used; disagreed: dropped by the SAM2 filter.
+
+    thin_objects: objects without an area that were dropped; thin_questions: questions that had no others.
+    """
 
     rows: int = 0
+    thin_objects: int = 0
+    thin_questions: int = 0
     problems: list[str] = field(default_factory=list)
     disagreed: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
@@ -85,12 +103,28 @@ def _solution(objects: Sequence[PromptObject]) -> str:
     return write_solution_single(objects[0]) if len(objects) == 1 else write_solution_multi(objects)
 
 
-def example_to_row(example: Example, image_size: int | None) -> Row:
+def has_area(item: PromptObject) -> bool:
+    """Whether an object's box has an area once its coordinates are rounded, as they are in a row."""
+    (written,) = parse_solution(write_solution_multi([item]))
+    assert written.box is not None
+    return written.box[0] < written.box[2] and written.box[1] < written.box[3]
+
+
+def example_to_row(example: Example, image_size: int | None, strict: bool = True) -> Row:
+    """:func:`attempt` for an example that must give a row. Raises InputError if it gives none."""
+    found = attempt(example, image_size, strict)
+    if found.row is None:
+        raise InputError(f"example {example.id!r}: none of its objects has an area; remove it")
+    return found.row
+
+
+def attempt(example: Example, image_size: int | None, strict: bool = False) -> Attempt:
     """The row of an example; ``image_size`` is the side that images are stretched to, None keeps them.
 
     Boxes and points are taken from the original masks, then scaled and rounded. JPEG stays JPEG (quality
     95, full colour resolution), everything else becomes PNG; an image that is not resized keeps its bytes.
-    Raises InputError for an unreadable image, a mask of another size or without a pixel, an empty question.
+    An object without an area there (a line of pixels, or none) is no target: its pixels count neither way. With
+    ``strict`` it is an error. Raises InputError for an unreadable image, a mask of another size, an empty question.
     """
     name = f"example {example.id!r}"
     if not example.question.strip():
@@ -107,38 +141,45 @@ def example_to_row(example: Example, image_size: int | None) -> Row:
                 f"{name}: a mask is {mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}; "
                 "the annotations belong to another size of the image"
             )
-    try:
-        objects = [mask_to_prompt_object(mask) for mask in example.masks]
-    except ValueError as error:
-        raise InputError(f"{name}: {error}") from error
-    union = np.zeros((height, width), dtype=bool)
+    spec = None if image_size is None else PromptSpec(image_size=image_size)
+    objects, union, thin = [], np.zeros((height, width), dtype=bool), np.zeros((height, width), dtype=bool)
     for mask in example.masks:
-        union |= mask
+        item = mask_to_prompt_object(mask) if mask.any() else None
+        if item is not None and spec is not None:
+            item = to_policy_pixels(item, spec, width, height)
+        if item is not None and has_area(item):
+            objects.append(item)
+            union |= mask
+        elif strict:
+            what = "its mask is empty" if item is None else "an object so thin that its box has no area"
+            raise InputError(f"{name}: {what}; remove it, join it to others, or take a larger --image_size")
+        else:
+            thin |= mask
+    degenerate = len(example.masks) - len(objects)
+    if degenerate and not objects:
+        return Attempt(degenerate=degenerate)
     ignore = example.ignore
+    if degenerate:
+        ignore = thin & ~union if ignore is None else ignore | (thin & ~union)
     if image_size is None:
         data = data if data is not None else Path(str(example.image)).read_bytes()
         with Image.open(io.BytesIO(data)) as stored:
             if stored.size != image.size or stored.getexif().get(0x0112, 1) != 1:
                 data = _encoded(image, stored.format == "JPEG")  # upright, as the masks are
     else:
-        spec = PromptSpec(image_size=image_size)
+        assert spec is not None
         with Image.open(io.BytesIO(data) if data is not None else example.image) as stored:
             lossy = stored.format == "JPEG"
         data = _encoded(resize_for_policy(image, spec), lossy)
-        objects = [to_policy_pixels(item, spec, width, height) for item in objects]
         stretched = resize_mask(union, (image_size, image_size))
         if example.masks and not stretched.any():
             raise InputError(f"{name}: nothing of its mask is left at {image_size} pixels; take a larger --image_size")
         union = stretched
         ignore = None if ignore is None else resize_mask(ignore, (image_size, image_size))
-    solution = _solution(objects)
-    for item in parse_solution(solution):  # with rounded coordinates
-        if item.box is not None and (item.box[0] >= item.box[2] or item.box[1] >= item.box[3]):
-            raise InputError(f"{name}: an object so thin that its box has no area; leave it out or join it to others")
-    return Row(
+    row = Row(
         id=example.id,
         problem=example.question.strip(),
-        solution=solution,
+        solution=_solution(objects),
         image_bytes=data,
         img_height=height,
         img_width=width,
@@ -146,34 +187,35 @@ def example_to_row(example: Example, image_size: int | None) -> Row:
         kind=example.kind,
         ignore=None if ignore is None or not ignore.any() else encode_mask(ignore),
     )
+    return Attempt(row, degenerate=degenerate)
 
 
-def _attempts_of(records: Sequence[T], load: Callable[[T], Example], image_size: int | None) -> list[Row | str]:
-    """For each record its row, or the line that says why there is none."""
-
-    def attempt(record: T) -> Row | str:
+def _attempts_of(
+    records: Sequence[T], load: Callable[[T], Example], image_size: int | None, strict: bool
+) -> list[Attempt]:
+    attempts = []
+    for record in records:
         try:
-            return example_to_row(load(record), image_size)
+            attempts.append(attempt(load(record), image_size, strict))
         except InputError as error:
-            return str(error)
+            attempts.append(Attempt(problem=str(error)))
+    return attempts
 
-    return [attempt(record) for record in records]
 
-
-def _attempts(source: Source[T], image_size: int | None, workers: int) -> Generator[Row | str, None, None]:
+def _attempts(source: Source[T], image_size: int | None, strict: bool, workers: int) -> Generator[Attempt, None, None]:
     """The attempts at all records, in their order. Closing it ends the workers after what they have begun."""
     chunks = (source.records[start : start + CHUNK] for start in range(0, len(source.records), CHUNK))
     if workers <= 1 or len(source.records) <= CHUNK:
         for chunk in chunks:
             for record in chunk:
-                yield from _attempts_of([record], source.load, image_size)
+                yield from _attempts_of([record], source.load, image_size, strict)
         return
     # Not forked: torch, which the filter needs, does not survive a fork of a process with threads.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting: deque[Future[list[Row | str]]] = deque()
+        waiting: deque[Future[list[Attempt]]] = deque()
         try:
             for chunk in chunks:
-                waiting.append(pool.submit(_attempts_of, chunk, source.load, image_size))
+                waiting.append(pool.submit(_attempts_of, chunk, source.load, image_size, strict))
                 if len(waiting) > 2 * workers:  # finished rows wait in memory, so not too many of them
                     yield from waiting.popleft().result()
             while waiting:
@@ -205,6 +247,7 @@ def build(
     image_size: int | None = 840,
     workers: int = 1,
     skip_bad: bool = False,
+    strict: bool = False,
     segmenter: Any = None,
     min_agreement: float = 0.6,
     progress: Callable[[], None] | None = None,
@@ -212,34 +255,40 @@ def build(
     """Write the rows of a source to a parquet file, atomically; ``progress`` is called once per record.
 
     A record that cannot be used ends the build with an InputError, or is listed in the report with
-    ``skip_bad``. With ``segmenter``, rows on which SAM2 agrees less than ``min_agreement`` are dropped and
-    counted. Raises InputError if no row is left.
+    ``skip_bad``. Objects without an area, and questions that have no others, are dropped and counted, or with
+    ``strict`` such records that cannot be used. With ``segmenter``, rows on which SAM2 agrees less than
+    ``min_agreement`` are dropped and counted. Raises InputError if no row is left.
     """
     report = BuildReport()
     seen: set[str] = set()
 
     def rows() -> Iterator[Row]:
-        with closing(_attempts(source, image_size, workers)) as results:
+        with closing(_attempts(source, image_size, strict, workers)) as results:
             for result in results:
                 if progress is not None:
                     progress()
-                if isinstance(result, Row) and result.id in seen:
-                    result = f"example {result.id!r} is in the source more than once; the first of them counts"
-                if isinstance(result, str):
+                row, problem = result.row, result.problem
+                if row is not None and row.id in seen:
+                    problem = f"example {row.id!r} is in the source more than once; the first of them counts"
+                if problem is not None:
                     if not skip_bad:
-                        raise InputError(f"{result}. --skip-bad leaves such examples out and lists them")
-                    report.problems.append(result)
+                        raise InputError(f"{problem}. --skip-bad leaves such examples out and lists them")
+                    report.problems.append(problem)
                     continue
-                seen.add(result.id)
-                if segmenter is not None and agreement(result, segmenter) < min_agreement:
+                report.thin_objects += result.degenerate
+                if row is None:
+                    report.thin_questions += 1
+                    continue
+                seen.add(row.id)
+                if segmenter is not None and agreement(row, segmenter) < min_agreement:
                     report.disagreed += 1
                     continue
-                report.kinds[result.kind] += 1
-                yield result
+                report.kinds[row.kind] += 1
+                yield row
         if not report.kinds:
             raise InputError(
                 f"no row is left for {out}: {len(source.records)} records, {len(report.problems)} unusable, "
-                f"{report.disagreed} dropped by the SAM2 filter"
+                f"{report.thin_questions} whose objects have no area, {report.disagreed} dropped by the SAM2 filter"
                 + (f"; the first problem: {report.problems[0]}" if report.problems else "")
             )
 

@@ -14,5 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def source(args: argparse.Namespace) -> Source[Record]:
-    """A row per sentence of the split. Raises InputError for files that are missing or of another kind."""
-    return refs_source(args, "grefcoco", "unc", ("grefs(unc).json", "grefs(unc).p"))
+    """A row per sentence of the split; targets that are crowds are skipped, as in the published reader.
+
+    Raises InputError for files that are missing or of another kind.
+    """
+    return refs_source(args, "grefcoco", "unc", ("grefs(unc).json", "grefs(unc).p"), skip_crowds=True)

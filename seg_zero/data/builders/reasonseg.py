@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from PIL import Image, ImageDraw
 
 from seg_zero.data.builders.build import Example, Source
-from seg_zero.data.builders.labelme import Polygon, paint_polygon, points_of, read_annotation
+from seg_zero.data.builders.labelme import Polygon, points_of, read_annotation
 from seg_zero.data.inputs import PICTURES, upright_size
 from seg_zero.errors import InputError
 from seg_zero.metrics import IGNORE
@@ -48,14 +48,12 @@ def first_text(path: Path, annotation: dict[str, Any]) -> str:
 
 
 def _painted(points: Polygon, size: tuple[int, int]) -> np.ndarray:
-    """Boolean H x W mask of a polygon as OpenCV fills it; Pillow's own outline is thinner by a pixel in places.
-
-    Of 200 random polygons 0.02 % of the pixels differ from OpenCV 5.0, without the second outline 0.24 %.
-    """
-    whole: Polygon = [(int(x), int(y)) for x, y in points]
-    outline = Image.new("1", size)
-    ImageDraw.Draw(outline).line([*whole, whole[0]], fill=1)
-    return paint_polygon(whole, size) | np.array(outline)
+    """Boolean H x W mask of a polygon with its outline, corners cut to whole pixels, filled by OpenCV as published."""
+    corners = [np.array(points, dtype=np.int32)]
+    mask = np.zeros((size[1], size[0]), dtype=np.uint8)
+    cv2.polylines(mask, corners, isClosed=True, color=(1,), thickness=1)
+    cv2.fillPoly(mask, corners, color=(1,))
+    return mask.astype(bool)
 
 
 def paint(path: Path, shapes: Sequence[dict[str, Any]], size: tuple[int, int]) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -70,7 +68,8 @@ def paint(path: Path, shapes: Sequence[dict[str, Any]], size: tuple[int, int]) -
         except ValueError as error:
             raise InputError(f"{path}: shape {shape['label']!r} cannot be painted: {error}") from error
         painted.append((int(mask.sum()), IGNORE if "ignore" in label else TARGET, mask))
-    painted.sort(key=lambda item: -item[0])
+    # Of equal areas the earlier one is painted last: published is numpy's order by area, reversed.
+    painted = [painted[index] for index in np.argsort([area for area, _, _ in painted])[::-1]]
     labels = np.zeros((size[1], size[0]), dtype=np.uint8)
     for _, value, mask in painted:
         labels[mask] = value

@@ -56,15 +56,20 @@ def source(args: argparse.Namespace) -> Source[Record]:
     return refs_source(args, args.dataset, split_by, (f"refs({split_by}).p",))
 
 
-def refs_source(args: argparse.Namespace, dataset: str, split_by: str, refs_names: tuple[str, ...]) -> Source[Record]:
-    """Like :func:`source`; ``refs_names`` are the names that the refs may have in the layout of ``--root``."""
+def refs_source(
+    args: argparse.Namespace, dataset: str, split_by: str, refs_names: tuple[str, ...], *, skip_crowds: bool = False
+) -> Source[Record]:
+    """Like :func:`source`; ``refs_names`` are the names that the refs may have in the layout of ``--root``.
+
+    skip_crowds: targets that the annotations call a crowd are none.
+    """
     instances_path, refs_path, images = _files(args, dataset, refs_names)
     refs = read_refs(refs_path, args.split)
     instances = read_instances(instances_path)
     prefix = f"{dataset}_{split_by}"
     records = []
     for number, ref in enumerate(refs):
-        found = _records(ref, prefix, instances, images, number)
+        found = _records(ref, prefix, instances, images, number, skip_crowds)
         records.extend(found[:1] if args.sentences == "first" else found)
     return Source(records, load_record)
 
@@ -126,14 +131,21 @@ def _shape(target: int, image_id: int, instances: Instances) -> Shape:
     return shape_of(annotation)
 
 
-def _records(ref: Entry, prefix: str, instances: Instances, images: Path, number: int) -> list[Record]:
+def _records(
+    ref: Entry, prefix: str, instances: Instances, images: Path, number: int, skip_crowds: bool
+) -> list[Record]:
     """The ref's records, one per sentence; one with a problem if the ref cannot be used."""
     name = f"{prefix}_{ref.get('ref_id', f'number{number}')}"
     try:
         image = instances.images.get(ref["image_id"])
         if image is None:
             raise ValueError(f"image id {ref['image_id']} is not in {instances.path}; it belongs to other annotations")
-        shapes = tuple(_shape(target, ref["image_id"], instances) for target in _targets(ref))
+        targets = _targets(ref)
+        shapes = tuple(_shape(target, ref["image_id"], instances) for target in targets)
+        if skip_crowds:
+            shapes = tuple(shape for shape in shapes if not instances.annotations[shape.annotation].get("iscrowd"))
+            if targets and not shapes:
+                raise ValueError(f"all of its targets are crowds (annotations {targets})")
         # The name in the ref ends in the annotation's id; the picture on disk has the one in the instances.
         file = images / image["file_name"]
         sentences = [(sentence["sent_id"], sentence["sent"]) for sentence in ref["sentences"]]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from seg_zero.answer import parse_solution
-from seg_zero.data.builders.build import Example, Source, build, example_to_row
+from seg_zero.data.builders.build import Attempt, Example, Source, attempt, build, example_to_row
 from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.errors import InputError
 from seg_zero.masks import mask_to_prompt_object
@@ -169,3 +169,24 @@ def test_sam2_filter_drops_the_row_with_a_wrong_mask(tmp_path: Path) -> None:
     )
     assert report.disagreed == 1 and report.rows == 5
     assert ids(tmp_path / "x.parquet") == ["0", "1", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("size", [56, None])
+def test_an_object_without_area_is_dropped_and_its_pixels_count_neither_way(size: int | None) -> None:
+    line = rectangle(40, 20, 30, 5, 30, 15)  # one pixel wide
+    found = attempt(replace(WIDE, masks=(*WIDE.masks, line)), size)
+    assert found.row is not None and found.degenerate == 1
+    assert found.row.objects() == example_to_row(WIDE, size).objects()
+    truth = found.row.truth()
+    assert truth is not None and (truth == 255).any() and (truth == 1).sum() == example_to_row(WIDE, size).truth().sum()  # type: ignore[union-attr]
+    assert attempt(replace(WIDE, masks=(line,)), size) == Attempt(degenerate=1)
+
+
+def test_objects_without_area_are_counted_or_with_strict_stop_the_build(tmp_path: Path) -> None:
+    line = rectangle(40, 20, 30, 5, 30, 15)
+    examples = [WIDE, replace(WIDE, id="both", masks=(*WIDE.masks, line)), replace(WIDE, id="line", masks=(line,))]
+    report = build(Source(examples, load=lambda example: example), tmp_path / "rows.parquet")
+    assert (report.rows, report.thin_objects, report.thin_questions, report.problems) == (2, 2, 1, [])
+    with pytest.raises(InputError, match="example 'both': an object so thin that its box has no area"):
+        build(Source(examples, load=lambda example: example), tmp_path / "strict.parquet", strict=True)
+    assert not (tmp_path / "strict.parquet").exists()

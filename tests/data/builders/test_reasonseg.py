@@ -57,6 +57,9 @@ def counts(row: Row) -> tuple[int, int]:
             (35, 65),
             [(2, 3, 11, 12)],
         ),
+        # Of shapes of one area the earlier one is painted last.
+        ([square("target", 2, 3, 5), square("ignore", 2, 3, 5)], (25, 0), [(2, 3, 6, 7)]),
+        ([square("ignore", 2, 3, 5), square("target", 2, 3, 5)], (0, 25), []),
         # A flag is skipped; any label with "ignore" in it is ignored, every other one is the target.
         ([square("Flag", 4, 5, 4), square("target", 2, 3, 10)], (100, 0), [(2, 3, 11, 12)]),
         ([square("Ignore 2", 20, 3, 5), square("cup", 2, 3, 10)], (100, 25), [(2, 3, 11, 12)]),

@@ -287,3 +287,12 @@ def test_damaged_pickles(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.p").write_bytes(data)
     with pytest.raises(InputError, match="not a whole pickle"):
         read_plain_pickle(tmp_path / "x.p")
+
+
+def test_grefcoco_skips_targets_that_are_crowds(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the published reader does; a question about crowds alone cannot be used."""
+    crowded = [{**entry, "iscrowd": int(entry["id"] == 71)} for entry in INSTANCES["annotations"]]
+    (root / "grefcoco/instances.json").write_text(json.dumps({**INSTANCES, "annotations": crowded}))
+    assert "all of its targets are crowds" in failure(root, capsys, "grefcoco")
+    rows = run(root, "grefcoco", "--skip-bad")
+    assert [(row["problem"], row["kind"]) for row in rows] == [("both men", "single"), ("the horse", "none")]

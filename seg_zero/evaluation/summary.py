@@ -10,7 +10,7 @@ import numpy as np
 
 from seg_zero.errors import InputError
 from seg_zero.evaluation.predictions import Prediction
-from seg_zero.metrics import metrics_for
+from seg_zero.metrics import GRES_FRACTIONS, gres_hits, metrics_for
 from seg_zero.statistics import Interval, bootstrap_interval, bootstrap_ratio_interval
 
 OUTCOMES = ("IoU >= 0.5", "IoU 0.1-0.5", "IoU < 0.1", "missed", "rightly empty", "false alarm", "unusable")
@@ -143,11 +143,8 @@ def _shares(predictions: Sequence[Prediction], rule: str) -> dict[str, list[floa
         "format_rate": [float(p.well_formed) for p in predictions],
     }
     if rule == "gres":
-        nothing = [p for p in predictions if p.no_target]
-        shares["N-acc"] = [float(not p.unusable and p.counts.prediction == 0) for p in nothing]
-        shares["T-acc"] = [float(p.counts.prediction > 0) for p in target]
-        for threshold in (0.7, 0.8, 0.9):
-            shares[f"Pr@{threshold}"] = [float(p.iou >= threshold) for p in target]
+        hits = [gres_hits(counts) for p in predictions if (counts := p.counts_for(rule)) is not None]
+        shares |= {name: [float(row[name]) for row in hits if name in row] for name in GRES_FRACTIONS}
     return shares
 
 

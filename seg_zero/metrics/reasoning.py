@@ -22,6 +22,7 @@ from seg_zero.errors import InputError
 
 IGNORE = 255
 PRECISION_THRESHOLDS = (0.7, 0.8, 0.9)
+GRES_FRACTIONS = ("N-acc", "T-acc", *(f"Pr@{threshold}" for threshold in PRECISION_THRESHOLDS))
 
 # An IoU is at least 2**-62 (one pixel of any array) or 0, and a float has 53 bits, so every IoU is a whole
 # number of 2**-128. Sums of whole numbers are exact: neither the order of rows nor their shards can matter.
@@ -154,13 +155,21 @@ class MaskMetrics(_IouSums):
         return self._record(counts.intersection, counts.union, counts.answered)
 
 
+def gres_hits(counts: MaskCounts) -> dict[str, bool]:
+    """What one row says about GRES's fractions (see :class:`GresMetrics`): whether it is a hit for each it is about."""
+    if not counts.truth:
+        return {"N-acc": counts.prediction == 0 and counts.answered}
+    iou = counts.intersection / counts.union
+    return {"T-acc": counts.prediction > 0, **{f"Pr@{least}": iou >= least for least in PRECISION_THRESHOLDS}}
+
+
 @dataclass
 class GresMetrics(MaskMetrics):
     """Rule ``gres``: that of gRefCOCO (arXiv 2306.00968, and ``refer_evaluation.py`` of its code, ReLA).
 
     A row without a target (an empty truth) scores 1 in gIoU if the prediction is empty, otherwise 0; in
     cIoU it adds its predicted pixels to the union. A row with a target counts as with LISA. So gIoU and
-    cIoU are those of ``lisa``; what is new are shares within the two kinds of rows:
+    cIoU are those of ``lisa``; what is new are fractions of the rows with or without a target:
 
     * N-acc: rows without a target whose prediction is empty, of all rows without a target
     * T-acc: rows with a target whose prediction is not empty, of all rows with a target
@@ -171,31 +180,21 @@ class GresMetrics(MaskMetrics):
     """
 
     rows: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
 
     def add_counts(self, counts: MaskCounts) -> float:
-        iou = super().add_counts(counts)
-        if counts.truth:
-            self.rows["target"] += 1
-            self.rows["T-acc"] += counts.prediction > 0
-            for threshold in PRECISION_THRESHOLDS:
-                self.rows[f"Pr@{threshold}"] += iou >= threshold
-        else:
-            self.rows["no_target"] += 1
-            self.rows["N-acc"] += counts.prediction == 0 and counts.answered
-        return iou
+        for name, hit in gres_hits(counts).items():
+            self.rows[name] += 1
+            self.hits[name] += hit
+        return super().add_counts(counts)
 
     def result(self) -> dict[str, float]:
         """As with LISA, and ``N-acc``, ``T-acc``, ``Pr@0.7``, ``Pr@0.8``, ``Pr@0.9`` (0..1).
 
-        A share of no rows has no value: without a row of its kind, a key is left out.
+        A fraction of no rows has no value: without a row that it is about, a key is omitted.
         """
-        values = super().result()
-        if self.rows["no_target"]:
-            values["N-acc"] = self.rows["N-acc"] / self.rows["no_target"]
-        if self.rows["target"]:
-            for name in ("T-acc", *(f"Pr@{threshold}" for threshold in PRECISION_THRESHOLDS)):
-                values[name] = self.rows[name] / self.rows["target"]
-        return values
+        fractions = {name: self.hits[name] / self.rows[name] for name in GRES_FRACTIONS if self.rows[name]}
+        return {**super().result(), **fractions}
 
 
 @dataclass
@@ -263,29 +262,6 @@ def evaluate_masks(
         except InputError as error:
             raise InputError(f"row {row}: {error}") from error
     return metrics.result()
-
-
-def precision_at(ious: Sequence[float] | np.ndarray, threshold: float) -> float:
-    """Pr@X: share of the IoUs that are ``threshold`` or more (arXiv 2306.00968: of rows with a target)."""
-    if not len(ious):
-        raise InputError("Pr@X of no rows has no value; give at least one IoU")
-    return float(np.mean(np.asarray(ious) >= threshold))
-
-
-def no_target_accuracy(predicted_empty: Sequence[bool] | np.ndarray, truly_empty: Sequence[bool] | np.ndarray) -> float:
-    """N-acc: of the rows without a target, the share whose prediction is empty (arXiv 2306.00968)."""
-    predicted, truly = np.asarray(predicted_empty, dtype=bool), np.asarray(truly_empty, dtype=bool)
-    if predicted.shape != truly.shape or not truly.any():
-        raise InputError(f"N-acc needs equal numbers and a row without a target; got {len(predicted)} and {len(truly)}")
-    return float(predicted[truly].mean())
-
-
-def target_accuracy(predicted_empty: Sequence[bool] | np.ndarray, truly_empty: Sequence[bool] | np.ndarray) -> float:
-    """T-acc: of the rows with a target, the share whose prediction is not empty (arXiv 2306.00968)."""
-    predicted, truly = np.asarray(predicted_empty, dtype=bool), np.asarray(truly_empty, dtype=bool)
-    if predicted.shape != truly.shape or truly.all():
-        raise InputError(f"T-acc needs equal numbers and a row with a target; got {len(predicted)} and {len(truly)}")
-    return float(1.0 - predicted[~truly].mean())
 
 
 def box_accuracy(

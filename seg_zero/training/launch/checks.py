@@ -89,7 +89,7 @@ def find_bad_rows(config: DictConfig, skip_bad: bool) -> dict[str, list[int]]:
     Raises InputError with counts and the first errors if there are any, unless ``skip_bad``.
     """
     bad: dict[str, list[int]] = {}
-    by_reward = any(term.needs_mask for term in reward_terms(config))
+    by_reward = [term.name for term in reward_terms(config) if term.needs_mask]
     held_out = open_all(config.data.val_files, False)
     held_out_names = {source.name for source in held_out} if segments_held_out(config) else set()
     sources = open_all(config.data.train_files, True) + held_out
@@ -97,7 +97,9 @@ def find_bad_rows(config: DictConfig, skip_bad: bool) -> dict[str, list[int]]:
         with tqdm(total=len(source), unit="row", desc="checking rows", leave=False, disable=None) as bar:
             report, known = check_once(source, config.data.prompt.template, bar.update)
         if report.maskless and (by_reward or source.name in held_out_names):
-            who, remedy = ("the reward term 'mask'", "reward.terms.mask.weight=0") if by_reward else _VALIDATION
+            who, remedy = _VALIDATION
+            if by_reward:
+                who, remedy = f"the reward term {by_reward[0]!r}", f"reward.terms.{by_reward[0]}.weight=0"
             raise InputError(
                 f"{who} needs true masks, but {report.maskless:,} of {report.rows:,} rows of {source.name} have none; "
                 f"give data with masks or set {remedy}"

@@ -118,7 +118,7 @@ def shared_paths(config: DictConfig) -> tuple[str, ...]:
 
 def _own_modules(config: DictConfig) -> tuple[str, ...]:
     modules = (str(term.function).rpartition(".")[0] for term in config.reward.terms.values() if term.weight)
-    return tuple(sorted({module for module in modules if module.partition(".")[0] != "rewards"}))
+    return tuple(sorted({module for module in modules if module.partition(".")[0] not in ("rewards", "seg_zero")}))
 
 
 def check_cluster(config: DictConfig, output: Path) -> str:

@@ -85,7 +85,13 @@ async def compute_score(
     """
     width, height = extra_info["image_size"]
     weighted = _terms(_key(terms))
-    response = Response(solution_str, ground_truth, (width, height))
+    response = Response(
+        solution_str,
+        ground_truth,
+        (width, height),
+        question=extra_info.get("question"),
+        kind=extra_info.get("kind") or None,
+    )
     true_objects = response.truth  # raises for an unreadable ground truth, from which nothing could be learnt
     result: dict[str, Any] = {}
     failures, held_out = 0, bool(extra_info.get("held_out"))
@@ -93,7 +99,7 @@ async def compute_score(
         mask = MaskScore(float(response.rightly_empty))  # an empty answer is judged without SAM2
         if held_out or (response.answer.objects and true_objects):
             mask = await _ask_sam2(response, extra_info, _scorers(_key(mask_scorer)))
-        response = Response(solution_str, ground_truth, (width, height), mask.iou)
+        response = replace(response, mask_iou=mask.iou, parsed=response.answer)
         result["mask_iou"] = mask.iou or 0.0
         if mask.problem is not None:
             failures += 1

@@ -28,10 +28,10 @@ class Response:
 
     text: whatever the policy wrote. ground_truth: tag string (one object) or JSON string (any number), in
     pixels of the image that the policy saw, whose (width, height) is ``image_size``; the answer's
-    coordinates are pixels of it too. mask_iou: IoU of SAM2's mask for the answer with the true mask; None
-    if SAM2 was not asked (no term needs it) or gave no mask. question: what was asked. kind: the kind of question
-    that the dataset states. Both are None where they are not known. parsed: the answer in ``text`` if the
-    caller has read it; otherwise it is read when a term first asks for it.
+    coordinates are pixels of it too. mask_iou: IoU of SAM2's mask for the answer with the true mask; 1 for a
+    correct empty answer, 0 where only one of the two has objects; None if no term needs it or SAM2 gave no mask.
+    question: what was asked; kind: the kind of question that the dataset states; both None if unknown. parsed:
+    the answer in ``text`` if the caller has read it; otherwise it is read when a term first asks for it.
     """
 
     text: str

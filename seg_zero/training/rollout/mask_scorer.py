@@ -21,6 +21,7 @@ from seg_zero.masks import encode_mask
 from seg_zero.metrics import MaskCounts, count_pixels, iou_of
 from seg_zero.objects import PromptObject
 from seg_zero.training.environment import VISIBLE_GPUS
+from seg_zero.training.settings import MaskScorerSettings
 
 if TYPE_CHECKING:
     from seg_zero.segmenter.sam2_package import Embedding, Segmenter
@@ -187,30 +188,23 @@ class MaskScorerActor:
 class MaskScorers:
     """The actors of a run, seen from a reward worker; the first worker to ask starts them."""
 
-    def __init__(
-        self,
-        segmentation_model: str,
-        device: str,
-        actors: int,
-        num_gpus: float,
-        cache_images: int,
-        timeout_seconds: float,
-    ) -> None:
+    def __init__(self, settings: MaskScorerSettings) -> None:
         import ray
 
         remote = ray.remote(MaskScorerActor)
-        gpus = os.environ.get(VISIBLE_GPUS) if device == "cuda" and not num_gpus else None
-        self._timeout = timeout_seconds
+        model, device = settings.segmentation_model, settings.device
+        gpus = os.environ.get(VISIBLE_GPUS) if device == "cuda" and not settings.num_gpus else None
+        self._timeout = settings.timeout_seconds
         self._handles: list[Any] = [
             remote.options(
                 name=f"seg_zero_mask_scorer_{index}",
                 get_if_exists=True,
                 num_cpus=0,  # it must start on a machine whose CPUs verl has booked
-                num_gpus=num_gpus,
+                num_gpus=settings.num_gpus,
                 max_restarts=-1,
                 max_concurrency=4096,  # waiting requests cost nothing
-            ).remote(segmentation_model, device, cache_images, gpus and _gpu_of(index, gpus))
-            for index in range(actors)
+            ).remote(model, device, settings.cache_images, gpus and _gpu_of(index, gpus))
+            for index in range(settings.actors)
         ]
         self._ready: asyncio.Task[Any] | None = None
 

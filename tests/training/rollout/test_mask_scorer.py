@@ -231,7 +231,10 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 OWN = {"outline": {"function": "test_mask_scorer.outline", "weight": 1.0}}
 
 
-def score_one(terms: dict[str, Any], **info: Any) -> dict[str, Any]:
+BOX = '[{"bbox_2d":[20,20,60,60],"point_2d":[40,40]}]'
+
+
+def score_one(terms: dict[str, Any], answer: str = BOX, truth: str = BOX, **info: Any) -> dict[str, Any]:
     from seg_zero.training.rollout.reward import compute_score
 
     view = {"window": [0, 0, SIDE, SIDE], "flipped": False}
@@ -243,9 +246,8 @@ def score_one(terms: dict[str, Any], **info: Any) -> dict[str, Any]:
         "question": "the dog",
         "kind": "attr",
     }
-    answer = '[{"bbox_2d":[20,20,60,60],"point_2d":[40,40]}]'
     text = f"<think>x</think><answer>{answer}</answer>"
-    return asyncio.run(compute_score("rows", text, answer, {**known, **info}, terms, MASK_SCORER))
+    return asyncio.run(compute_score("rows", text, truth, {**known, **info}, terms, MASK_SCORER))
 
 
 @pytest.mark.parametrize("held_out", [False, True])
@@ -253,6 +255,17 @@ def test_a_users_own_term_gets_the_mask_it_declares(scorers: Scorers, held_out: 
     score = score_one(OWN, held_out=held_out)
     assert (score["outline"], score["mask_iou"], len(scorers.asked)) == (0.7, 0.7, 1)
     assert score_one(OWN, kind="plural")["outline"] == 0.0
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "truth", "value"), [("[]", "[]", 1.0), ("nonsense", "[]", 0.0), (BOX, "[]", 0.0), ("[]", BOX, 0.0)]
+)
+def test_where_there_is_nothing_to_compare_training_and_validation_agree(
+    scorers: Scorers, held_out: bool, answer: str, truth: str, value: float
+) -> None:
+    score = score_one(OWN, answer, truth, held_out=held_out)
+    assert (score["outline"], score["mask_iou"], score["failures"]) == (value, value, 0.0)
 
 
 @pytest.mark.parametrize("held_out", [False, True])

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cachetools import LRUCache
 
 from seg_zero.data.augmentation import View
 from seg_zero.data.source import RowSource, open_rows
@@ -71,10 +71,10 @@ class MaskScorer:
     """A SAM2 with the embeddings of the images it saw last, at most ``cache_images`` of them."""
 
     def __init__(self, segmenter: Segmenter, cache_images: int) -> None:
-        self.segmenter, self.cache_images = segmenter, cache_images
+        self.segmenter = segmenter
         self.images_embedded = 0
         self._sources: dict[str, RowSource] = {}
-        self._cache: OrderedDict[tuple[str, int], tuple[Embedding, np.ndarray]] = OrderedDict()
+        self._cache: LRUCache[tuple[str, int], tuple[Embedding, np.ndarray]] = LRUCache(cache_images)
 
     def scores(self, questions: Sequence[MaskQuestion]) -> list[MaskScore]:
         """Score samples, in any order and of any rows. Never raises: what fails is said in its score."""
@@ -85,15 +85,23 @@ class MaskScorer:
         keys = list(groups)
         for start in range(0, len(keys), EMBEDDING_BATCH):
             some = keys[start : start + EMBEDDING_BATCH]
-            problems = self._embed([key for key in some if key not in self._cache])
+            # Held here, since the cache may have room for fewer than are worked on together.
+            held = {key: self._cache[key] for key in some if key in self._cache}
+            new, problems = self._embed([key for key in some if key not in held])
+            held |= new
+            self._cache.update(new)
             for key in some:
-                results.update(zip(groups[key], self._group(key, questions, groups[key], problems), strict=True))
-            while len(self._cache) > self.cache_images:
-                self._cache.popitem(last=False)
+                if key in problems:
+                    scores = [MaskScore(None, problems[key])] * len(groups[key])
+                else:
+                    scores = self._group(key, *held[key], [questions[index] for index in groups[key]])
+                results.update(zip(groups[key], scores, strict=True))
         return [results[index] for index in range(len(questions))]
 
-    def _embed(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
-        """Read and embed rows into the cache; returns the problems by row."""
+    def _embed(
+        self, keys: Sequence[tuple[str, int]]
+    ) -> tuple[dict[tuple[str, int], tuple[Embedding, np.ndarray]], dict[tuple[str, int], str]]:
+        """Embeddings and true masks of rows, and the problems of the others."""
         problems: dict[tuple[str, int], str] = {}
         ready = []
         for key in keys:
@@ -108,11 +116,13 @@ class MaskScorer:
         try:
             embeddings = self.segmenter.embed([image for _, image, _ in ready])
         except Exception as error:
-            return {**problems, **{key: f"SAM2 cannot embed {key[0]}, row {key[1]}: {error}" for key, _, _ in ready}}
+            return {}, {
+                **problems,
+                **{key: f"SAM2 cannot embed {key[0]}, row {key[1]}: {error}" for key, _, _ in ready},
+            }
         self.images_embedded += len(embeddings)
-        for (key, _, truth), embedding in zip(ready, embeddings, strict=True):
-            self._cache[key] = (embedding, truth)
-        return problems
+        found = zip(ready, embeddings, strict=True)
+        return {key: (embedding, truth) for (key, _, truth), embedding in found}, problems
 
     def _source(self, name: str) -> RowSource:
         if name not in self._sources:
@@ -120,24 +130,16 @@ class MaskScorer:
         return self._sources[name]
 
     def _group(
-        self,
-        key: tuple[str, int],
-        questions: Sequence[MaskQuestion],
-        indices: Sequence[int],
-        problems: dict[tuple[str, int], str],
+        self, key: tuple[str, int], embedding: Embedding, truth: np.ndarray, samples: Sequence[MaskQuestion]
     ) -> list[MaskScore]:
-        """Scores of the samples ``indices``, which are all about one row."""
-        if key in problems:
-            return [MaskScore(None, problems[key])] * len(indices)
-        self._cache.move_to_end(key)
-        embedding, truth = self._cache[key]
+        """Scores of samples that are all about the row ``key``."""
         try:
-            return self._decode(embedding, truth, [questions[i] for i in indices])
+            return self._decode(embedding, truth, samples)
         except Exception as error:
-            if len(indices) == 1:
+            if len(samples) == 1:
                 problem = f"SAM2 failed on {key[0]}, row {key[1]}: {error}"
                 return [MaskScore(None, problem, count_pixels(None, truth))]
-            return [score for i in indices for score in self._group(key, questions, [i], problems)]  # one by one
+            return [score for one in samples for score in self._group(key, embedding, truth, [one])]  # one by one
 
     def _decode(self, embedding: Embedding, truth: np.ndarray, samples: Sequence[MaskQuestion]) -> list[MaskScore]:
         objects = [sample.stored_objects() for sample in samples]

@@ -116,10 +116,8 @@ class MaskScorer:
         try:
             embeddings = self.segmenter.embed([image for _, image, _ in ready])
         except Exception as error:
-            return {}, {
-                **problems,
-                **{key: f"SAM2 cannot embed {key[0]}, row {key[1]}: {error}" for key, _, _ in ready},
-            }
+            problems.update({key: f"SAM2 cannot embed {key[0]}, row {key[1]}: {error}" for key, _, _ in ready})
+            return {}, problems
         self.images_embedded += len(embeddings)
         found = zip(ready, embeddings, strict=True)
         return {key: (embedding, truth) for (key, _, truth), embedding in found}, problems

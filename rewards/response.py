@@ -13,7 +13,7 @@ from seg_zero.answer import Answer, parse_answer, parse_solution
 from seg_zero.objects import Point, PromptObject
 from seg_zero.rewards.geometry import box_iou, pairwise_distance, pairwise_iou
 
-# The published thresholds are pixels of an 840 x 840 image; ours are the same shares of any side.
+# The published thresholds are pixels of an 840 x 840 image; ours are the same fractions of any side.
 PUBLISHED_SIDE = 840
 BOX_PIXELS = 10.0
 # The published point thresholds: one point per object, and two points of which either may come first.

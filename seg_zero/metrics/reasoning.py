@@ -269,7 +269,7 @@ def box_accuracy(
     true_boxes: Sequence[Sequence[float]] | np.ndarray,
     threshold: float = 0.5,
 ) -> float:
-    """Share of the rows whose predicted box has an IoU above ``threshold`` with the true one.
+    """Fraction of the rows whose predicted box has an IoU above ``threshold`` with the true one.
 
     Boxes are (x1, y1, x2, y2) of pixels, both corners inside (a box of one pixel has x1 = x2). A missing
     box (None) or one with its corners swapped is a miss. Above, not at: as in the published rewards.
@@ -290,14 +290,14 @@ def box_accuracy(
 
 
 def point_in_mask(points: Sequence[Sequence[float]] | np.ndarray, truth: np.ndarray) -> float:
-    """Share of the points (x, y in pixels) that lie on the truth, H x W, boolean or 0, 1 and 255.
+    """Fraction of the points (x, y in pixels) that lie on the truth, H x W, boolean or 0, 1 and 255.
 
     A point belongs to the pixel that it lies in, (int(x), int(y)). Ignored pixels (255) are not the truth,
     nor is anything outside of the image.
     """
     positive = _positive(_mask("truth", truth))[0]
     if not len(points):
-        raise InputError("the share of no points has no value; give at least one point")
+        raise InputError("the fraction of no points has no value; give at least one point")
     x, y = np.floor(_numbers("points", points, 2)).astype(np.int64).T
     height, width = positive.shape
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)

@@ -57,7 +57,7 @@ class PolicyEngine(FSDPEngineWithLMHead):
     * Dynamic micro-batches of padded sequences are groups of like length (verl mixes lengths for equal sums, which
       is right for packed sequences only).
     * Steps of one update need no pass for the old log-probabilities (:mod:`seg_zero.training.engine.one_update`).
-    * ``padding_share``, the share of computed positions that are padding, is logged with each update.
+    * ``padding_share``, the fraction of computed positions that are padding, is logged with each update.
     * With ``model.lora.merge`` weights go to vLLM in their own dtype, whichever modules have adapters. verl rounds
       them to bfloat16 and leaves out adapters outside of the sharded layers. Can go when it does neither.
     """

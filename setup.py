@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-CORE = ["numpy", "pillow>=10", "scipy", "pycocotools", "pyarrow", "datasets", "tqdm"]
+CORE = ["numpy", "pillow>=10", "scipy", "pycocotools", "pyarrow", "datasets", "tqdm", "cachetools"]
 MODELS = [
     "torch==2.11.0",
     "torchvision==0.26.0",

@@ -13,7 +13,8 @@ if __name__ == "rewards":
         sys.modules[f"rewards.{_module.name}"] = import_module(f"seg_zero.rewards.{_module.name}")
     sys.modules["rewards"] = import_module("seg_zero.rewards")
 else:
+    from seg_zero.rewards.needs import needs
     from seg_zero.rewards.presets import compute, presets
     from seg_zero.rewards.response import Response
 
-    __all__ = ["Response", "compute", "presets"]
+    __all__ = ["Response", "compute", "needs", "presets"]

@@ -6,7 +6,7 @@ from seg_zero.rewards.response import BOX_PIXELS, Response, comparable, falling,
 
 
 def iou(response: Response, threshold: float | None = 0.5) -> float:
-    """Share of the pairs whose box IoU is above ``threshold``; the mean IoU itself if that is None."""
+    """Fraction of the pairs whose box IoU is above ``threshold``; the mean IoU itself if that is None."""
     if not comparable(response):
         return mean_over_pairs(response, None)
     values = response.pairs.iou
@@ -14,7 +14,7 @@ def iou(response: Response, threshold: float | None = 0.5) -> float:
 
 
 def box_l1(response: Response, within: float = BOX_PIXELS, zero_at: float | None = None) -> float:
-    """Share of the pairs whose corners are off by less than ``within`` on average.
+    """Fraction of the pairs whose corners are off by less than ``within`` on average.
 
     With ``zero_at``, a pair's value falls linearly from 1 at ``within`` to 0 there.
     """

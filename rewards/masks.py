@@ -1,15 +1,17 @@
-"""The term about masks: SAM2 in the loop. Who scores a batch asks SAM2 first (``Response.mask_iou``)."""
+"""The term about masks: SAM2 in the loop."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from seg_zero.rewards.needs import needs
 from seg_zero.rewards.response import Response
 
-# Mask IoU above which a tier is reached, and its share of the term. Source: StAR, 2, 3 and 4 of 4.
+# Mask IoU above which a tier is reached, and what it is worth. Source: StAR, 2, 3 and 4 of 4.
 TIERS = ((0.5, 0.5), (0.7, 0.75), (0.8, 1.0))
 
 
+@needs("mask")
 def mask(response: Response, tiers: Sequence[Sequence[float]] | None = TIERS) -> float:
     """What the IoU of SAM2's mask with the true mask is worth, 0..1; 0 if SAM2 gave none.
 

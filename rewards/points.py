@@ -6,7 +6,7 @@ from seg_zero.rewards.response import Response, comparable, falling, mean_over_p
 
 
 def point(response: Response, within: float | None = None, zero_at: float | None = None) -> float:
-    """Share of the pairs whose points are near the true ones and inside their own predicted box.
+    """Fraction of the pairs whose points are near the true ones and inside their own predicted box.
 
     within: how near; None is the published 30 where the truth has one point, 100 where it has two (the mean
     distance under the better pairing). With ``zero_at`` a pair's value falls linearly from 1 at ``within`` to

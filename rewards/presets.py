@@ -18,7 +18,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from seg_zero.rewards.masks import mask
+from seg_zero.rewards.needs import needed_by
 from seg_zero.rewards.response import Response
 
 Settings = Mapping[str, Mapping[str, Any]]
@@ -39,8 +39,8 @@ class Term:
 
     @property
     def needs_mask(self) -> bool:
-        """Whether SAM2 has to be asked first."""
-        return self.function is mask
+        """Whether SAM2 must segment the answer first."""
+        return "mask" in needed_by(self.function)
 
 
 def presets() -> list[str]:
@@ -120,16 +120,18 @@ def compute(
     image_size: tuple[float, float],
     terms: Settings | None = None,
     mask_iou: float | None = None,
+    question: str | None = None,
+    kind: str | None = None,
 ) -> dict[str, float]:
     """Score one response: every term's value, and ``"total"``, their weighted sum.
 
     prediction: the policy's text, whatever it is. ground_truth: tag string (single) or JSON string
     (multi), in pixels of the image of ``image_size`` = (width, height) that the policy saw. terms: settings
-    laid over the preset's, e.g. ``{"iou": {"weight": 2}}``. mask_iou: see :class:`Response`; the term
-    ``mask`` needs it. Raises ValueError for an unknown preset, a term that is set up wrongly or an unreadable
-    ground truth, never because of ``prediction``.
+    laid over the preset's, e.g. ``{"iou": {"weight": 2}}``. mask_iou, question, kind: see :class:`Response`; the
+    term ``mask`` needs the first. Raises ValueError for an unknown preset, a term that is set up wrongly or an
+    unreadable ground truth, never because of ``prediction``.
     """
-    response = Response(prediction, ground_truth, image_size, mask_iou)
+    response = Response(prediction, ground_truth, image_size, mask_iou, question, kind)
     if not terms:
         return score(_preset(preset), response)
     base = preset_settings(preset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -13,7 +13,7 @@ from seg_zero.answer import Answer, parse_answer, parse_solution
 from seg_zero.objects import Point, PromptObject
 from seg_zero.rewards.geometry import box_iou, pairwise_distance, pairwise_iou
 
-# The published thresholds are pixels of an 840 x 840 image; ours are the same shares of any side.
+# The published thresholds are pixels of an 840 x 840 image; ours are the same fractions of any side.
 PUBLISHED_SIDE = 840
 BOX_PIXELS = 10.0
 # The published point thresholds: one point per object, and two points of which either may come first.
@@ -28,19 +28,24 @@ class Response:
 
     text: whatever the policy wrote. ground_truth: tag string (one object) or JSON string (any number), in
     pixels of the image that the policy saw, whose (width, height) is ``image_size``; the answer's
-    coordinates are pixels of it too. mask_iou: IoU of SAM2's mask for the answer with the true mask, None
-    if nobody asked SAM2.
+    coordinates are pixels of it too. mask_iou: IoU of SAM2's mask for the answer with the true mask; 1 for a
+    correct empty answer, 0 where only one of the two has objects; None if no term needs it or SAM2 gave no mask.
+    question: what was asked; kind: the kind of question that the dataset states; both None if unknown. parsed:
+    the answer in ``text`` if the caller has read it; otherwise it is read when a term first asks for it.
     """
 
     text: str
     ground_truth: str
     image_size: tuple[float, float]
     mask_iou: float | None = None
+    question: str | None = None
+    kind: str | None = None
+    parsed: Answer | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def answer(self) -> Answer:
         """The text, read; never raises."""
-        return parse_answer(self.text)
+        return parse_answer(self.text) if self.parsed is None else self.parsed
 
     @cached_property
     def truth(self) -> tuple[PromptObject, ...]:

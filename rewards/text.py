@@ -19,7 +19,7 @@ def think(response: Response) -> float:
 
 
 def answer_format(response: Response) -> float:
-    """Share of the answered objects that have a box and a point; 1 for a well-formed empty list.
+    """Fraction of the answered objects that have a box and a point; 1 for a well-formed empty list.
 
     Objects that cannot be read at all count as objects without either.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from cachetools import LRUCache
 from PIL import Image
 
 from seg_zero.devices import choose_device, choose_dtype
@@ -106,10 +106,10 @@ class _Embeddings:
     """SAM2's embeddings of the images seen last, made in a thread beside the policy's."""
 
     def __init__(self, segmenter: Segmenter, room: int) -> None:
-        self._segmenter, self._room = segmenter, room
+        self._segmenter = segmenter
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "sam2")  # one: sam2's predictor holds one image at a time
-        self._kept: OrderedDict[bytes, Future[tuple[Embedding, float]]] = OrderedDict()
+        self._kept: LRUCache[bytes, Future[tuple[Embedding, float]]] = LRUCache(room)
 
     def start(self, ask: _Ask) -> tuple[Future[tuple[Embedding, float]], bool]:
         """The embedding with the seconds it took, once it is there, and whether it is a new one."""
@@ -117,11 +117,8 @@ class _Embeddings:
         with self._lock:
             kept = self._kept.get(key)
             if kept is not None and not (kept.done() and kept.exception()):
-                self._kept.move_to_end(key)
                 return kept, False
             self._kept[key] = new = self._worker.submit(self._embed, ask.image)
-            while len(self._kept) > self._room:
-                self._kept.popitem(last=False)
             return new, True
 
     def _embed(self, image: Image.Image) -> tuple[Embedding, float]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from seg_zero.answer import Answer
 from seg_zero.data.rows import Row
 from seg_zero.errors import InputError
 from seg_zero.evaluation.predictions import PART_ROWS, Prediction, failed, judge
@@ -175,7 +176,8 @@ class _Segmenting:
         self.embed(group)
         start = time.perf_counter()
         numbers = sorted(group.members)
-        objects = {number: self._objects(group, number) for number in numbers}
+        read = {number: self._read(group, number) for number in numbers}
+        objects = {number: [some for _, some in read[number]] for number in numbers}
         try:
             masks = dict(zip(numbers, self._masks(group, numbers, objects), strict=True))
             problems: dict[int, Exception] = {}
@@ -197,7 +199,8 @@ class _Segmenting:
             if failure is not None:
                 predictions.append(failed(number, asked.row, asked.truth, failure, seconds))
                 continue
-            predictions.append(judge(number, asked.row, asked.truth, reply, masks[number], self._policy.spec, seconds))
+            spec = self._policy.spec
+            predictions.append(judge(number, asked.row, asked.truth, reply, read[number], masks[number], spec, seconds))
         return predictions
 
     def keep_only(self, parts: set[int]) -> None:
@@ -205,10 +208,10 @@ class _Segmenting:
         for key in [key for key in self._kept if key[0] not in parts]:
             del self._kept[key]
 
-    def _objects(self, group: _Group, number: int) -> list[tuple[PromptObject, ...]]:
-        """The objects of each text of a row."""
+    def _read(self, group: _Group, number: int) -> list[tuple[Answer, tuple[PromptObject, ...]]]:
+        """The answer in each text of a row, and its objects in pixels of the image."""
         height, width = group.members[number].truth.shape
-        return [read_objects(text, self._policy.spec, (width, height))[1] for text in group.replies[number].texts]
+        return [read_objects(text, self._policy.spec, (width, height)) for text in group.replies[number].texts]
 
     def _masks(
         self, group: _Group, numbers: Sequence[int], objects: dict[int, list[tuple[PromptObject, ...]]]

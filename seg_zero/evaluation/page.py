@@ -132,7 +132,7 @@ def _case(rows: Sequence[Row], prediction: Prediction, spec: PromptSpec) -> str:
         row = rows[prediction.row]
         image = row.image()
         size = picture_size(row, image, SIDE)
-        answered = draw_answer(image, size, prediction.text, prediction.mask, spec)
+        answered = draw_answer(image, size, answer, prediction.mask, spec)
         plain = image.resize(size, Image.Resampling.LANCZOS)
         pictures = (("image", plain), ("answer", answered), ("truth", draw_row(row, SIDE)))
     except (InputError, ValueError) as error:

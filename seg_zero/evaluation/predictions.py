@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from seg_zero.answer import write_solution_multi
+from seg_zero.answer import Answer, write_solution_multi
 from seg_zero.data.rows import Row
 from seg_zero.masks import encode_mask
 from seg_zero.metrics import MaskCounts, count_pixels, iou_of
+from seg_zero.objects import PromptObject
 from seg_zero.policy import Reply
-from seg_zero.prompting import PromptSpec, read_objects, to_policy_pixels
+from seg_zero.prompting import PromptSpec, to_policy_pixels
 from seg_zero.rewards import Response
 from seg_zero.rewards.boxes import iou as box_iou_of
 from seg_zero.rewards.text import well_formed
@@ -112,16 +113,26 @@ def judge(
     row: Row,
     truth: np.ndarray,
     reply: Reply,
+    read: Sequence[tuple[Answer, tuple[PromptObject, ...]]],
     masks: Sequence[np.ndarray],
     spec: PromptSpec,
     seconds: dict[str, float],
 ) -> Prediction:
-    """Compare the answers to a row, of which each has a mask (boolean H x W of the row's image), with its truth."""
+    """Compare the answers to a row with its truth.
+
+    read: of each text the answer, and its objects in pixels of the row's image. masks: of each text, boolean H x W.
+    """
     height, width = truth.shape
-    read = [read_objects(text, spec, (width, height)) for text in reply.texts]
     fused, chosen = fuse(masks)
     true_objects = [to_policy_pixels(item, spec, width, height) for item in row.objects()]
-    response = Response(reply.texts[chosen], write_solution_multi(true_objects), (spec.answer_side, spec.answer_side))
+    response = Response(
+        reply.texts[chosen],
+        write_solution_multi(true_objects),
+        (spec.answer_side, spec.answer_side),
+        question=row.problem,
+        kind=row.kind or None,
+        parsed=read[chosen][0],
+    )
     points = [point for item in read[chosen][1] for point in item.points]
     hits = sum(0 <= x < width and 0 <= y < height and bool(truth[int(y), int(x)] == 1) for x, y in points)
     return Prediction(

@@ -10,7 +10,7 @@ import numpy as np
 
 from seg_zero.errors import InputError
 from seg_zero.evaluation.predictions import Prediction
-from seg_zero.metrics import metrics_for
+from seg_zero.metrics import GRES_FRACTIONS, gres_hits, metrics_for
 from seg_zero.statistics import Interval, bootstrap_interval, bootstrap_ratio_interval
 
 OUTCOMES = ("IoU >= 0.5", "IoU 0.1-0.5", "IoU < 0.1", "missed", "rightly empty", "false alarm", "unusable")
@@ -32,8 +32,8 @@ def outcome(prediction: Prediction) -> str:
 class Summary:
     """Numbers of one evaluation; equal runs have equal ones.
 
-    rows: of the dataset, the denominator of every share; metrics: values (0..1) with their 95 % intervals; kinds: per
-    kind of question its rows, gIoU and how many rows had each outcome; unparsable: answers that could not be read;
+    rows: of the dataset, the denominator of every fraction; metrics: values (0..1) with their 95 % intervals; kinds:
+    per kind of question its rows, gIoU and how many rows had each outcome; unparsable: answers that could not be read;
     failures: rows that could not be read, asked or segmented; truncated: texts that ended at the limit.
     """
 
@@ -106,9 +106,9 @@ def summarise(predictions: Sequence[Prediction], rule: str = "lisa", settings: d
         "gIoU": _interval(values["gIoU"], bootstrap_interval, np.array(list(ious.values()))),
         "cIoU": _interval(values["cIoU"], bootstrap_ratio_interval, intersections, unions),
     }
-    for name, share in _shares(predictions, rule).items():
-        if len(share):
-            metrics[name] = _interval(float(np.mean(share)), bootstrap_interval, share)
+    for name, fraction in _fractions(predictions, rule).items():
+        if len(fraction):
+            metrics[name] = _interval(float(np.mean(fraction)), bootstrap_interval, fraction)
     kinds: dict[str, list[Prediction]] = {}
     for prediction in predictions:
         kinds.setdefault(prediction.kind, []).append(prediction)
@@ -133,22 +133,19 @@ def summarise(predictions: Sequence[Prediction], rule: str = "lisa", settings: d
     )
 
 
-def _shares(predictions: Sequence[Prediction], rule: str) -> dict[str, list[float]]:
+def _fractions(predictions: Sequence[Prediction], rule: str) -> dict[str, list[float]]:
     """Metrics that are means over rows: of all rows, or of those with or without a target."""
     target = [p for p in predictions if not p.no_target]
-    shares = {
+    fractions = {
         "box_acc@0.5": [float(p.box_iou > 0.5) for p in predictions],
         "box_IoU": [p.box_iou for p in predictions],
         "points_on_target": [p.on_target / p.points if p.points else 0.0 for p in target],
         "format_rate": [float(p.well_formed) for p in predictions],
     }
     if rule == "gres":
-        nothing = [p for p in predictions if p.no_target]
-        shares["N-acc"] = [float(not p.unusable and p.counts.prediction == 0) for p in nothing]
-        shares["T-acc"] = [float(p.counts.prediction > 0) for p in target]
-        for threshold in (0.7, 0.8, 0.9):
-            shares[f"Pr@{threshold}"] = [float(p.iou >= threshold) for p in target]
-    return shares
+        hits = [gres_hits(counts) for p in predictions if (counts := p.counts_for(rule)) is not None]
+        fractions |= {name: [float(row[name]) for row in hits if name in row] for name in GRES_FRACTIONS}
+    return fractions
 
 
 def _interval(value: float, method: Any, *arrays: Any) -> Interval:

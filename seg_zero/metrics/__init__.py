@@ -1,6 +1,7 @@
 """Metrics of masks: reasoning segmentation (gIoU, cIoU and the like, by three published rules)."""
 
 from seg_zero.metrics.reasoning import (
+    GRES_FRACTIONS,
     IGNORE,
     PRECISION_THRESHOLDS,
     RULES,
@@ -12,16 +13,15 @@ from seg_zero.metrics.reasoning import (
     box_accuracy,
     count_pixels,
     evaluate_masks,
+    gres_hits,
     intersection_union,
     iou_of,
     metrics_for,
-    no_target_accuracy,
     point_in_mask,
-    precision_at,
-    target_accuracy,
 )
 
 __all__ = [
+    "GRES_FRACTIONS",
     "IGNORE",
     "PRECISION_THRESHOLDS",
     "RULES",
@@ -33,11 +33,9 @@ __all__ = [
     "box_accuracy",
     "count_pixels",
     "evaluate_masks",
+    "gres_hits",
     "intersection_union",
     "iou_of",
     "metrics_for",
-    "no_target_accuracy",
     "point_in_mask",
-    "precision_at",
-    "target_accuracy",
 ]

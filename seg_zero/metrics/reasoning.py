@@ -22,6 +22,7 @@ from seg_zero.errors import InputError
 
 IGNORE = 255
 PRECISION_THRESHOLDS = (0.7, 0.8, 0.9)
+GRES_FRACTIONS = ("N-acc", "T-acc", *(f"Pr@{threshold}" for threshold in PRECISION_THRESHOLDS))
 
 # An IoU is at least 2**-62 (one pixel of any array) or 0, and a float has 53 bits, so every IoU is a whole
 # number of 2**-128. Sums of whole numbers are exact: neither the order of rows nor their shards can matter.
@@ -154,13 +155,21 @@ class MaskMetrics(_IouSums):
         return self._record(counts.intersection, counts.union, counts.answered)
 
 
+def gres_hits(counts: MaskCounts) -> dict[str, bool]:
+    """What one row says about GRES's fractions (see :class:`GresMetrics`): whether it is a hit for each it is about."""
+    if not counts.truth:
+        return {"N-acc": counts.prediction == 0 and counts.answered}
+    iou = counts.intersection / counts.union
+    return {"T-acc": counts.prediction > 0, **{f"Pr@{least}": iou >= least for least in PRECISION_THRESHOLDS}}
+
+
 @dataclass
 class GresMetrics(MaskMetrics):
     """Rule ``gres``: that of gRefCOCO (arXiv 2306.00968, and ``refer_evaluation.py`` of its code, ReLA).
 
     A row without a target (an empty truth) scores 1 in gIoU if the prediction is empty, otherwise 0; in
     cIoU it adds its predicted pixels to the union. A row with a target counts as with LISA. So gIoU and
-    cIoU are those of ``lisa``; what is new are shares within the two kinds of rows:
+    cIoU are those of ``lisa``; what is new are fractions of the rows with or without a target:
 
     * N-acc: rows without a target whose prediction is empty, of all rows without a target
     * T-acc: rows with a target whose prediction is not empty, of all rows with a target
@@ -171,31 +180,21 @@ class GresMetrics(MaskMetrics):
     """
 
     rows: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
 
     def add_counts(self, counts: MaskCounts) -> float:
-        iou = super().add_counts(counts)
-        if counts.truth:
-            self.rows["target"] += 1
-            self.rows["T-acc"] += counts.prediction > 0
-            for threshold in PRECISION_THRESHOLDS:
-                self.rows[f"Pr@{threshold}"] += iou >= threshold
-        else:
-            self.rows["no_target"] += 1
-            self.rows["N-acc"] += counts.prediction == 0 and counts.answered
-        return iou
+        for name, hit in gres_hits(counts).items():
+            self.rows[name] += 1
+            self.hits[name] += hit
+        return super().add_counts(counts)
 
     def result(self) -> dict[str, float]:
         """As with LISA, and ``N-acc``, ``T-acc``, ``Pr@0.7``, ``Pr@0.8``, ``Pr@0.9`` (0..1).
 
-        A share of no rows has no value: without a row of its kind, a key is left out.
+        A fraction of no rows has no value: without a row that it is about, a key is omitted.
         """
-        values = super().result()
-        if self.rows["no_target"]:
-            values["N-acc"] = self.rows["N-acc"] / self.rows["no_target"]
-        if self.rows["target"]:
-            for name in ("T-acc", *(f"Pr@{threshold}" for threshold in PRECISION_THRESHOLDS)):
-                values[name] = self.rows[name] / self.rows["target"]
-        return values
+        fractions = {name: self.hits[name] / self.rows[name] for name in GRES_FRACTIONS if self.rows[name]}
+        return {**super().result(), **fractions}
 
 
 @dataclass
@@ -265,35 +264,12 @@ def evaluate_masks(
     return metrics.result()
 
 
-def precision_at(ious: Sequence[float] | np.ndarray, threshold: float) -> float:
-    """Pr@X: share of the IoUs that are ``threshold`` or more (arXiv 2306.00968: of rows with a target)."""
-    if not len(ious):
-        raise InputError("Pr@X of no rows has no value; give at least one IoU")
-    return float(np.mean(np.asarray(ious) >= threshold))
-
-
-def no_target_accuracy(predicted_empty: Sequence[bool] | np.ndarray, truly_empty: Sequence[bool] | np.ndarray) -> float:
-    """N-acc: of the rows without a target, the share whose prediction is empty (arXiv 2306.00968)."""
-    predicted, truly = np.asarray(predicted_empty, dtype=bool), np.asarray(truly_empty, dtype=bool)
-    if predicted.shape != truly.shape or not truly.any():
-        raise InputError(f"N-acc needs equal numbers and a row without a target; got {len(predicted)} and {len(truly)}")
-    return float(predicted[truly].mean())
-
-
-def target_accuracy(predicted_empty: Sequence[bool] | np.ndarray, truly_empty: Sequence[bool] | np.ndarray) -> float:
-    """T-acc: of the rows with a target, the share whose prediction is not empty (arXiv 2306.00968)."""
-    predicted, truly = np.asarray(predicted_empty, dtype=bool), np.asarray(truly_empty, dtype=bool)
-    if predicted.shape != truly.shape or truly.all():
-        raise InputError(f"T-acc needs equal numbers and a row with a target; got {len(predicted)} and {len(truly)}")
-    return float(1.0 - predicted[~truly].mean())
-
-
 def box_accuracy(
     pred_boxes: Sequence[Sequence[float] | None] | np.ndarray,
     true_boxes: Sequence[Sequence[float]] | np.ndarray,
     threshold: float = 0.5,
 ) -> float:
-    """Share of the rows whose predicted box has an IoU above ``threshold`` with the true one.
+    """Fraction of the rows whose predicted box has an IoU above ``threshold`` with the true one.
 
     Boxes are (x1, y1, x2, y2) of pixels, both corners inside (a box of one pixel has x1 = x2). A missing
     box (None) or one with its corners swapped is a miss. Above, not at: as in the published rewards.
@@ -314,14 +290,14 @@ def box_accuracy(
 
 
 def point_in_mask(points: Sequence[Sequence[float]] | np.ndarray, truth: np.ndarray) -> float:
-    """Share of the points (x, y in pixels) that lie on the truth, H x W, boolean or 0, 1 and 255.
+    """Fraction of the points (x, y in pixels) that lie on the truth, H x W, boolean or 0, 1 and 255.
 
     A point belongs to the pixel that it lies in, (int(x), int(y)). Ignored pixels (255) are not the truth,
     nor is anything outside of the image.
     """
     positive = _positive(_mask("truth", truth))[0]
     if not len(points):
-        raise InputError("the share of no points has no value; give at least one point")
+        raise InputError("the fraction of no points has no value; give at least one point")
     x, y = np.floor(_numbers("points", points, 2)).astype(np.int64).T
     height, width = positive.shape
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)

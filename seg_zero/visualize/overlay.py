@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import binary_dilation
 
+from seg_zero.answer import Answer
 from seg_zero.masks import decode_mask, resize_mask
 from seg_zero.objects import PromptObject
-from seg_zero.prompting import PromptSpec, read_objects
+from seg_zero.prompting import PromptSpec, to_image_pixels
 
 MASK_COLOURS = ((255, 64, 129), (0, 200, 255), (255, 196, 0), (124, 230, 60), (190, 120, 255))
 BOX_COLOUR = (255, 255, 255)
@@ -55,10 +56,10 @@ def overlay(
 
 
 def draw_answer(
-    image: Image.Image, size: tuple[int, int], text: str, mask: dict[str, Any] | None, spec: PromptSpec
+    image: Image.Image, size: tuple[int, int], answer: Answer, mask: dict[str, Any] | None, spec: PromptSpec
 ) -> Image.Image:
-    """The image at (width, height) with the boxes and points of a policy's text and a mask (COCO RLE of the image)."""
-    objects = read_objects(text, spec, size)[1]
+    """The image at (width, height) with the boxes and points of an answer and a mask (COCO RLE of the image)."""
+    objects = [to_image_pixels(item, spec, *size) for item in answer.objects]
     masks = np.zeros((0, size[1], size[0]), dtype=bool)
     if mask is not None:
         masks = resize_mask(decode_mask(mask), size)[None]

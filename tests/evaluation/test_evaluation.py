@@ -88,6 +88,18 @@ def test_true_answers_give_nearly_perfect_metrics(rows: list[Row], sam2: Segment
     assert sorted(p.row for p in found) == list(range(COUNT))
 
 
+def test_an_answer_is_read_once(rows: list[Row], sam2: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seg_zero import prompting
+    from seg_zero.rewards import response
+
+    texts: list[str] = []
+    real = prompting.parse_answer
+    for module in (prompting, response):
+        monkeypatch.setattr(module, "parse_answer", lambda text: texts.append(text) or real(text))
+    assert len(list(answer_rows(ScriptedPolicy(true_texts(rows)), sam2, rows, range(COUNT)))) == COUNT
+    assert len(texts) == COUNT
+
+
 def test_unreadable_answers_count_nothing_even_where_nothing_is_to_be_found(rows: list[Row], sam2: Segmenter) -> None:
     found = list(answer_rows(ScriptedPolicy({row.problem: "I cannot say" for row in rows}), sam2, rows, range(COUNT)))
     assert any(row.kind == "none" for row in rows)

@@ -2,7 +2,7 @@
 
     python real_engine.py MODEL_FOLDER
 
-Prints one line "RESULT" + JSON: what micro_batches, one_update, freeze and lora below return.
+Prints one line "RESULT" + JSON: what micro_batches, switches, one_update, freeze and lora below return.
 """
 
 from __future__ import annotations
@@ -16,8 +16,14 @@ from typing import Any
 LENGTHS = (9, 40, 12, 33, 10, 38, 11, 14)  # tokens of the responses
 
 
-def build(folder: str, **model: Any) -> Any:
-    """The engine of a training worker for the model in ``folder``; ``model``: keys of verl's model section."""
+SWITCHES = ("vision_once", "group_by_length")
+
+
+def build(folder: str, lora: dict[str, Any] | None = None, on: bool = True, **model: Any) -> Any:
+    """The engine of a training worker for the model in ``folder``.
+
+    on: whether it saves time where the section ``engine`` has a switch for it. model: keys of verl's model section.
+    """
     from verl.trainer.config import CheckpointConfig
     from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
     from verl.workers.engine.base import EngineRegistry
@@ -32,6 +38,7 @@ def build(folder: str, **model: Any) -> Any:
             use_remove_padding=False,
             enable_gradient_checkpointing=False,
             override_config={"attn_implementation": "sdpa"},
+            lora={**dict.fromkeys(SWITCHES, on), **(lora or {})},
             **model,
         ),
         engine_config=FSDPEngineConfig(strategy="fsdp2", mixed_precision=precision, use_torch_compile=False),
@@ -43,7 +50,7 @@ def build(folder: str, **model: Any) -> Any:
 
 
 def batch(folder: str) -> Any:
-    """A mini-batch of questions about images and random answers of unequal length."""
+    """A mini-batch of questions, two about each image, and random answers of unequal length."""
     import torch
     from PIL import Image
     from transformers import AutoProcessor
@@ -60,7 +67,7 @@ def batch(folder: str) -> Any:
         text = processor.apply_chat_template(
             build_messages("the cup " * (1 + number % 3), spec), tokenize=False, add_generation_prompt=True
         )
-        image = Image.new("RGB", (spec.image_size, spec.image_size), (30 * number, 90, 255 - 20 * number))
+        image = Image.new("RGB", (spec.image_size, spec.image_size), (60 * (number // 2), 90, 255 - 40 * (number // 2)))
         inputs = processor(text=[text], images=[image], return_tensors="pt")
         prompt, response = inputs["input_ids"][0], torch.randint(20, 400, (length,), generator=generator)
         total = len(prompt) + length
@@ -137,6 +144,27 @@ def micro_batches(folder: str) -> dict[str, Any]:
         "log_probs": max(float((a - b).abs().max()) for a, b in zip(texts, other[3], strict=True)),
         "padding": [metrics["padding_share"], other[2]["padding_share"]],
         "same_weights": set(grads) == set(other[1]),
+    }
+
+
+def switches(folder: str) -> dict[str, Any]:
+    """An update with every switch of the engine on, and one with all of them off."""
+    found = {}
+    for on in (True, False):
+        engine = build(folder, on=on)
+        patches: list[int] = []
+        (tower,) = [module for name, module in engine.module.named_modules() if name.endswith("visual.patch_embed")]
+        tower.register_forward_hook(lambda _module, inputs, _output, seen=patches: seen.append(len(inputs[0])))
+        found[on] = (*gradients(engine, folder, **DYNAMIC), sum(patches))
+    (loss, grads, metrics, texts, seen), other = found[True], found[False]
+    scale = max(float(g.abs().max()) for g in grads.values())
+    return {
+        "losses": [loss, other[0]],
+        "same_weights": set(grads) == set(other[1]),
+        "difference": max(float((grads[n] - other[1][n]).abs().max()) for n in grads) / scale,
+        "log_probs": max(float((a - b).abs().max()) for a, b in zip(texts, other[3], strict=True)),
+        "padding": [metrics["padding_share"][0], other[2]["padding_share"][0]],
+        "patches": [seen, other[4]],
     }
 
 
@@ -226,5 +254,5 @@ def start_process_group() -> None:
 
 if __name__ == "__main__":
     start_process_group()
-    tasks = (micro_batches, one_update, freeze, lora)
+    tasks = (micro_batches, switches, one_update, freeze, lora)
     print("RESULT" + json.dumps({task.__name__: task(sys.argv[1]) for task in tasks}), flush=True)

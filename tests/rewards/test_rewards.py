@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from seg_zero import rewards
 from seg_zero.answer import parse_solution, write_solution_multi, write_solution_single
-from seg_zero.rewards.presets import read_terms
+from seg_zero.rewards import response as response_module
+from seg_zero.rewards.presets import preset_settings, read_terms
 from seg_zero.rewards.response import Response, match
 
 
@@ -217,6 +218,40 @@ def test_a_term_of_ones_own_is_a_function_and_a_line() -> None:
 
 def letters(response: Response, letter: str) -> float:
     return response.text.count(letter)
+
+
+def asked(response: Response) -> float:
+    return float(response.question == "the dog" and response.kind == "attr")
+
+
+def test_a_term_sees_the_question_and_its_kind() -> None:
+    terms = {"asked": {"function": "test_rewards.asked", "weight": 1.0}}
+    known = rewards.compute("seg_zero", "", TRUTH, SIZE, terms, question="the dog", kind="attr")
+    assert (known["asked"], rewards.compute("seg_zero", "", TRUTH, SIZE, terms)["asked"]) == (1.0, 0.0)
+
+
+@rewards.needs("mask")
+def outline(response: Response) -> float:
+    return response.mask_iou or 0.0
+
+
+def test_a_term_declares_that_it_needs_a_mask() -> None:
+    (own,) = read_terms({"outline": {"function": "test_rewards.outline", "weight": 1.0}})
+    assert own.needs_mask
+    assert [term.name for term in read_terms(preset_settings("seg_zero")) if term.needs_mask] == []
+    weighted = {**preset_settings("seg_zero"), "mask": {"function": "rewards.masks.mask", "weight": 1.0}}
+    assert [term.name for term in read_terms(weighted) if term.needs_mask] == ["mask"]
+
+
+def test_what_no_scorer_provides_cannot_be_needed() -> None:
+    with pytest.raises(ValueError, match="cannot need 'masks'; it can need mask"):
+        rewards.needs("masks")
+
+
+def test_an_answer_that_was_read_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = response_module.parse_answer("<answer>[]</answer>")
+    monkeypatch.setattr(response_module, "parse_answer", None)
+    assert Response("", TRUTH, SIZE, parsed=parsed).answer is parsed
 
 
 @pytest.mark.parametrize(

@@ -49,20 +49,22 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 class PolicyEngine(FSDPEngineWithLMHead):
     """verl's engine for policies, with what it lacks in 0.9.1.
 
+    The section ``engine`` of configs/grpo.yaml switches each saving of time off.
+
     * ``actor.freeze_vision_tower`` has an effect (it comes as ``model.lora.freeze_vision_model``: the engine sees the
       model's section only). Can go when verl's FSDP engine reads that key.
     * The vision tower computes each image once, however many samples show it. Can go when verl does so.
     * Dynamic micro-batches of padded sequences are groups of like length (verl mixes lengths for equal sums, which
       is right for packed sequences only).
     * Steps of one update need no pass for the old log-probabilities (:mod:`seg_zero.training.engine.one_update`).
-    * ``padding_share``, the share of computed positions that are padding, is logged with each update.
+    * ``padding_share``, the fraction of computed positions that are padding, is logged with each update.
     * With ``model.lora.merge`` weights go to vLLM in their own dtype, whichever modules have adapters. verl rounds
       them to bfloat16 and leaves out adapters outside of the sharded layers. Can go when it does neither.
     """
 
     def _build_module(self) -> torch.nn.Module:
         module: torch.nn.Module = super()._build_module()
-        for name, tower in module.named_modules():
+        for name, tower in module.named_modules() if self.model_config.lora.get("vision_once") else ():
             if name.split(".")[-1] == VISION:
                 tower.forward = VisionOnce(tower)  # type: ignore[method-assign]
         if self.model_config.lora.get("freeze_vision_model") and not self.engine_config.forward_only:
@@ -76,7 +78,7 @@ class PolicyEngine(FSDPEngineWithLMHead):
         if not forward_only and tu.get_non_tensor_data(data=data, key=OWN_LOG_PROBS, default=False):
             detach = tu.get_non_tensor_data(data=data, key=DETACH_ENTROPY, default=False)
             loss_function = OneUpdateLoss(loss_function, detach)
-        if packed or not dynamic:
+        if packed or not dynamic or not self.model_config.lora.get("group_by_length"):
             output: Any = super().forward_backward_batch(data, loss_function, forward_only)
         else:
             output = self._length_grouped(data, loss_function, forward_only)

@@ -36,7 +36,7 @@ def group_by_length(lengths: Sequence[int], limit: int, count: int = 0) -> list[
 
 
 def padding_share(shapes: Iterable[Sequence[int]]) -> float:
-    """Padding as a share of all positions, when each micro-batch (lengths of its rows) is padded to its longest."""
+    """Padding as a fraction of all positions, when each micro-batch (lengths of its rows) is padded to its longest."""
     computed = real = 0
     for lengths in shapes:
         computed += max(lengths) * len(lengths)

@@ -12,19 +12,21 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
+from seg_zero.training.settings import EngineSettings, read
+
 OWN_LOG_PROBS = "own_log_probs"
 DETACH_ENTROPY = "detach_entropy"
 _MOVED = ("actor/training/", "actor/rollout_corr/")  # verl puts "actor/" before all that an update reports
 
 
 def applies(config: DictConfig) -> bool:
-    """Whether steps make one update and nothing else asks for the old log-probabilities before it."""
+    """Whether it is switched on, steps make one update and nothing asks for the old log-probabilities before it."""
     actor, algorithm = config.actor_rollout_ref.actor, config.algorithm
     correction = algorithm.rollout_correction
     one = actor.ppo_mini_batch_size >= config.data.train_batch_size and actor.ppo_epochs == 1
     asked = algorithm.use_kl_in_reward or correction.rollout_is or correction.rollout_rs or correction.bypass_mode
     stand_in = config.actor_rollout_ref.rollout.calculate_log_probs  # verl's bypass wants to have vLLM's
-    return bool(one and not asked and stand_in)
+    return bool(read(config, EngineSettings).one_update and one and not asked and stand_in)
 
 
 def leave_out_pass(config: DictConfig) -> None:

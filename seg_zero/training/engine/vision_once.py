@@ -6,11 +6,11 @@ fifth of a forward pass over the embedded policy and, by its operations, two fif
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 import torch
 import torch.distributed
+from cachetools import LRUCache
 
 KEEP_BYTES = 128 << 20  # features of 35 images of 840 x 840 pixels for a 3B model
 Key = tuple[int, ...]
@@ -27,8 +27,8 @@ class VisionOnce:
     """
 
     def __init__(self, tower: Any, keep_bytes: int = KEEP_BYTES) -> None:
-        self._tower, self._forward, self._keep_bytes = tower, tower.forward, keep_bytes
-        self._kept: OrderedDict[Key, dict[str, list[torch.Tensor]]] = OrderedDict()
+        self._tower, self._forward = tower, tower.forward
+        self._kept: LRUCache[Key, dict[str, list[torch.Tensor]]] = LRUCache(keep_bytes, _size)
         self._kind: type[Any] | None = None
         self._weights: dict[int, torch.Tensor] = {}
 
@@ -42,8 +42,8 @@ class VisionOnce:
         patches = grid_thw.prod(-1).tolist()
         keys = self._keys(hidden_states, grid_thw.tolist(), patches)
         places = {key: place for place, key in reversed(list(enumerate(keys)))}  # where each image comes first
-        new = sorted(place for key, place in places.items() if key not in self._kept)
-        found: dict[Key, dict[str, list[torch.Tensor]]] = {}
+        found = {key: self._kept[key] for key in places if key in self._kept}
+        new = sorted(place for key, place in places.items() if key not in found)
         if _most_of_all_ranks(len(new), hidden_states.device):
             new = new or [0]  # the weights are gathered from all ranks, so all of them call the tower or none
             images = hidden_states.split(patches)
@@ -51,13 +51,11 @@ class VisionOnce:
                 output = self._forward(torch.cat([images[i] for i in new]), grid_thw=grid_thw[new], **kwargs)
             self._kind = type(output)
             merged = self._tower.spatial_merge_size**2
-            found = dict(zip([keys[i] for i in new], _cut(output, [patches[i] // merged for i in new]), strict=True))
-        if not trained:
-            self._kept.update(found)
-            for key in places:
-                self._kept.move_to_end(key)
-            found = {key: self._kept[key] for key in places}
-            self._forget_oldest()
+            computed = zip([keys[i] for i in new], _cut(output, [patches[i] // merged for i in new]), strict=True)
+            for key, features in computed:
+                found[key] = features
+                if not trained and _size(features) <= self._kept.maxsize:
+                    self._kept[key] = features
         assert self._kind is not None
         return self._kind(**_joined([found[key] for key in keys]))
 
@@ -78,11 +76,9 @@ class VisionOnce:
             self._weights[longest] = numbers.to(device)
         return self._weights[longest][:, :size]
 
-    def _forget_oldest(self) -> None:
-        size = sum(part.nbytes for features in self._kept.values() for parts in features.values() for part in parts)
-        while size > self._keep_bytes:
-            _, features = self._kept.popitem(last=False)
-            size -= sum(part.nbytes for parts in features.values() for part in parts)
+
+def _size(features: dict[str, list[torch.Tensor]]) -> int:
+    return sum(part.nbytes for parts in features.values() for part in parts)
 
 
 def _most_of_all_ranks(count: int, device: torch.device) -> int:

@@ -20,6 +20,7 @@ from seg_zero.rewards.presets import Term, read_terms
 from seg_zero.training.environment import joins_cluster
 from seg_zero.training.launch.memory import check_layout, check_memory, estimate
 from seg_zero.training.row_files import chosen_rows, names_of, open_all
+from seg_zero.training.settings import HardwareSettings, MaskScorerSettings, PolicySettings, read
 
 
 def prompt_spec(config: DictConfig) -> PromptSpec:
@@ -38,24 +39,20 @@ def check_policy(config: DictConfig) -> None:
     except InputError as error:
         raise InputError(f"worker.actor.model.model_path: {error}") from error
     family = model_type_of(model) if os.path.isdir(model) else None
-    if family not in (None, config.policy.family):
+    stated = read(config, PolicySettings).family
+    if family not in (None, stated):
         raise InputError(
-            f"policy.family={config.policy.family}, but the model {model} is of the family {family}; "
-            f"set policy.family={family}"
+            f"policy.family={stated}, but the model {model} is of the family {family}; set policy.family={family}"
         )
-    lora = config.policy.lora
-    for key, least in (("rank", 0), ("alpha", 1)):
-        if not isinstance(lora[key], int) or lora[key] < least:
-            raise InputError(f"policy.lora.{key}={lora[key]} is not a whole number from {least} up; try 64")
 
 
 def check_prompt_fits(config: DictConfig) -> None:
     """The image alone leaves room for words within data.max_prompt_length."""
-    tokens = prompt_spec(config).image_tokens
+    tokens, side = prompt_spec(config).image_tokens, read(config, PolicySettings).image_size
     limit = config.data.max_prompt_length
     if tokens >= limit:
         raise InputError(
-            f"an image of {config.policy.image_size} x {config.policy.image_size} pixels is {tokens} tokens, but "
+            f"an image of {side} x {side} pixels is {tokens} tokens, but "
             f"data.max_prompt_length={limit} counts image and text; raise it or lower policy.image_size"
         )
 
@@ -89,7 +86,7 @@ def find_bad_rows(config: DictConfig, skip_bad: bool) -> dict[str, list[int]]:
     Raises InputError with counts and the first errors if there are any, unless ``skip_bad``.
     """
     bad: dict[str, list[int]] = {}
-    by_reward = any(term.needs_mask for term in reward_terms(config))
+    by_reward = [term.name for term in reward_terms(config) if term.needs_mask]
     held_out = open_all(config.data.val_files, False)
     held_out_names = {source.name for source in held_out} if segments_held_out(config) else set()
     sources = open_all(config.data.train_files, True) + held_out
@@ -97,7 +94,9 @@ def find_bad_rows(config: DictConfig, skip_bad: bool) -> dict[str, list[int]]:
         with tqdm(total=len(source), unit="row", desc="checking rows", leave=False, disable=None) as bar:
             report, known = check_once(source, config.data.prompt.template, bar.update)
         if report.maskless and (by_reward or source.name in held_out_names):
-            who, remedy = ("the reward term 'mask'", "reward.terms.mask.weight=0") if by_reward else _VALIDATION
+            who, remedy = _VALIDATION
+            if by_reward:
+                who, remedy = f"the reward term {by_reward[0]!r}", f"reward.terms.{by_reward[0]}.weight=0"
             raise InputError(
                 f"{who} needs true masks, but {report.maskless:,} of {report.rows:,} rows of {source.name} have none; "
                 f"give data with masks or set {remedy}"
@@ -142,18 +141,12 @@ def check_reward(config: DictConfig) -> None:
 
 
 def check_mask_scorer(config: DictConfig) -> None:
-    settings = config.reward.mask_scorer
-    if settings.device not in ("cpu", "cuda"):
-        raise InputError(f"reward.mask_scorer.device={settings.device} is neither cpu nor cuda")
-    for key, least in (("actors", 1), ("cache_images", 1), ("timeout_seconds", 1), ("num_gpus", 0)):
-        if not isinstance(settings[key], int | float) or settings[key] < least:
-            raise InputError(f"reward.mask_scorer.{key}={settings[key]} is not a number from {least} up")
     from seg_zero.segmenter.sam2_package import (
         find_files,  # imports torch, and fetches a published id before the run starts
     )
 
     try:
-        find_files(settings.segmentation_model)
+        find_files(read(config, MaskScorerSettings).segmentation_model)
     except InputError as error:
         raise InputError(f"reward.mask_scorer.segmentation_model: {error}") from error
 
@@ -208,7 +201,9 @@ def check_fit(config: DictConfig) -> None:
     model = find_architecture(resolve_model(config.actor_rollout_ref.model.path))
     check_layout(config, model)
     if model is not None:
-        check_memory(estimate(config, model, prompt_spec(config).image_tokens), config.hardware.device_memory_gib)
+        check_memory(
+            estimate(config, model, prompt_spec(config).image_tokens), read(config, HardwareSettings).device_memory_gib
+        )
 
 
 def count_gpus() -> int:

@@ -22,6 +22,7 @@ from seg_zero.errors import InputError
 from seg_zero.training.environment import training_environment, worker_variables
 from seg_zero.training.launch import checks
 from seg_zero.training.row_files import names_of, open_all
+from seg_zero.training.settings import MaskScorerSettings, read
 
 OWN = "local"
 # What describes a Ray of the run's own; ray.init refuses it for a cluster that stands.
@@ -118,7 +119,7 @@ def shared_paths(config: DictConfig) -> tuple[str, ...]:
 
 def _own_modules(config: DictConfig) -> tuple[str, ...]:
     modules = (str(term.function).rpartition(".")[0] for term in config.reward.terms.values() if term.weight)
-    return tuple(sorted({module for module in modules if module.partition(".")[0] != "rewards"}))
+    return tuple(sorted({module for module in modules if module.partition(".")[0] not in ("rewards", "seg_zero")}))
 
 
 def check_cluster(config: DictConfig, output: Path) -> str:
@@ -139,7 +140,7 @@ def check_cluster(config: DictConfig, output: Path) -> str:
         paths=shared_paths(config),
         token=str(token),
         modules=_own_modules(config),
-        gpu_everywhere=segments and config.reward.mask_scorer.device == "cuda",
+        gpu_everywhere=segments and read(config, MaskScorerSettings).device == "cuda",
     )
     try:
         token.touch()

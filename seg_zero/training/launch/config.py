@@ -16,12 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seg_zero.errors import InputError
+from seg_zero.training import settings
 from seg_zero.training.launch.renamed_keys import RENAMED, REPLACED
 
 CONFIG_NAME = "grpo"
 GROUPS = ("policy", "data", "reward", "hardware", "schedule", "algorithm")
 # Sections that are read by this project alone: a key added to them with + would be read by nobody.
-_CLOSED = ("worker", "policy", "hardware")
+_CLOSED = ("worker", *(section.SECTION for section in settings.SECTIONS))
 _NOT_A_KEY = re.compile(r"Could not override '([^']+)'")
 _NOT_AN_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'")
 _OVERRIDE = re.compile(r"(?P<add>\+{0,2})(?P<key>[^=+~]+)=(?P<value>.*)", re.DOTALL)
@@ -124,7 +125,8 @@ def _check_added(overrides: Sequence[str]) -> None:
     names = set(key_names(base))
     for key in added:
         top = key.partition(".")[0]
-        unread = top in _CLOSED or (top not in base and top not in GROUPS)
+        closed = any(key.startswith(f"{section}.") for section in _CLOSED)
+        unread = closed or (top not in base and top not in GROUPS)
         if key not in names and (key in RENAMED or key in REPLACED or unread):
             raise _unknown_key(key, overrides)
 
@@ -146,7 +148,8 @@ def load_config(overrides: Sequence[str]) -> DictConfig:
     """The full training configuration with all interpolations resolved.
 
     Raises InputError for an unknown key (naming the nearest ones, or what replaces it), an unknown group option, a
-    malformed override, a mandatory value that is not set, or a short and a long name of one setting with two values.
+    malformed override, a mandatory value that is not set, a value that :mod:`seg_zero.training.settings` refuses, or a
+    short and a long name of one setting with two values.
     """
     try:
         _check_added(overrides)
@@ -158,4 +161,5 @@ def load_config(overrides: Sequence[str]) -> DictConfig:
     except (ConfigCompositionException, MissingConfigException, HydraException, OmegaConfBaseException) as error:
         raise _explain(error, overrides) from error
     _check_twice(config, overrides)
+    settings.check(config)
     return config

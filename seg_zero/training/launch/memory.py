@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from seg_zero.errors import InputError
 from seg_zero.policy.model_size import Architecture
+from seg_zero.training.settings import HardwareSettings, read
 
 GIB = 2**30
 # CUDA context, NCCL buffers and the allocator's slack of one process.
@@ -148,7 +149,7 @@ def rollout_memory(config: DictConfig, model: Architecture, training: Training) 
     rollout, fsdp = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor.fsdp_config
     width, parallel = _BYTES.get(str(rollout.dtype), 2), rollout.tensor_model_parallel_size
     weights, per_token = model.parameters * width // parallel, kv_bytes_per_token(model, parallel, width)
-    share = round(rollout.gpu_memory_utilization * (config.hardware.device_memory_gib or 0) * GIB)
+    share = round(rollout.gpu_memory_utilization * (read(config, HardwareSettings).device_memory_gib or 0) * GIB)
     fixed_cache = (rollout.engine_kwargs.get("vllm") or {}).get("kv_cache_memory_bytes")
     if fixed_cache is not None:
         share = weights + fixed_cache

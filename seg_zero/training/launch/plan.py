@@ -21,6 +21,7 @@ from seg_zero.training.launch import checks
 from seg_zero.training.launch.config import package_folder
 from seg_zero.training.launch.memory import GIB, Memory, estimate
 from seg_zero.training.row_files import names_of
+from seg_zero.training.settings import EngineSettings, HardwareSettings, read
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,6 @@ def _loss_lines(config: DictConfig, b: Batches) -> Iterator[str]:
     )
     if b.updates == 1:
         yield "With one update per step every ratio is 1: clipping has no effect (worker.actor.global_batch_size)."
-    if one_update.applies(config):
-        yield "No pass is made for the old log-probabilities: they are the update's own."
     if algorithm.filter_groups.enable:
         yield (
             "Questions whose answers all score the same are replaced by others; an epoch is over after fewer steps. At "
@@ -158,6 +157,30 @@ def _loss_lines(config: DictConfig, b: Batches) -> Iterator[str]:
             f"Importance sampling between vLLM and FSDP: per {correction.rollout_is}, weights cut at "
             f"{correction.rollout_is_threshold}."
         )
+
+
+# What each switch of the section `engine` does, in the order in which a step comes to it.
+_CHANGES = {
+    "processed_images_once": "each image is processed once",
+    "vision_once": "the vision tower computes each image once",
+    "sort_by_length": "micro-batches hold answers of similar length",
+    "group_by_length": "micro-batches filled by tokens hold sequences of similar length",
+    "one_update": "the old log-probabilities are the update's own, without a pass for them",
+}
+
+
+def _engine_lines(config: DictConfig) -> Iterator[str]:
+    """What differs from verl's own step."""
+    switches = vars(read(config, EngineSettings))
+    padded = not config.actor_rollout_ref.model.use_remove_padding
+    used = {
+        **switches,
+        "one_update": one_update.applies(config),
+        "group_by_length": switches["group_by_length"] and padded and config.actor_rollout_ref.actor.use_dynamic_bsz,
+    }
+    on = [f"{words} (engine.{key})" for key, words in _CHANGES.items() if used[key]]
+    off = [f"engine.{key}" for key in _CHANGES if not switches[key]]
+    yield f"Changed in verl's step: {'; '.join(on) or 'nothing'}. Off: {', '.join(off) or 'none'}."
 
 
 def _memory_lines(memory: Memory, card_gib: float | None, longest: int) -> Iterator[str]:
@@ -221,6 +244,7 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
     model = find_architecture(resolve_model(config.actor_rollout_ref.model.path))
     b, name = batches(config, rows), config.actor_rollout_ref.model.path
     lines = [*_batch_lines(b, config.actor_rollout_ref.actor.use_dynamic_bsz), *_loss_lines(config, b)]
+    lines += _engine_lines(config)
     if model is None:
         lines.append(f"Memory: unknown, the model {name} is not here.")
     else:
@@ -230,7 +254,7 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
         lines.append(
             f"Model: {name}, {model.parameters / 1e9:.3g} billion parameters; an image is {image_tokens} tokens."
         )
-        lines += _memory_lines(memory, config.hardware.device_memory_gib, longest)
+        lines += _memory_lines(memory, read(config, HardwareSettings).device_memory_gib, longest)
     return [*lines, *_here_lines(config)]
 
 

@@ -21,6 +21,7 @@ from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.training.launch import checks, cluster, plan
 from seg_zero.training.launch.config import load_config, package_folder
 from seg_zero.training.row_files import write_bad_rows
+from seg_zero.training.settings import PolicySettings, read
 from seg_zero.training.supervision.supervise import supervise
 from seg_zero.training.trainer.checkpoints import Checkpoints
 from seg_zero.training.trainer.metrics_log import read_metrics
@@ -56,7 +57,7 @@ def make_synthetic_data(config: DictConfig) -> None:
         if plan.will_be_made(config, key):
             path = Path(config.data[key])
             print(f"writing {SYNTHETIC_ROWS[key]} synthetic rows to {path}", flush=True)
-            write_split(path, seed, SYNTHETIC_ROWS[key], side=config.policy.image_size)
+            write_split(path, seed, SYNTHETIC_ROWS[key], side=read(config, PolicySettings).image_size)
 
 
 def total_steps(config: DictConfig) -> int:

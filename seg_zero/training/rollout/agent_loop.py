@@ -9,6 +9,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
 from seg_zero.training.rollout.processed_images import process_once
+from seg_zero.training.settings import EngineSettings, read
 
 
 def sample_seed(seed: int, step: int, row: int, sample: int) -> int:
@@ -27,7 +28,8 @@ class SeededAgentLoop(SingleTurnAgentLoop):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         processor: Any = self.processor  # one for all loops of a worker
-        process_once(processor.image_processor)
+        if read(self.config, EngineSettings).processed_images_once:
+            process_once(processor.image_processor)
 
     async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
         if sampling_params.get("temperature"):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cachetools import LRUCache
 
 from seg_zero.data.augmentation import View
 from seg_zero.data.source import RowSource, open_rows
@@ -21,6 +21,7 @@ from seg_zero.masks import encode_mask
 from seg_zero.metrics import MaskCounts, count_pixels, iou_of
 from seg_zero.objects import PromptObject
 from seg_zero.training.environment import VISIBLE_GPUS
+from seg_zero.training.settings import MaskScorerSettings
 
 if TYPE_CHECKING:
     from seg_zero.segmenter.sam2_package import Embedding, Segmenter
@@ -70,10 +71,10 @@ class MaskScorer:
     """A SAM2 with the embeddings of the images it saw last, at most ``cache_images`` of them."""
 
     def __init__(self, segmenter: Segmenter, cache_images: int) -> None:
-        self.segmenter, self.cache_images = segmenter, cache_images
+        self.segmenter = segmenter
         self.images_embedded = 0
         self._sources: dict[str, RowSource] = {}
-        self._cache: OrderedDict[tuple[str, int], tuple[Embedding, np.ndarray]] = OrderedDict()
+        self._cache: LRUCache[tuple[str, int], tuple[Embedding, np.ndarray]] = LRUCache(cache_images)
 
     def scores(self, questions: Sequence[MaskQuestion]) -> list[MaskScore]:
         """Score samples, in any order and of any rows. Never raises: what fails is said in its score."""
@@ -84,15 +85,23 @@ class MaskScorer:
         keys = list(groups)
         for start in range(0, len(keys), EMBEDDING_BATCH):
             some = keys[start : start + EMBEDDING_BATCH]
-            problems = self._embed([key for key in some if key not in self._cache])
+            # Held here, since the cache may have room for fewer than are worked on together.
+            held = {key: self._cache[key] for key in some if key in self._cache}
+            new, problems = self._embed([key for key in some if key not in held])
+            held |= new
+            self._cache.update(new)
             for key in some:
-                results.update(zip(groups[key], self._group(key, questions, groups[key], problems), strict=True))
-            while len(self._cache) > self.cache_images:
-                self._cache.popitem(last=False)
+                if key in problems:
+                    scores = [MaskScore(None, problems[key])] * len(groups[key])
+                else:
+                    scores = self._group(key, *held[key], [questions[index] for index in groups[key]])
+                results.update(zip(groups[key], scores, strict=True))
         return [results[index] for index in range(len(questions))]
 
-    def _embed(self, keys: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
-        """Read and embed rows into the cache; returns the problems by row."""
+    def _embed(
+        self, keys: Sequence[tuple[str, int]]
+    ) -> tuple[dict[tuple[str, int], tuple[Embedding, np.ndarray]], dict[tuple[str, int], str]]:
+        """Embeddings and true masks of rows, and the problems of the others."""
         problems: dict[tuple[str, int], str] = {}
         ready = []
         for key in keys:
@@ -107,11 +116,11 @@ class MaskScorer:
         try:
             embeddings = self.segmenter.embed([image for _, image, _ in ready])
         except Exception as error:
-            return {**problems, **{key: f"SAM2 cannot embed {key[0]}, row {key[1]}: {error}" for key, _, _ in ready}}
+            problems.update({key: f"SAM2 cannot embed {key[0]}, row {key[1]}: {error}" for key, _, _ in ready})
+            return {}, problems
         self.images_embedded += len(embeddings)
-        for (key, _, truth), embedding in zip(ready, embeddings, strict=True):
-            self._cache[key] = (embedding, truth)
-        return problems
+        found = zip(ready, embeddings, strict=True)
+        return {key: (embedding, truth) for (key, _, truth), embedding in found}, problems
 
     def _source(self, name: str) -> RowSource:
         if name not in self._sources:
@@ -119,24 +128,16 @@ class MaskScorer:
         return self._sources[name]
 
     def _group(
-        self,
-        key: tuple[str, int],
-        questions: Sequence[MaskQuestion],
-        indices: Sequence[int],
-        problems: dict[tuple[str, int], str],
+        self, key: tuple[str, int], embedding: Embedding, truth: np.ndarray, samples: Sequence[MaskQuestion]
     ) -> list[MaskScore]:
-        """Scores of the samples ``indices``, which are all about one row."""
-        if key in problems:
-            return [MaskScore(None, problems[key])] * len(indices)
-        self._cache.move_to_end(key)
-        embedding, truth = self._cache[key]
+        """Scores of samples that are all about the row ``key``."""
         try:
-            return self._decode(embedding, truth, [questions[i] for i in indices])
+            return self._decode(embedding, truth, samples)
         except Exception as error:
-            if len(indices) == 1:
+            if len(samples) == 1:
                 problem = f"SAM2 failed on {key[0]}, row {key[1]}: {error}"
                 return [MaskScore(None, problem, count_pixels(None, truth))]
-            return [score for i in indices for score in self._group(key, questions, [i], problems)]  # one by one
+            return [score for one in samples for score in self._group(key, embedding, truth, [one])]  # one by one
 
     def _decode(self, embedding: Embedding, truth: np.ndarray, samples: Sequence[MaskQuestion]) -> list[MaskScore]:
         objects = [sample.stored_objects() for sample in samples]
@@ -187,30 +188,23 @@ class MaskScorerActor:
 class MaskScorers:
     """The actors of a run, seen from a reward worker; the first worker to ask starts them."""
 
-    def __init__(
-        self,
-        segmentation_model: str,
-        device: str,
-        actors: int,
-        num_gpus: float,
-        cache_images: int,
-        timeout_seconds: float,
-    ) -> None:
+    def __init__(self, settings: MaskScorerSettings) -> None:
         import ray
 
         remote = ray.remote(MaskScorerActor)
-        gpus = os.environ.get(VISIBLE_GPUS) if device == "cuda" and not num_gpus else None
-        self._timeout = timeout_seconds
+        model, device = settings.segmentation_model, settings.device
+        gpus = os.environ.get(VISIBLE_GPUS) if device == "cuda" and not settings.num_gpus else None
+        self._timeout = settings.timeout_seconds
         self._handles: list[Any] = [
             remote.options(
                 name=f"seg_zero_mask_scorer_{index}",
                 get_if_exists=True,
                 num_cpus=0,  # it must start on a machine whose CPUs verl has booked
-                num_gpus=num_gpus,
+                num_gpus=settings.num_gpus,
                 max_restarts=-1,
                 max_concurrency=4096,  # waiting requests cost nothing
-            ).remote(segmentation_model, device, cache_images, gpus and _gpu_of(index, gpus))
-            for index in range(actors)
+            ).remote(model, device, settings.cache_images, gpus and _gpu_of(index, gpus))
+            for index in range(settings.actors)
         ]
         self._ready: asyncio.Task[Any] | None = None
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from PIL import Image
 from transformers import BatchFeature
 
@@ -26,8 +26,8 @@ class ProcessedImages:
     """
 
     def __init__(self, preprocess: Callable[..., BatchFeature], keep_bytes: int = KEEP_BYTES) -> None:
-        self._preprocess, self._keep_bytes = preprocess, keep_bytes
-        self._kept: OrderedDict[bytes, dict[str, Any]] = OrderedDict()
+        self._preprocess = preprocess
+        self._kept: LRUCache[bytes, dict[str, Any]] = LRUCache(keep_bytes, _size)
         self._lock = threading.Lock()
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
@@ -36,12 +36,11 @@ class ProcessedImages:
             return self._preprocess(images, *args, **kwargs)
         key = _key(pictures, kwargs)
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = dict(self._preprocess(images, **kwargs))
-                while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > self._keep_bytes:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(key)
-            found = self._kept[key]
+            found = self._kept.get(key)
+            if found is None:
+                found = dict(self._preprocess(images, **kwargs))
+                if _size(found) <= self._kept.maxsize:
+                    self._kept[key] = found
         return BatchFeature(data=dict(found))
 
 

@@ -19,7 +19,7 @@ def reward_metrics(terms: Sequence[Mapping[str, float]], groups: Sequence[str]) 
     """Mean of every reward term over a batch, and how much the totals of one prompt differ.
 
     terms: the reward function's result for each sample. groups: the prompt each sample belongs to.
-    ``reward/flat_groups`` is the share of prompts whose samples all score the same, which therefore
+    ``reward/flat_groups`` is the fraction of prompts whose samples all score the same, which therefore
     teach nothing.
     """
     names = {name for sample in terms for name in sample}

@@ -15,6 +15,7 @@ from seg_zero.rewards.boxes import iou
 from seg_zero.rewards.presets import Term, read_terms
 from seg_zero.rewards.text import well_formed
 from seg_zero.training.rollout.mask_scorer import MaskQuestion, MaskScore, MaskScorers
+from seg_zero.training.settings import MaskScorerSettings, from_mapping
 
 HELD_OUT_SAMPLE = "held_out_sample"
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def _terms(settings: str) -> tuple[Term, ...]:
 
 @lru_cache
 def _scorers(settings: str) -> MaskScorers:
-    return MaskScorers(**json.loads(settings))
+    return MaskScorers(from_mapping(MaskScorerSettings.SECTION, json.loads(settings), MaskScorerSettings))
 
 
 def _key(settings: Any) -> str:
@@ -85,16 +86,24 @@ async def compute_score(
     """
     width, height = extra_info["image_size"]
     weighted = _terms(_key(terms))
-    response = Response(solution_str, ground_truth, (width, height))
+    response = Response(
+        solution_str,
+        ground_truth,
+        (width, height),
+        question=extra_info.get("question"),
+        kind=extra_info.get("kind") or None,
+    )
     true_objects = response.truth  # raises for an unreadable ground truth, from which nothing could be learnt
     result: dict[str, Any] = {}
     failures, held_out = 0, bool(extra_info.get("held_out"))
     if held_out or any(term.needs_mask for term in weighted):
-        mask = MaskScore(float(response.rightly_empty))  # an empty answer is judged without SAM2
-        if held_out or (response.answer.objects and true_objects):
+        comparable = bool(response.answer.objects and true_objects)
+        mask = MaskScore(None)
+        if held_out or comparable:
             mask = await _ask_sam2(response, extra_info, _scorers(_key(mask_scorer)))
-        response = Response(solution_str, ground_truth, (width, height), mask.iou)
-        result["mask_iou"] = mask.iou or 0.0
+        iou_of_masks = mask.iou if comparable else float(response.rightly_empty)  # the same whether SAM2 was asked
+        response = replace(response, mask_iou=iou_of_masks, parsed=response.answer)
+        result["mask_iou"] = iou_of_masks or 0.0
         if mask.problem is not None:
             failures += 1
             log.warning("no mask for one sample: %s", mask.problem)

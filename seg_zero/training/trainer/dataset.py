@@ -90,6 +90,7 @@ class SegmentationDataset(Dataset):
             "reward_model": {"style": "rule", "ground_truth": ground_truth_of(row, self.spec, view)},
             "extra_info": {
                 "id": row.id,
+                "question": row.problem,
                 "kind": row.kind,
                 "image_size": (side, side),  # in the coordinates of answers
                 "index": index,

@@ -25,6 +25,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from seg_zero.files import write_image, write_json, write_text
 from seg_zero.training.engine import one_update
 from seg_zero.training.run_files import RunFiles
+from seg_zero.training.settings import CheckpointSettings, HealthSettings, ValidationSettings, read
 from seg_zero.training.trainer import validation
 from seg_zero.training.trainer.checkpoints import METRICS, Checkpoints
 
@@ -35,8 +36,13 @@ class SegZeroTrainer(PPOTrainerSync):
 
     def __init__(self, config: DictConfig) -> None:
         self.files = RunFiles(Path(config.output_dir))
+        self.checkpoint_settings = read(config, CheckpointSettings)
+        self.validation_settings = read(config, ValidationSettings)
+        self.health_settings = read(config, HealthSettings)
         self.checkpoints = Checkpoints(
-            Path(config.trainer.default_local_dir), config.checkpoints.keep_last, config.checkpoints.keep_best
+            Path(config.trainer.default_local_dir),
+            self.checkpoint_settings.keep_last,
+            self.checkpoint_settings.keep_best,
         )
         self._rows = 0
         self._not_finite = self._not_finite_in_a_row = 0
@@ -148,16 +154,17 @@ class SegZeroTrainer(PPOTrainerSync):
         samples = validation.read_samples(texts, infos)
         metrics.update(validation.summarise(samples))
         self._show_histograms(validation.term_values(infos))
-        if samples and self.config.validation.pictures:
-            self._show_pictures(samples[: self.config.validation.pictures])
+        shown = samples[: self.validation_settings.pictures]
+        if shown:
+            self._show_pictures(shown)
         if self.global_steps:
             self._note_result(metrics)
         return metrics
 
     def _note_result(self, metrics: dict[str, float]) -> None:
-        name = self.config.checkpoints.best_by
+        name = self.checkpoint_settings.best_by
         value = metrics.get(name)
-        if value is None or not self.config.checkpoints.keep_best:
+        if value is None or not self.checkpoint_settings.keep_best:
             return
         if self.checkpoints.is_better(name, value) and self.global_steps not in self.checkpoints.steps():
             self._save_checkpoint()
@@ -206,7 +213,7 @@ class SegZeroTrainer(PPOTrainerSync):
         self._not_finite += not finite
         self._not_finite_in_a_row = 0 if finite else self._not_finite_in_a_row + 1
         metrics["training/updates_not_finite"] = float(self._not_finite)
-        limit = self.config.health.stop_after_not_finite
+        limit = self.health_settings.stop_after_not_finite
         if self._not_finite_in_a_row >= limit:
             path = self._dump_batch(batch)
             raise RuntimeError(

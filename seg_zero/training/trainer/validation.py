@@ -109,8 +109,8 @@ def draw_samples(samples: Sequence[HeldOut], spec: PromptSpec) -> Image.Image:
 def _band(sample: HeldOut, spec: PromptSpec) -> Image.Image:
     row = open_rows(sample.source)[sample.row]
     truth = draw_row(row)
-    pictures = [truth, draw_answer(row.image(), truth.size, sample.text, sample.mask, spec)]
     answer = parse_answer(sample.text)
+    pictures = [truth, draw_answer(row.image(), truth.size, answer, sample.mask, spec)]
     verdict = "no mask" if sample.failed else f"IoU {sample.iou:.2f}"
     if answer.problem is not None:
         verdict += f", unreadable: {answer.problem}"

@@ -280,6 +280,7 @@ def test_sorting_by_length_keeps_the_answers_of_an_update_together() -> None:
     [
         ("grpo", "trainer.save_freq=7", True),
         ("dapo", "trainer.save_freq=7", True),
+        ("grpo", "engine.one_update=false", False),
         ("grpo", "worker.actor.global_batch_size=8", False),
         ("grpo", "actor_rollout_ref.actor.ppo_epochs=2", False),
         ("grpo", "algorithm.use_kl_in_reward=true", False),

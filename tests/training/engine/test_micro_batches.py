@@ -82,6 +82,16 @@ def test_dynamic_micro_batches_give_the_same_update_with_less_padding(engine_res
 
 
 @pytest.mark.timeout(300)
+def test_without_what_saves_time_the_update_is_verls_own_and_the_same(engine_results: dict[str, Any]) -> None:
+    """Off, each image is computed for both of its answers and lengths are mixed; results differ by rounding only."""
+    found = engine_results["switches"]
+    assert found["losses"][0] == pytest.approx(found["losses"][1], abs=1e-5)
+    assert found["same_weights"] and found["difference"] < 1e-5 and found["log_probs"] < 1e-4
+    assert found["padding"][0] < found["padding"][1]
+    assert found["patches"][0] < found["patches"][1]
+
+
+@pytest.mark.timeout(300)
 def test_a_single_update_needs_no_pass_for_the_old_log_probabilities(engine_results: dict[str, Any]) -> None:
     """Same loss and gradients; vLLM's first answer was made 0.1 too likely, and that is what the metrics see."""
     found = engine_results["one_update"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +146,20 @@ def _options() -> list[str]:
 @pytest.mark.parametrize("option", _options())
 def test_every_option_resolves(option: str) -> None:
     assert load_config([option]).trainer.use_v1
+
+
+@pytest.mark.parametrize("hardware", ["cpu_2core", "8x80g"])
+def test_every_module_of_ours_that_a_configuration_names_exists(hardware: str) -> None:
+    """verl imports them by name, some only when the run has started."""
+    text = OmegaConf.to_yaml(load_config([f"hardware={hardware}"])) + (ROOT / "configs/agent_loops.yaml").read_text()
+    named = set(re.findall(r"\bseg_zero\.[\w.]+", text))
+    assert len(named) > 8
+    for name in sorted(named):
+        parent, _, attribute = name.rpartition(".")
+        spec = importlib.util.find_spec(parent)
+        assert spec is not None and spec.origin is not None, name
+        names = {getattr(node, "name", None) for node in ast.parse(Path(spec.origin).read_text()).body}
+        assert attribute in names or importlib.util.find_spec(name) is not None, name
 
 
 @pytest.mark.parametrize(

@@ -194,13 +194,37 @@ def test_what_a_plan_says() -> None:
     text = "\n".join(plan.plan(load_config([*SEVEN, "hardware=8x46g", "algorithm=dapo"]), None))
     assert "16 questions and samples 8 answers to each: 128 samples, 16 for each of 8 workers" in text
     assert "clipped to 0.8 .. 1.28; no KL, no reference model" in text
-    assert "No pass is made for the old log-probabilities" in text
+    assert "the old log-probabilities are the update's own, without a pass for them (engine.one_update)" in text
     assert "At most 160 questions per step" in text
     assert "8.29 billion parameters; an image is 900 tokens" in text
     assert "WARNING: vLLM's own buffers" in text
     assert "Not on this machine: trainer.n_gpus_per_node=8 asks for 8 GPUs" in text or checks.count_gpus() >= 8
     unknown = plan.plan(load_config([*SEVEN, "worker.actor.model.model_path=some/model"]), None)
     assert "Memory: unknown, the model some/model is not here." in unknown
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said", "unsaid"),
+    [
+        ([], "the vision tower computes each image once (engine.vision_once)", "hold sequences of similar"),
+        ([], "Off: none.", "nothing"),
+        (["engine.vision_once=false"], "Off: engine.vision_once.", "vision tower computes"),
+        (["worker.actor.global_batch_size=8"], "Off: none.", "log-probabilities are"),
+        (
+            ["actor_rollout_ref.actor.use_dynamic_bsz=true"],
+            "filled by tokens hold sequences of similar length",
+            "nothing",
+        ),
+        (
+            [f"engine.{key}=false" for key in plan._CHANGES],
+            "Changed in verl's step: nothing. Off: engine.processed_images_once, engine.vision_once, ",
+            "engine.one_update)",
+        ),
+    ],
+)
+def test_a_plan_says_what_differs_from_verls_step(overrides: list[str], said: str, unsaid: str) -> None:
+    (line,) = [line for line in plan.plan(load_config([*TINY, *overrides]), 1920) if "verl's step" in line]
+    assert said in line and unsaid not in line
 
 
 def test_a_dry_run_is_one_yaml_file_and_checks_the_rows_that_are_here(tmp_path: Path) -> None:

@@ -18,8 +18,11 @@ from seg_zero.data.synthetic.rows import HELD_OUT_SEED, sample_to_row
 from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.masks import encode_mask
 from seg_zero.objects import PromptObject
+from seg_zero.rewards import Response, needs
+from seg_zero.rewards import response as response_module
+from seg_zero.rewards.presets import preset_settings
 from seg_zero.segmenter.sam2_package import Segmenter
-from seg_zero.training.rollout.mask_scorer import MaskQuestion, MaskScorer
+from seg_zero.training.rollout.mask_scorer import MaskQuestion, MaskScore, MaskScorer
 
 SIDE = 112
 KINDS = ("attr", "plural")
@@ -188,6 +191,91 @@ def test_reward_workers_share_one_actor(path: str, rows: list[Row], cluster: Any
 
     with pytest.raises(Exception, match="neither a file, a folder nor a published id"):
         ask(path, rows, [right], segmentation_model="no-such-model", actors=2)  # a second actor, which cannot load
+
+
+@needs("mask")
+def outline(response: Response) -> float:
+    """A user's own term: the IoU itself, for questions of one kind."""
+    return (response.mask_iou or 0.0) * (response.kind == "attr" and response.question == "the dog")
+
+
+class Scorers:
+    """SAM2's masks without SAM2: an IoU of 0.7 for everything."""
+
+    def __init__(self) -> None:
+        self.asked: list[MaskQuestion] = []
+
+    async def score(self, question: MaskQuestion) -> MaskScore:
+        self.asked.append(question)
+        return MaskScore(0.7)
+
+
+@pytest.fixture
+def scorers(monkeypatch: pytest.MonkeyPatch) -> Scorers:
+    from seg_zero.training.rollout import reward
+
+    scorers = Scorers()
+    monkeypatch.setattr(reward, "_scorers", lambda _settings: scorers)
+    return scorers
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that were read as answers, one entry for each time."""
+    texts: list[str] = []
+    real = response_module.parse_answer
+    monkeypatch.setattr(response_module, "parse_answer", lambda text: texts.append(text) or real(text))
+    return texts
+
+
+OWN = {"outline": {"function": "test_mask_scorer.outline", "weight": 1.0}}
+
+
+BOX = '[{"bbox_2d":[20,20,60,60],"point_2d":[40,40]}]'
+
+
+def score_one(terms: dict[str, Any], answer: str = BOX, truth: str = BOX, **info: Any) -> dict[str, Any]:
+    from seg_zero.training.rollout.reward import compute_score
+
+    view = {"window": [0, 0, SIDE, SIDE], "flipped": False}
+    known = {
+        "image_size": (SIDE, SIDE),
+        "source": "rows",
+        "row": 0,
+        "view": view,
+        "question": "the dog",
+        "kind": "attr",
+    }
+    text = f"<think>x</think><answer>{answer}</answer>"
+    return asyncio.run(compute_score("rows", text, truth, {**known, **info}, terms, MASK_SCORER))
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_a_users_own_term_gets_the_mask_it_declares(scorers: Scorers, held_out: bool) -> None:
+    score = score_one(OWN, held_out=held_out)
+    assert (score["outline"], score["mask_iou"], len(scorers.asked)) == (0.7, 0.7, 1)
+    assert score_one(OWN, kind="plural")["outline"] == 0.0
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "truth", "value"), [("[]", "[]", 1.0), ("nonsense", "[]", 0.0), (BOX, "[]", 0.0), ("[]", BOX, 0.0)]
+)
+def test_where_there_is_nothing_to_compare_training_and_validation_agree(
+    scorers: Scorers, held_out: bool, answer: str, truth: str, value: float
+) -> None:
+    score = score_one(OWN, answer, truth, held_out=held_out)
+    assert (score["outline"], score["mask_iou"], score["failures"]) == (value, value, 0.0)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize("own", [{}, OWN])
+def test_a_response_is_read_once(
+    scorers: Scorers, parsed: list[str], held_out: bool, own: dict[str, dict[str, Any]]
+) -> None:
+    terms = {**preset_settings("seg_zero"), **own}
+    score_one(dict(terms), held_out=held_out)
+    assert len(parsed) == 1
 
 
 def test_json_of_settings_is_what_hydra_gives(path: str, rows: list[Row]) -> None:

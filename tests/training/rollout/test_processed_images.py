@@ -10,8 +10,11 @@ import pytest
 import torch
 from helpers.tiny_models import make_processor
 from PIL import Image
+from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
 from seg_zero.prompting import FAMILIES
+from seg_zero.training.launch.config import load_config
+from seg_zero.training.rollout.agent_loop import SeededAgentLoop
 from seg_zero.training.rollout.processed_images import ProcessedImages, process_once
 
 
@@ -39,6 +42,21 @@ def test_a_processor_gives_the_same_as_before_and_works_once(family: str, monkey
         assert found.keys() == expected.keys()
         for name in expected:
             assert torch.equal(torch.as_tensor(found[name]), torch.as_tensor(expected[name])), name
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_a_rollout_processes_images_once_where_it_is_switched_on(on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off, the processor is verl's own."""
+
+    def upstream(loop: Any, config: Any, processor: Any) -> None:
+        loop.config, loop.processor = config, processor
+
+    monkeypatch.setattr(SingleTurnAgentLoop, "__init__", upstream)
+    processor = make_processor("qwen2_5_vl")
+    plain = type(processor.image_processor).preprocess
+    SeededAgentLoop(load_config([f"engine.processed_images_once={str(on).lower()}"]), processor)
+    assert isinstance(processor.image_processor.preprocess, ProcessedImages) is on
+    assert on or processor.image_processor.preprocess.__func__ is plain
 
 
 class Work:

@@ -99,6 +99,7 @@ def test_a_sample_is_what_verl_needs(tmp_path: Path) -> None:
     info = sample["extra_info"]
     assert open_rows(info.pop("source"))[info.pop("row")] == _row()
     assert info.pop("view") == {"window": [0, 0, 100, 200], "flipped": False}
+    assert info.pop("question") == "the red circle"
     assert info == {"id": "row-0", "kind": "attr", "image_size": (112, 112), "index": 0, "held_out": False}
     assert sample["data_source"] == "scenes"
     images, videos, audios = asyncio.run(SegmentationDataset.process_multi_modal_info(sample["raw_prompt"], 14, None))  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from seg_zero.training.engine import one_update
 from seg_zero.training.launch.start import validation_missing
 from seg_zero.training.rollout.agent_loop import sample_seed
 from seg_zero.training.run_files import RunFiles
+from seg_zero.training.settings import HealthSettings
 from seg_zero.training.trainer.trainer import SegZeroTrainer
 
 
@@ -37,7 +38,7 @@ def test_verl_finds_the_trainer_and_takes_it_for_its_synchronous_one() -> None:
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SegZeroTrainer:
     """A trainer without workers, whose updates report the gradient norms of ``norms`` in turn."""
     trainer = object.__new__(SegZeroTrainer)
-    trainer.config = OmegaConf.create({"health": {"stop_after_not_finite": 3}})
+    trainer.health_settings = HealthSettings(stop_after_not_finite=3)
     trainer.files = RunFiles(tmp_path)
     trainer.global_steps = 5
     trainer._not_finite = trainer._not_finite_in_a_row = 0

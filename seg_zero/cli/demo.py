@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,10 +21,15 @@ from pathlib import Path
 
 from seg_zero.assets import EXAMPLE_IMAGE, EXAMPLE_QUESTION
 from seg_zero.errors import InputError
+from seg_zero.extras import TRAINING, VLLM, require
 from seg_zero.policy.loading import quiet_transformers
 
 PROMPTS_PER_STEP = 16
-SCRIPTS = Path(__file__).resolve().parents[2] / "training_scripts"
+# What training_scripts/run_tiny_cpu.sh gives the launcher; that file is not part of an installed package.
+TINY_RUN = (
+    *("policy=tiny", "data=synthetic", "reward=seg_zero", "hardware=cpu_2core", "schedule=tiny", "algorithm=grpo"),
+    "trainer.experiment_name=tiny_cpu",
+)
 
 
 class Stages:
@@ -58,11 +64,11 @@ def describe_machine() -> str:
 
 
 def _train(out: Path, steps: int, seed: int, extra: Sequence[str]) -> Path:
-    """Run the launch script as a user would; returns the last checkpoint folder."""
+    """Train as a user would, in a process of its own; returns the last checkpoint folder."""
     run = out / "train"
     command = [
-        "bash",
-        str(SCRIPTS / "run_tiny_cpu.sh"),
+        *(sys.executable, "-m", "seg_zero.training.launch"),
+        *TINY_RUN,
         f"data.train_files={out / 'data' / 'train.parquet'}",
         f"data.val_files={out / 'data' / 'held_out.parquet'}",
         f"data.train_batch_size={PROMPTS_PER_STEP}",
@@ -162,6 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.steps < 1 or args.held_out < 1:
         raise InputError(f"--steps {args.steps} and --held_out {args.held_out} must be at least 1")
+    require("the demo", (*TRAINING, *VLLM))
     out = Path(args.out)
     if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():
         raise InputError(f"--out {out} holds other files; name an empty or new folder")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from seg_zero.cli.options import add_model_options
 from seg_zero.errors import InputError
+from seg_zero.extras import VLLM, require
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,13 +62,19 @@ def main(argv: Sequence[str]) -> int:
 
     quiet_transformers()
     on_gpu = torch.cuda.is_available() and (args.device or "cuda").startswith("cuda")
+    engine = args.engine or ("vllm" if on_gpu else "transformers")
+    workers = args.workers or max(1, torch.cuda.device_count() // args.tensor_parallel_size if on_gpu else 1)
+    if engine == "vllm":
+        require("evaluating with --engine vllm", VLLM)
+    if workers > 1:
+        require(f"evaluating with {workers} workers", ("ray",))
     rows, rule = open_set(args.data)
     if args.limit is not None:
         rows = rows.select(range(min(args.limit, len(rows))))
     models = Models(
         policy=args.reasoning_model_path,
         segmenter=args.segmentation_model_path,
-        engine=args.engine or ("vllm" if on_gpu else "transformers"),
+        engine=engine,
         device=args.device,
         template=args.template,
         image_size=args.image_size,
@@ -75,7 +82,6 @@ def main(argv: Sequence[str]) -> int:
         batch_size=args.batch_size,
         tensor_parallel_size=args.tensor_parallel_size,
     )
-    workers = args.workers or max(1, torch.cuda.device_count() // args.tensor_parallel_size if on_gpu else 1)
     start = time.perf_counter()
     done, answered, iou_sum = 0, 0, 0.0
     with tqdm(total=len(rows), unit="row", file=sys.stderr) as bar:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from seg_zero.cli.infer_inputs import Job, Question, find_images, plan_jobs, read_questions, shown
 from seg_zero.cli.options import add_model_options
 from seg_zero.data.inputs import PICTURES
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, print_error
 from seg_zero.prompting import check_question
 
 if TYPE_CHECKING:
@@ -110,12 +110,7 @@ def main(argv: Sequence[str]) -> int:
                 return 1
     if failures:
         count = len(plan.jobs) - answered
-        print(
-            f"error: {count} of {len(plan.jobs)} questions could not be answered:",
-            *failures,
-            sep="\n  ",
-            file=sys.stderr,
-        )
+        print_error(f"{count} of {len(plan.jobs)} questions could not be answered:", *failures)
     return 1 if failures else 0
 
 

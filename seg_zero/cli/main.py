@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, run_command
 
 # Read when torch is imported: threads that spin while they wait make a busy machine fifty times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -30,13 +30,12 @@ COMMANDS = {
 }
 
 
-def run(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
-    """Run one command; bad input becomes one line on standard error and exit code 2."""
-    try:
-        return command(sys.argv[1:] if argv is None else argv)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def _call(arguments: Sequence[str]) -> int:
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise InputError(f"unknown command {name!r}; choose one of {', '.join(COMMANDS)}")
+    code: int = import_module(f"seg_zero.cli.{name}").main(rest)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +46,4 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"  {name:<10}{text}")
         print("\n`seg-zero COMMAND --help` shows the options.")
         return 0 if arguments else 2
-    if arguments[0] not in COMMANDS:
-        print(f"error: unknown command {arguments[0]!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    return run(lambda rest: import_module(f"seg_zero.cli.{arguments[0]}").main(rest), arguments[1:])
+    return run_command(_call, arguments)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from seg_zero.errors import print_error
 from seg_zero.export.merge import DTYPES, MAX_SHARD_SIZE, VerificationError, merge
 from seg_zero.prompting import SPEC_FILE
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
             verify=arguments.verify,
         )
     except VerificationError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 1
     if arguments.lora == "merge" and not (target / SPEC_FILE).is_file():
         print(f"note: the checkpoint has no {SPEC_FILE}; inference will use the default prompt")

@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 from collections.abc import Sequence
-from types import FrameType
 
-import uvicorn
-
-from seg_zero.cli.server_options import add_server_options, check_server_options, limits_of, load_engine, prompt_of
+from seg_zero.cli.server_options import (
+    add_server_options,
+    check_server_options,
+    limits_of,
+    load_engine,
+    packages_of,
+    prompt_of,
+)
 from seg_zero.errors import InputError
+from seg_zero.extras import SERVING, require
 from seg_zero.policy import Policy
 from seg_zero.policy.loading import quiet_transformers
 from seg_zero.policy.remote import RemotePolicy
 from seg_zero.segmenter.sam2_package import Segmenter
 from seg_zero.serving.address import bind
-from seg_zero.serving.app import create_app
-from seg_zero.serving.meters import Meters
-from seg_zero.serving.service import Service
-
-
-class Server(uvicorn.Server):
-    """uvicorn's, which on a signal refuses new requests and answers those it has."""
-
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
-        super().__init__(config)
-        self.service = service
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Unlike uvicorn's, it does not raise the signal again at the end: the models are closed first."""
-        self.service.closing = True
-        self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -63,6 +50,14 @@ def load_policy(args: argparse.Namespace) -> Policy:
 def main(argv: Sequence[str]) -> int:
     """Load the models, listen, and on SIGTERM or Ctrl-C answer what is open before ending."""
     args = parse(argv)
+    require("serving", (*SERVING, *(packages_of(args) if args.policy_url is None else ())))
+    import uvicorn
+
+    from seg_zero.serving.app import create_app
+    from seg_zero.serving.meters import Meters
+    from seg_zero.serving.server import Server
+    from seg_zero.serving.service import Service
+
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     quiet_transformers()
     listening = bind(args.host, args.port)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from seg_zero.cli.options import add_model_options
 from seg_zero.errors import InputError
+from seg_zero.extras import VLLM
 from seg_zero.policy import Policy, TransformersPolicy, VllmPolicy
 from seg_zero.policy.model_files import default_spec, resolve_model
 from seg_zero.prompting import PromptSpec
@@ -38,6 +39,11 @@ def check_server_options(args: argparse.Namespace, also_positive: Sequence[str] 
 
 def limits_of(args: argparse.Namespace) -> Limits:
     return Limits(int(args.max_upload_mb * 2**20), int(args.max_megapixels * 1e6), args.max_question)
+
+
+def packages_of(args: argparse.Namespace) -> tuple[str, ...]:
+    """The optional packages that the chosen engine needs."""
+    return VLLM if args.engine == "vllm" else ()
 
 
 def prompt_of(args: argparse.Namespace) -> PromptSpec:

@@ -9,10 +9,17 @@ import signal
 import tempfile
 import threading
 from collections.abc import Sequence
-from importlib.util import find_spec
 
-from seg_zero.cli.server_options import add_server_options, check_server_options, limits_of, load_engine, prompt_of
+from seg_zero.cli.server_options import (
+    add_server_options,
+    check_server_options,
+    limits_of,
+    load_engine,
+    packages_of,
+    prompt_of,
+)
 from seg_zero.errors import InputError
+from seg_zero.extras import WEB, require
 from seg_zero.policy.loading import quiet_transformers
 from seg_zero.serving.address import bind
 from seg_zero.visualize.html_page import pyplot
@@ -35,8 +42,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Load the models, open the page, and end with SIGTERM or Ctrl-C."""
     args = parse(argv)
-    if find_spec("gradio") is None:
-        raise InputError("the page needs gradio, which is not installed; pip install 'seg-zero[web]'")
+    require("the page", (*WEB, *packages_of(args)))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     quiet_transformers()
     spec = prompt_of(args)

@@ -32,7 +32,7 @@ def resolve_model(path_or_id: str | Path | None) -> str:
     if not (path / "config.json").is_file():
         raise InputError(
             f"policy folder {path} has no config.json; merge a training checkpoint first with "
-            "training_scripts/model_merger.py --local_dir"
+            "seg-zero merge --local_dir"
         )
     wanted = {
         "image processor": ("preprocessor_config.json", "processor_config.json"),

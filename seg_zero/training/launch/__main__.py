@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from seg_zero.errors import InputError
+from seg_zero.errors import run_command
 from seg_zero.training.launch.start import launch
 
 
 def main() -> None:
-    try:
-        code = launch(sys.argv[1:])
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        code = 130
+    code = run_command(launch)
     sys.stdout.flush()
     sys.exit(code)
 

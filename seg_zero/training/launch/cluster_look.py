@@ -35,11 +35,12 @@ def look_around(paths: Sequence[str], modules: Sequence[str], packages: Sequence
         except metadata.PackageNotFoundError:
             versions[package] = None
     code = 0
-    for name in ("configs", "rewards", "seg_zero"):
-        spec = importlib.util.find_spec(name)
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            for file in sorted(path for path in Path(folder).rglob("*") if path.suffix in (".py", ".yaml")):
-                code = zlib.crc32(file.read_bytes(), code)
+    spec = importlib.util.find_spec("seg_zero")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        # configs and rewards are links in a checkout, folders in an installed package.
+        files = [Path(at, name) for at, _, names in os.walk(folder, followlinks=True) for name in names]
+        for file in sorted(path for path in files if path.suffix in (".py", ".yaml")):
+            code = zlib.crc32(file.read_bytes(), code)
     missing_modules = []
     for module in modules:
         try:

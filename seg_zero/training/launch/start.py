@@ -17,6 +17,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.errors import InputError
+from seg_zero.extras import TRAINING, VLLM, require
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.training.launch import checks, cluster, plan
 from seg_zero.training.launch.config import load_config, package_folder
@@ -109,6 +110,7 @@ def launch(arguments: Sequence[str]) -> int:
         return 0
     flags = ("--dry-run", "--skip-bad")
     dry_run, skip_bad = (flag in arguments for flag in flags)
+    require("training", TRAINING if dry_run else (*TRAINING, *VLLM))
     config = load_config([argument for argument in arguments if argument not in flags])
     resolve_policy(config)
     resolve_agent_loops(config)

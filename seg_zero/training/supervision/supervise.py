@@ -12,6 +12,7 @@ from types import FrameType
 
 from omegaconf import DictConfig
 
+from seg_zero.errors import print_error
 from seg_zero.files import locked
 from seg_zero.training.environment import joins_cluster, training_environment
 from seg_zero.training.run_files import RunFiles
@@ -79,10 +80,8 @@ def supervise(config: DictConfig, output: Path, total_steps: int, resumed: Metri
                     watchdog.sign_of_life()
                 verdict = watchdog.verdict() if code is None else None
                 if verdict is not None:
-                    print(
-                        f"error: {verdict} ({files.read_phase() or 'starting up'}); stopped. ", end="", file=sys.stderr
-                    )
-                    print(f"Last error: {last_error(log)}; log: {log}", file=sys.stderr)
+                    phase = files.read_phase() or "starting up"
+                    print_error(f"{verdict} ({phase}); stopped. Last error: {last_error(log)}; log: {log}")
                     return 1
                 time.sleep(_POLL_SECONDS)
         finally:
@@ -98,7 +97,7 @@ def supervise(config: DictConfig, output: Path, total_steps: int, resumed: Metri
     if code:
         died = watchdog.died()
         cause = f"{died} died; last error: {last_error(log)}" if died else last_error(log)
-        print(f"error: training failed: {cause}; log: {log}", file=sys.stderr)
+        print_error(f"training failed: {cause}; log: {log}")
         return 1
     if stop.asked:
         print(f"stopped as asked; the same command goes on: {output}", flush=True)

@@ -1,0 +1,49 @@
+"""How a command ends: exit code and one line, printed in one place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from seg_zero.errors import InputError, print_error, run_command
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def refuse(_: Sequence[str]) -> int:
+    raise InputError("--count 0 must be at least 1")
+
+
+def interrupt(_: Sequence[str]) -> int:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "printed"),
+    [(len, 2, ""), (refuse, 2, "error: --count 0 must be at least 1\n"), (interrupt, 130, "")],
+    ids=["own code", "bad input", "Ctrl-C"],
+)
+def test_exit_code_and_line(command: object, code: int, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(command, ["a", "b"]) == code  # type: ignore[arg-type]
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", printed)
+
+
+def test_a_fault_of_the_program_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(lambda _: 1 // 0, [])
+
+
+def test_details_follow_on_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error("2 of 3 failed:", "one", "two")
+    assert capsys.readouterr().err == "error: 2 of 3 failed:\n  one\n  two\n"
+
+
+def test_error_lines_are_printed_in_one_place() -> None:
+    folders = ("seg_zero", "rewards", "training_scripts", "inference_scripts")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    printing = [path for path in files if re.search(r"""["']error: """, path.read_text())]
+    assert printing == [ROOT / "seg_zero" / "errors.py"]

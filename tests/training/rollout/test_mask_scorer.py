@@ -18,7 +18,7 @@ from seg_zero.data.synthetic.rows import HELD_OUT_SEED, sample_to_row
 from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.masks import encode_mask
 from seg_zero.objects import PromptObject
-from seg_zero.segmenter.sam2_package import Segmenter
+from seg_zero.segmenter import Segmenter, load_segmenter
 from seg_zero.training.rollout.mask_scorer import MaskQuestion, MaskScorer
 
 SIDE = 112
@@ -53,7 +53,7 @@ def path(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return Segmenter.from_pretrained(device="cpu")
+    return load_segmenter(device="cpu")
 
 
 def question(path: str, rows: list[Row], row: int, shift: float = 0.0, view: View | None = None) -> MaskQuestion:

@@ -159,9 +159,10 @@ class ReasoningSegmenter:
         """Load both models; None means the embedded tiny ones.
 
         policy: folder or hub id of the Qwen2-VL / Qwen2.5-VL families (e.g. Ricky06662/VisionReasoner-7B);
-        segmenter: checkpoint file, folder or hub id (see :mod:`seg_zero.segmenter.files`); device: e.g. "cuda:1" (None: CUDA, else MPS, else
-        CPU); dtype: of the policy, "float32", "bfloat16" or "float16" (None: bfloat16 on CUDA, float32
-        elsewhere; SAM2 keeps to that rule); template, image_size: replace the prompt settings that belong
+        segmenter: checkpoint file, folder or hub id, see :func:`seg_zero.segmenter.files.find`; device: e.g.
+        "cuda:1" (None: CUDA, else MPS, else CPU); dtype: of the policy, "float32", "bfloat16" or "float16"
+        (None: bfloat16 on CUDA, float32 elsewhere; the segmenter keeps to that rule); template, image_size:
+        replace the prompt settings that belong
         to the policy. Raises InputError if something is missing or does not fit.
         """
         device = choose_device(device)

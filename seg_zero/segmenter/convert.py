@@ -18,7 +18,7 @@ import argparse
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,14 +171,14 @@ def _renamed(name: str) -> str:
     return name
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m seg_zero.segmenter.convert",
         description="Write a SAM 2 of the sam2 package in the format of transformers.",
     )
     parser.add_argument("--segmenter", default="tiny", help="checkpoint file, folder or hub id (default: the embedded)")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     try:
         convert(arguments.segmenter, arguments.out)
     except InputError as error:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers import AutoImageProcessor, PreTrainedModel, Sam2Model, Sam3TrackerModel
+from transformers.utils import logging
 
 from seg_zero.errors import InputError
-from seg_zero.policy.loading import quiet_transformers
 from seg_zero.segmenter.files import SAM3_TYPES, TransformersFiles, one_line
 from seg_zero.segmenter.prompted import PromptedSegmenter
 from seg_zero.segmenter.prompts import Candidates
 
 # Key of config.json: false for a converted SAM2 that has no token for the object score; see seg_zero.segmenter.convert.
 OBJECT_TOKEN = "object_score_token"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No loading bar, and no table of the weights that belong to the video model or the detector."""
+    bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
 
 
 class TransformersSegmenter(PromptedSegmenter):
@@ -39,17 +54,17 @@ class TransformersSegmenter(PromptedSegmenter):
 
         Raises InputError if one of them is missing or the weights are not those of the configuration.
         """
-        quiet_transformers()
         kind = Sam3TrackerModel if files.model_type in SAM3_TYPES else Sam2Model
         try:
-            processor = AutoImageProcessor.from_pretrained(files.folder, local_files_only=True)
-            model, report = kind.from_pretrained(
-                files.folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
+            with _quiet():
+                processor = AutoImageProcessor.from_pretrained(files.folder, local_files_only=True)
+                model, report = kind.from_pretrained(
+                    files.folder,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    output_loading_info=True,
+                )
         except Exception as error:  # transformers, safetensors and json each raise errors of their own
             raise InputError(
                 f"segmenter folder {files.folder} does not load as {kind.__name__} "

@@ -32,7 +32,7 @@ from seg_zero.metrics import count_pixels, iou_of
 from seg_zero.policy import Policy, TransformersPolicy, VllmPolicy
 from seg_zero.policy.loading import quiet_transformers
 from seg_zero.prompting import read_objects
-from seg_zero.segmenter.sam2_package import Segmenter
+from seg_zero.segmenter import Segmenter, load_segmenter
 
 PEER_BATCH = 8
 NEW_TOKENS = 96
@@ -70,7 +70,7 @@ def memory_curve(rows: RowSource) -> None:
     """Print resident memory every tenth of one evaluation with transformers."""
     policy, segmenter = (
         TransformersPolicy.from_pretrained(max_new_tokens=NEW_TOKENS, batch_size=32),
-        Segmenter.from_pretrained(),
+        load_segmenter(),
     )
     for done, _ in enumerate(answer_rows(policy, segmenter, rows, range(len(rows))), start=1):
         if done % (len(rows) // 10) == 0:
@@ -92,7 +92,7 @@ def main() -> int:
         return 0
     rows = [replace(row, id=f"{row.id}-{i}") for row in open_rows(path) for i in range(args.questions)][: args.rows]
 
-    segmenter = Segmenter.from_pretrained()
+    segmenter = load_segmenter()
     small = TransformersPolicy.from_pretrained(max_new_tokens=NEW_TOKENS)
     large = TransformersPolicy.from_pretrained(max_new_tokens=NEW_TOKENS, batch_size=32)
     vllm = VllmPolicy.from_pretrained(max_new_tokens=NEW_TOKENS)

@@ -19,7 +19,7 @@ from seg_zero.data.source import open_rows
 from seg_zero.data.synthetic.rows import HELD_OUT_SEED, write_split
 from seg_zero.metrics import intersection_union, iou_of
 from seg_zero.objects import PromptObject
-from seg_zero.segmenter.sam2_package import Segmenter
+from seg_zero.segmenter import Segmenter, load_segmenter
 from seg_zero.training.rollout.mask_scorer import MaskQuestion, MaskScorer
 
 QUESTIONS, SAMPLES = 16, 8
@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--side", type=int, default=112, help="of the images, in pixels")
     parser.add_argument("--device", help="(default: cuda if there is one)")
     args = parser.parse_args()
-    segmenter = Segmenter.from_pretrained(args.segmentation_model, device=args.device)
+    segmenter = load_segmenter(args.segmentation_model, device=args.device)
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "rows.parquet")
         write_split(path, HELD_OUT_SEED, QUESTIONS, args.side, kinds=("attr", "plural"))

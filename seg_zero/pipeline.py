@@ -23,7 +23,7 @@ from seg_zero.objects import PromptObject
 from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling, TransformersPolicy
 from seg_zero.policy.model_files import default_spec, resolve_model
 from seg_zero.prompting import check_question, read_objects
-from seg_zero.segmenter.sam2_package import Embedding, Segmentation, Segmenter
+from seg_zero.segmenter import Embedding, Segmentation, Segmenter, load_segmenter
 from seg_zero.votes import fuse
 
 if TYPE_CHECKING:
@@ -156,9 +156,10 @@ class ReasoningSegmenter:
         """Load both models; None means the embedded tiny ones.
 
         policy: folder or hub id of the Qwen2-VL / Qwen2.5-VL families (e.g. Ricky06662/VisionReasoner-7B);
-        segmenter: sam2 checkpoint file, folder or hub id; device: e.g. "cuda:1" (None: CUDA, else MPS, else
-        CPU); dtype: of the policy, "float32", "bfloat16" or "float16" (None: bfloat16 on CUDA, float32
-        elsewhere; SAM2 keeps to that rule); template, image_size: replace the prompt settings that belong
+        segmenter: checkpoint file, folder or hub id, see :func:`seg_zero.segmenter.files.find`; device: e.g.
+        "cuda:1" (None: CUDA, else MPS, else CPU); dtype: of the policy, "float32", "bfloat16" or "float16"
+        (None: bfloat16 on CUDA, float32 elsewhere; the segmenter keeps to that rule); template, image_size:
+        replace the prompt settings that belong
         to the policy. Raises InputError if something is missing or does not fit.
         """
         device = choose_device(device)
@@ -168,7 +169,7 @@ class ReasoningSegmenter:
             TransformersPolicy.from_pretrained(
                 policy, device=device, dtype=kind, spec=spec, max_new_tokens=max_new_tokens
             ),
-            Segmenter.from_pretrained(segmenter, device=device),
+            load_segmenter(segmenter, device=device),
         )
 
     def __call__(

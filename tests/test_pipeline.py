@@ -20,7 +20,7 @@ from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.errors import InputError
 from seg_zero.pipeline import EMBEDDINGS, ReasoningSegmenter, SegmentationResult
 from seg_zero.policy import GREEDY, Reply, Request, Sampling, TransformersPolicy
-from seg_zero.segmenter.sam2_package import Embedding, Segmenter
+from seg_zero.segmenter import Embedding, Segmenter, load_segmenter
 from seg_zero.visualize import cutout, overlay
 
 SAMPLES = list(make_samples(21, 12))
@@ -28,7 +28,7 @@ SAMPLES = list(make_samples(21, 12))
 
 @pytest.fixture(scope="module")
 def sam2() -> Segmenter:
-    return Segmenter.from_pretrained()
+    return load_segmenter()
 
 
 @pytest.mark.parametrize("size", [(112, 112), (336, 224), (50, 400)])

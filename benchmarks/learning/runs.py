@@ -24,7 +24,7 @@ from seg_zero.export.merge import merge
 from seg_zero.files import write_json
 from seg_zero.metrics import count_pixels, iou_of
 from seg_zero.objects import PromptObject
-from seg_zero.segmenter.sam2_package import Segmenter
+from seg_zero.segmenter import Segmenter, load_segmenter
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS_PER_STEP = 16
@@ -118,7 +118,7 @@ def rescored(predictions: Sequence[Prediction], rows: RowSource, segmenter: Segm
 
 def _judge(policy: str | None, rows: Path, out: Path) -> dict[str, Any]:
     """Numbers of a policy on both splits; ``iou`` has a list for each of PROMPTS, in the order of the rows."""
-    segmenter = Segmenter.from_pretrained()
+    segmenter = load_segmenter()
     found: dict[str, Any] = {}
     for split in SPLITS:
         source = open_rows(rows / f"{split}.parquet")

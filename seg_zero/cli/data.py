@@ -85,9 +85,9 @@ def _build(module: Any, args: argparse.Namespace) -> int:
     source = replace(source, records=records[: args.limit])
     segmenter = None
     if args.sam2_filter:
-        from seg_zero.segmenter.sam2_package import Segmenter
+        from seg_zero.segmenter import load_segmenter
 
-        segmenter = Segmenter.from_pretrained(args.sam2_filter)
+        segmenter = load_segmenter(args.sam2_filter)
     with tqdm(total=len(source.records), unit="row", file=sys.stderr) as bar:
         report = build(
             source,

@@ -19,7 +19,7 @@ from seg_zero.extras import SERVING, require
 from seg_zero.policy import Policy
 from seg_zero.policy.loading import quiet_transformers
 from seg_zero.policy.remote import RemotePolicy
-from seg_zero.segmenter.sam2_package import Segmenter
+from seg_zero.segmenter import load_segmenter
 from seg_zero.serving.address import bind
 
 
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     quiet_transformers()
     listening = bind(args.host, args.port)
     policy = load_policy(args)
-    segmenter = Segmenter.from_pretrained(args.segmentation_model_path, device=args.device)
+    segmenter = load_segmenter(args.segmentation_model_path, device=args.device)
     meters = Meters()
     service = Service(policy, segmenter, args.max_open, meters)
     limits = limits_of(args)

@@ -52,12 +52,12 @@ def main(argv: Sequence[str]) -> int:
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         from seg_zero.pipeline import ReasoningSegmenter
-        from seg_zero.segmenter.sam2_package import Segmenter
+        from seg_zero.segmenter import load_segmenter
         from seg_zero.web.asker import Asker
         from seg_zero.web.page import build, launch_options
 
         policy = load_engine(args, spec, batch_size=8)
-        segmenter = Segmenter.from_pretrained(args.segmentation_model_path, device=args.device)
+        segmenter = load_segmenter(args.segmentation_model_path, device=args.device)
         limits = limits_of(args)
         about = f"Policy: {args.reasoning_model_path}. SAM2: {args.segmentation_model_path}."
         if args.reasoning_model_path == "tiny":

@@ -23,7 +23,7 @@ from seg_zero.evaluation.predictions import PART_ROWS, Prediction, failed, judge
 from seg_zero.objects import PromptObject
 from seg_zero.policy import GREEDY, Policy, Reply, Request, Sampling
 from seg_zero.prompting import check_question, read_objects
-from seg_zero.segmenter.sam2_package import Embedding, Segmenter
+from seg_zero.segmenter import Embedding, Segmenter
 
 GROUP_ROWS = 16
 GROUPS_AHEAD = 3  # embedded while the policy still writes; a group of a large SAM2 takes 0.25 GiB

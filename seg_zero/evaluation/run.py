@@ -23,7 +23,7 @@ from seg_zero.evaluation.summary import Summary, summarise
 from seg_zero.files import write_json
 from seg_zero.policy import GREEDY, Policy, Sampling, TransformersPolicy, VllmPolicy
 from seg_zero.policy.model_files import default_spec, resolve_model
-from seg_zero.segmenter.sam2_package import Segmenter, find_files
+from seg_zero.segmenter import Segmenter, files_of, load_segmenter
 
 _END_BYTES = 1 << 20
 _DEATHS = 3  # of workers, without a finished part in between
@@ -68,17 +68,16 @@ class Models:
                 max_new_tokens=self.max_new_tokens,
                 batch_size=self.batch_size,
             )
-        return policy, Segmenter.from_pretrained(self.segmenter, device=choose_device(self.device))
+        return policy, load_segmenter(self.segmenter, device=choose_device(self.device))
 
     def settings(self) -> dict[str, Any]:
         """What of this can change the results: with the content of the models, without batch size and layout."""
         policy = resolve_model(self.policy)
-        config, weights = find_files(self.segmenter)
         return {
             "policy": policy,
             "policy_files": fingerprint(policy),
             "segmenter": str(self.segmenter or "tiny"),
-            "segmenter_files": _digest([config, weights]),
+            "segmenter_files": _digest(files_of(self.segmenter)),
             "engine": self.engine,
             "device": choose_device(self.device).partition(":")[0],
             "prompt": asdict(default_spec(policy, self.template, self.image_size)),

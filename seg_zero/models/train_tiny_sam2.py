@@ -3,7 +3,7 @@
     python -m seg_zero.models.train_tiny_sam2 --out seg_zero/models/tiny_sam2
 
 Every object of a scene is a prompt, so that the mask follows the prompt and not the scene. The folder
-then loads with ``Segmenter.from_pretrained(folder)``.
+then loads with ``load_segmenter(folder)``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ import torch
 import torch.nn.functional as F
 
 from seg_zero.data.synthetic.scenes import Sample, SceneObject, make_samples, make_scene
-from seg_zero.segmenter.sam2_package import TINY_FOLDER, Segmenter, build_model
+from seg_zero.segmenter import Segmenter, load_segmenter
+from seg_zero.segmenter.files import TINY_FOLDER
+from seg_zero.segmenter.sam2_package import Sam2PackageSegmenter, build_model
 
 TRAINING_SEED = 20_000
 HELD_OUT_SEED = 77  # scenes of another random stream than those of training
@@ -72,7 +74,7 @@ def _noisy_prompt(
     return [(min(max(x, 0.0), side), min(max(y, 0.0), side)) for x, y in tokens]
 
 
-def draw_batch(segmenter: Segmenter, step: int) -> Batch:
+def draw_batch(segmenter: Sam2PackageSegmenter, step: int) -> Batch:
     """The batch of a step; a function of the step alone."""
     rng = np.random.default_rng((TRAINING_SEED, step))
     side = int(rng.choice(SIDES))
@@ -95,7 +97,7 @@ def draw_batch(segmenter: Segmenter, step: int) -> Batch:
     )
 
 
-def predict(segmenter: Segmenter, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def predict(segmenter: Sam2PackageSegmenter, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Mask logits P x 4 x H x W (the single-mask token, then three candidates) and predicted IoUs P x 4."""
     model = segmenter.model
     features = [f.repeat_interleave(PROMPTS_PER_SCENE, 0) for f in model.forward_image(batch.images)["backbone_fpn"]]
@@ -139,7 +141,7 @@ def iou_of_true_boxes(segmenter: Segmenter, samples: Iterable[Sample]) -> float:
     return float(np.mean(ious))
 
 
-def save_weights(segmenter: Segmenter, folder: Path) -> None:
+def save_weights(segmenter: Sam2PackageSegmenter, folder: Path) -> None:
     """Write ``model.pt`` in half precision (it is cast when loaded), replacing the old file at once."""
     weights = {name: value.half() for name, value in segmenter.model.state_dict().items()}
     temporary = folder / "model.pt.partial"
@@ -151,7 +153,7 @@ def train(folder: Path, steps: int, held_out: int) -> None:
     """Train for ``steps`` and leave the configuration and the weights in ``folder``."""
     torch.manual_seed(TRAINING_SEED)
     config = TINY_FOLDER / "tiny_sam2.yaml"
-    segmenter = Segmenter(build_model(config))
+    segmenter = Sam2PackageSegmenter(build_model(config))
     folder.mkdir(parents=True, exist_ok=True)
     if folder.resolve() != TINY_FOLDER:
         (folder / config.name).write_bytes(config.read_bytes())
@@ -179,7 +181,7 @@ def train(folder: Path, steps: int, held_out: int) -> None:
             print(f"step {step + 1}  loss {loss:.3f}  IoU {np.mean(recent):.3f}  {minutes:.1f} CPU min", flush=True)
         if (step + 1) % 500 == 0 or step + 1 == steps:
             save_weights(segmenter, folder)
-            saved = Segmenter.from_pretrained(folder, device="cpu")
+            saved = load_segmenter(folder, device="cpu")
             result = iou_of_true_boxes(saved, make_samples(HELD_OUT_SEED, held_out))
             print(f"step {step + 1}  held-out IoU, true boxes, {held_out} scenes: {result:.4f}", flush=True)
 

@@ -24,7 +24,7 @@ from seg_zero.objects import PromptObject
 from seg_zero.policy import Policy, Reply, Request
 from seg_zero.policy.base import UnansweredReply
 from seg_zero.prompting import read_objects
-from seg_zero.segmenter.sam2_package import Embedding, Segmentation, Segmenter
+from seg_zero.segmenter import Embedding, Segmentation, Segmenter
 
 log = logging.getLogger(__name__)
 

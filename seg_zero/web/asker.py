@@ -12,7 +12,7 @@ from PIL import Image
 
 from seg_zero.objects import PromptObject
 from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult
-from seg_zero.segmenter.sam2_package import Segmentation
+from seg_zero.segmenter import Segmentation
 
 PATIENCE = 0.5  # seconds between signs of life, at which a reader that left is noticed
 

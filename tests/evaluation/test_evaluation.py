@@ -30,7 +30,7 @@ from seg_zero.evaluation.sets import SETS, open_set
 from seg_zero.evaluation.store import Store, read_predictions
 from seg_zero.evaluation.summary import outcome, summarise
 from seg_zero.policy import GREEDY, Reply, Request, Sampling
-from seg_zero.segmenter.sam2_package import Embedding, Segmenter
+from seg_zero.segmenter import Embedding, Segmenter, load_segmenter
 
 COUNT = 22
 
@@ -50,7 +50,7 @@ def source(rows: list[Row], tmp_path: Path) -> RowSource:
 
 @pytest.fixture(scope="module")
 def sam2() -> Segmenter:
-    return Segmenter.from_pretrained()
+    return load_segmenter()
 
 
 def true_texts(rows: Sequence[Row]) -> dict[str, str]:
@@ -63,7 +63,7 @@ class Scripted(Models):
     policies: ClassVar[list[ScriptedPolicy]] = []
 
     def load(self) -> Any:
-        return self.policies.pop(0), Segmenter.from_pretrained()
+        return self.policies.pop(0), load_segmenter()
 
 
 @pytest.fixture

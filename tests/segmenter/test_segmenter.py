@@ -1,11 +1,8 @@
-"""The segmenter with the embedded tiny SAM2."""
+"""Both implementations of the segmenter with the embedded tiny SAM2."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +13,8 @@ from seg_zero.data.synthetic.scenes import Sample, make_samples
 from seg_zero.errors import InputError
 from seg_zero.models.train_tiny_sam2 import HELD_OUT_SEED, iou_of_true_boxes
 from seg_zero.objects import PromptObject
-from seg_zero.segmenter.sam2_package import HF_MODEL_ID_TO_FILENAMES, TINY_FOLDER, Segmenter, build_model, find_files
+from seg_zero.segmenter import Segmenter, load_segmenter
+from seg_zero.segmenter.convert import convert
 
 NAN, INF = float("nan"), float("inf")
 
@@ -26,9 +24,14 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return Segmenter.from_pretrained(device="cpu")
+@pytest.fixture(scope="module", params=["sam2", "transformers"])
+def segmenter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    """The embedded weights in each format."""
+    if request.param == "sam2":
+        return load_segmenter(device="cpu")
+    folder = tmp_path_factory.mktemp("converted") / "sam2"
+    convert(None, folder)
+    return load_segmenter(folder, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -147,85 +150,6 @@ def test_repairable_prompt_is_repaired(segmenter: Segmenter, samples: Sequence[S
         assert result.scores[0] == pytest.approx(result.scores[1], abs=1e-4) and result.scores[0] > 0
 
 
-def test_embedded_weights_load_alone() -> None:
-    weights = torch.load(TINY_FOLDER / "model.pt", map_location="cpu", weights_only=True)["model"]
-    build_model(TINY_FOLDER / "tiny_sam2.yaml").load_state_dict(weights)
-    assert (TINY_FOLDER / "model.pt").stat().st_size < 10_000_000
-
-
-def test_folder_loads_as_the_embedded_model(tmp_path: Path, segmenter: Segmenter, samples: Sequence[Sample]) -> None:
-    for name in ("tiny_sam2.yaml", "model.pt"):
-        (tmp_path / name).write_bytes((TINY_FOLDER / name).read_bytes())
-    scene = samples[0].scene
-    other = Segmenter.from_pretrained(tmp_path, "cpu").segment(scene.image, [scene.objects[0].prompt])
-    assert (other.masks == segmenter.segment(scene.image, [scene.objects[0].prompt]).masks).all()
-
-
-def test_published_file_finds_its_configuration(tmp_path: Path) -> None:
-    for _, name in HF_MODEL_ID_TO_FILENAMES.values():
-        checkpoint = tmp_path / name
-        checkpoint.write_bytes(b"not weights")
-        config, found = find_files(checkpoint)
-        assert config.is_file() and config.parent.name == name.split("_")[0] and found == checkpoint
-    # The architecture is built, then the contents are refused.
-    with pytest.raises(InputError, match=r"hiera_tiny\.pt does not hold the SAM2 weights of sam2\.1_hiera_t\.yaml"):
-        Segmenter.from_pretrained(tmp_path / "sam2.1_hiera_tiny.pt", "cpu")
-
-
-def test_hub_id_is_fetched_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(repo_id: str, filename: str) -> str:
-        raise OSError(f"no route to {repo_id}/{filename}")
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
-    with pytest.raises(InputError, match=r"cannot get sam2_hiera_large\.pt of facebook/sam2-hiera-large"):
-        Segmenter.from_pretrained("facebook/sam2-hiera-large")
-
-
-def test_missing_and_wrong_models_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere\.pt.*neither a file, a folder nor a published id"):
-        Segmenter.from_pretrained(tmp_path / "nowhere.pt")
-    with pytest.raises(InputError, match=r"holds 0 files \*.yaml; it needs exactly one"):
-        Segmenter.from_pretrained(tmp_path)
-    config = tmp_path / "tiny_sam2.yaml"
-    config.write_bytes((TINY_FOLDER / "tiny_sam2.yaml").read_bytes())
-    with pytest.raises(InputError, match=r"holds 0 files \*.pt"):
-        Segmenter.from_pretrained(tmp_path)
-    checkpoint = tmp_path / "other.pt"
-    contents: list[object] = [{"model": {}}, {"weights": {}}, [1, 2]]
-    for content in contents:
-        torch.save(content, checkpoint)
-        with pytest.raises(InputError, match=r"other\.pt does not hold the SAM2 weights"):
-            Segmenter.from_pretrained(tmp_path)
-    with pytest.raises(InputError, match="none of the published names"):
-        Segmenter.from_pretrained(checkpoint)
-
-
-@pytest.mark.parametrize(
-    "text", ["a: 1", "- 1", "model: [", "model:\n  _target_: os.abort", "model:\n  _target_: sam2.none"]
-)
-def test_configuration_builds_sam2_and_nothing_else(tmp_path: Path, text: str) -> None:
-    config = tmp_path / "model.yaml"
-    config.write_text(text)
-    with pytest.raises(InputError, match=r"model\.yaml is no SAM2 configuration"):
-        build_model(config)
-
-
 def test_image_must_be_rgb(segmenter: Segmenter, samples: Sequence[Sample]) -> None:
     with pytest.raises(InputError, match="mode L"):
         segmenter.embed([samples[0].scene.image.convert("L")])
-
-
-@pytest.mark.parametrize("owner", ["", "hydra.initialize(version_base='1.1', config_path=None)"])
-def test_hydra_is_left_as_found(owner: str) -> None:
-    """A training process holds Hydra's global state; sam2 claims it on import."""
-    code = f"""
-import hydra
-from hydra.core.global_hydra import GlobalHydra
-{owner}
-before = GlobalHydra.instance().hydra, hydra.version.getbase()
-from seg_zero.segmenter.sam2_package import Segmenter
-Segmenter.from_pretrained(device="cpu")
-assert (GlobalHydra.instance().hydra, hydra.version.getbase()) == before
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr

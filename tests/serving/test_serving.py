@@ -42,7 +42,7 @@ from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult
 from seg_zero.policy import GREEDY, Policy, Reply, Request, Sampling, TransformersPolicy
 from seg_zero.policy.remote import RemotePolicy
 from seg_zero.prompting import PromptSpec
-from seg_zero.segmenter.sam2_package import Segmenter
+from seg_zero.segmenter import Segmenter, load_segmenter
 from seg_zero.serving.app import create_app
 from seg_zero.serving.meters import Meters
 from seg_zero.serving.service import Service
@@ -94,7 +94,7 @@ PICTURE = encoded(Image.new("RGB", (60, 40), "navy"))
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return Segmenter.from_pretrained()
+    return load_segmenter()
 
 
 @pytest.fixture(scope="module")

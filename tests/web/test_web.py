@@ -27,7 +27,7 @@ from seg_zero.cli.main import main as cli
 from seg_zero.errors import InputError
 from seg_zero.objects import PromptObject
 from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult, SegmentedObject
-from seg_zero.segmenter.sam2_package import Segmenter
+from seg_zero.segmenter import Segmenter, load_segmenter
 from seg_zero.serving.service import Refused
 from seg_zero.serving.uploads import Limits
 from seg_zero.web import show
@@ -208,7 +208,7 @@ class EndlessPolicy(ScriptedPolicy):
 
 @pytest.fixture(scope="module")
 def sam2() -> Segmenter:
-    return Segmenter.from_pretrained()
+    return load_segmenter()
 
 
 def test_one_user_who_leaves_or_stops_holds_nobody_up(sam2: Segmenter) -> None:

@@ -230,7 +230,7 @@ def _attempts(source: Source[T], image_size: int | None, strict: bool, workers: 
 def agreement(row: Row, segmenter: Any) -> float:
     """IoU of the row's mask with what SAM2 makes of its true boxes and points; 1 without a target.
 
-    ``segmenter`` is a :class:`seg_zero.segmenter.sam2_package.Segmenter`. Source of the filter: VisionReasoner
+    ``segmenter`` is a :class:`seg_zero.segmenter.Segmenter`. Source of the filter: VisionReasoner
     (arXiv 2505.12081), which drops rows below 0.6.
     """
     objects, truth = row.objects(), row.truth()

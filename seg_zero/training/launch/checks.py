@@ -17,6 +17,7 @@ from seg_zero.policy.model_files import model_type_of, resolve_model
 from seg_zero.policy.model_size import find_architecture
 from seg_zero.prompting import PromptSpec
 from seg_zero.rewards.presets import Term, read_terms
+from seg_zero.segmenter import files_of
 from seg_zero.training.environment import joins_cluster
 from seg_zero.training.launch.memory import check_layout, check_memory, estimate
 from seg_zero.training.row_files import chosen_rows, names_of, open_all
@@ -141,12 +142,9 @@ def check_reward(config: DictConfig) -> None:
 
 
 def check_mask_scorer(config: DictConfig) -> None:
-    from seg_zero.segmenter.sam2_package import (
-        find_files,  # imports torch, and fetches a published id before the run starts
-    )
-
     try:
-        find_files(read(config, MaskScorerSettings).segmentation_model)
+        # Fetches a published id before the run starts.
+        files_of(read(config, MaskScorerSettings).segmentation_model)
     except InputError as error:
         raise InputError(f"reward.mask_scorer.segmentation_model: {error}") from error
 

@@ -24,7 +24,7 @@ from seg_zero.training.environment import VISIBLE_GPUS
 from seg_zero.training.settings import MaskScorerSettings
 
 if TYPE_CHECKING:
-    from seg_zero.segmenter.sam2_package import Embedding, Segmenter
+    from seg_zero.segmenter import Embedding, Segmenter
 
 EMBEDDING_BATCH = 8  # images in the encoder at a time
 REQUEST_BATCH = 128  # samples taken from the queue at a time
@@ -158,9 +158,9 @@ class MaskScorerActor:
     def __init__(self, segmentation_model: str, device: str, cache_images: int, gpus: str | None) -> None:
         if gpus is not None:  # Ray hides the GPUs from an actor that books none; it must come before CUDA starts
             os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-        from seg_zero.segmenter.sam2_package import Segmenter
+        from seg_zero.segmenter import load_segmenter
 
-        self._scorer = MaskScorer(Segmenter.from_pretrained(segmentation_model, device=device), cache_images)
+        self._scorer = MaskScorer(load_segmenter(segmentation_model, device=device), cache_images)
         self._waiting: list[tuple[MaskQuestion, asyncio.Future[MaskScore]]] = []
         self._worker: asyncio.Task[None] | None = None
 

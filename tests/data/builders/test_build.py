@@ -149,7 +149,7 @@ def test_a_build_without_rows_says_why(tmp_path: Path) -> None:
 
 
 def test_sam2_filter_drops_the_row_with_a_wrong_mask(tmp_path: Path) -> None:
-    from seg_zero.segmenter.sam2_package import Segmenter
+    from seg_zero.segmenter import load_segmenter
 
     samples = make_samples(seed=5, count=6, side=112, kinds=["attr"])
     examples = []
@@ -165,7 +165,7 @@ def test_sam2_filter_drops_the_row_with_a_wrong_mask(tmp_path: Path) -> None:
         Source(examples, lambda example: example),
         tmp_path / "x.parquet",
         image_size=112,
-        segmenter=Segmenter.from_pretrained("tiny"),
+        segmenter=load_segmenter("tiny"),
     )
     assert report.disagreed == 1 and report.rows == 5
     assert ids(tmp_path / "x.parquet") == ["0", "1", "3", "4", "5"]

@@ -21,7 +21,7 @@ from seg_zero.objects import PromptObject
 from seg_zero.rewards import Response, needs
 from seg_zero.rewards import response as response_module
 from seg_zero.rewards.presets import preset_settings
-from seg_zero.segmenter.sam2_package import Segmenter
+from seg_zero.segmenter import Segmenter, load_segmenter
 from seg_zero.training.rollout.mask_scorer import MaskQuestion, MaskScore, MaskScorer
 
 SIDE = 112
@@ -56,7 +56,7 @@ def path(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return Segmenter.from_pretrained(device="cpu")
+    return load_segmenter(device="cpu")
 
 
 def question(path: str, rows: list[Row], row: int, shift: float = 0.0, view: View | None = None) -> MaskQuestion:

@@ -1,9 +1,9 @@
 # make demo   set up, then run the whole chain on the embedded models (2 cores are enough)
-# make test   set up, then lint, type-check and test
+# make test   set up, then lint, type-check and test (at most 20 minutes)
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo test test-fast lint graph bench lock clean
+.PHONY: help setup demo browser test test-fast test-end-to-end lint graph bench lock clean
 
 help:
 	@sed -n 's/^# make/  make/p' Makefile
@@ -26,12 +26,19 @@ lint: setup
 graph: setup
 	$(PY) docs/import_graph.py
 
+# make browser  a Chromium for the browser tests, if there is none
+browser: setup
+	$(PY) tests/helpers/chromium.py
+
 # make test-fast  without the end-to-end tests
-test-fast: setup
+test-fast: browser
 	$(PY) -m pytest tests --ignore tests/end_to_end
 
-test: lint
-	$(PY) -m pytest tests
+# make test-end-to-end  training runs, kills and servers
+test-end-to-end: setup
+	$(PY) -m pytest tests/end_to_end
+
+test: lint test-fast test-end-to-end
 
 # make bench  all benchmarks, the better part of an hour: outputs/benchmarks/report.md; docs/benchmarks.md says what they mean
 bench: setup

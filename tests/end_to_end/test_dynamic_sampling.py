@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from pathlib import Path
 
 import pytest
-
-from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
-
-SCRIPT = Path(__file__).resolve().parents[2] / "training_scripts" / "run_tiny_cpu.sh"
+from helpers.background import Background, needs
+from helpers.training_runs import Trained, train
 
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_dapo_on_the_tiny_recipe(tmp_path: Path) -> None:
+def dapo(folder: Path) -> Trained:
     """Two answers to each question and coarse rewards: many groups are flat, and none of them is trained on."""
-    scenes, out = tmp_path / "scenes.parquet", tmp_path / "run"
-    write_split(scenes, TRAIN_SEED, 96)
-    command = ["bash", str(SCRIPT), "algorithm=dapo", f"data.train_files={scenes}", f"data.val_files={scenes}"]
-    command += [f"output_dir={out}", "trainer.total_training_steps=2", "trainer.save_freq=-1", "trainer.test_freq=-1"]
-    command += ["trainer.val_before_train=false"]
-    command += ["data.train_batch_size=8", "worker.rollout.n=2", "worker.actor.global_batch_size=4"]
-    command += ["worker.actor.micro_batch_size_per_device_for_update=8", "reward.terms.iou_soft.weight=0"]
-    command += ["worker.actor.micro_batch_size_per_device_for_experience=16", "worker.actor.optim.lr=2e-3"]
-    command += ["actor_rollout_ref.actor.optim.lr_warmup_steps=0"]
-    command += ["algorithm.rollout_correction.rollout_is=token"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=540, check=False)
-    log = out / "train.log"
-    assert result.returncode == 0, (
-        f"{result.stdout}\n{result.stderr}\n{log.read_text()[-4000:] if log.exists() else ''}"
+    return train(
+        folder,
+        96,
+        2,
+        "algorithm=dapo",
+        "trainer.save_freq=-1",
+        "data.train_batch_size=8",
+        "worker.rollout.n=2",
+        "worker.actor.global_batch_size=4",
+        "worker.actor.micro_batch_size_per_device_for_update=8",
+        "worker.actor.micro_batch_size_per_device_for_experience=16",
+        "worker.actor.optim.lr=2e-3",
+        "reward.terms.iou_soft.weight=0",
+        "algorithm.rollout_correction.rollout_is=token",
     )
-    steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [step["step"] for step in steps] == [1, 2]
+
+
+@needs(dapo)
+def test_dapo_on_the_tiny_recipe(finished: Background) -> None:
+    steps = finished(dapo).metrics
     assert sum(step["reward/filtered_groups"] for step in steps) > 0
     for step in steps:
         assert step["reward/flat_groups"] == 0.0

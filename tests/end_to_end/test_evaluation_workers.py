@@ -9,29 +9,33 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers import background
+from helpers.background import Background, needs
 
 from seg_zero.data.synthetic.rows import HELD_OUT_SEED, write_split
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
-def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
-    write_split(tmp_path / "rows.parquet", HELD_OUT_SEED, 260)
+def command(folder: Path, *more: str) -> list[str]:
+    rows = folder / "rows.parquet"
+    write_split(rows, HELD_OUT_SEED, 260)
+    words = ["evaluate", "--data", str(rows), "--out", str(folder / "out"), "--max_new_tokens", "96"]
+    return [sys.executable, "-m", "seg_zero.cli", *words, *more]
 
-    def command(out: str, *more: str) -> list[str]:
-        words = ["evaluate", "--data", str(tmp_path / "rows.parquet"), "--out", str(tmp_path / out)]
-        return [sys.executable, "-m", "seg_zero.cli", *words, "--max_new_tokens", "96", *more]
 
-    alone = subprocess.run(command("alone"), capture_output=True, text=True, check=False)
-    assert alone.returncode == 0, alone.stderr
-    process = subprocess.Popen(
-        command("two", "--workers", "2", "--batch_size", "5"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def alone(folder: Path) -> Path:
+    """The folder of results."""
+    result = background.run(command(folder), 280)
+    assert result.returncode == 0, result.stderr
+    return folder / "out"
+
+
+def two_workers_one_killed(folder: Path) -> Path:
+    """The folder of results of two workers, one of which was killed after it had written some."""
+    process = background.start(command(folder, "--workers", "2", "--batch_size", "5"), stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "two" / "parts").glob("*.jsonl")):
+    while not list((folder / "out" / "parts").glob("*.jsonl")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -39,6 +43,11 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
     out, error = process.communicate(timeout=200)
     assert process.returncode == 0, error
     assert "died; its" in out
-    for name in ("predictions.jsonl", "metrics.json"):
-        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    return folder / "out"
+
+
+@needs(alone, two_workers_one_killed)
+def test_a_killed_worker_changes_nothing(finished: Background) -> None:
+    for name in ("predictions.jsonl", "metrics.json"):
+        assert (finished(two_workers_one_killed) / name).read_bytes() == (finished(alone) / name).read_bytes()

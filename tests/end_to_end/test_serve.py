@@ -17,9 +17,6 @@ from typing import Any
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
 pytestmark = pytest.mark.timeout(300)
 
 NEW_TOKENS = 64

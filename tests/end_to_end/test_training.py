@@ -7,99 +7,68 @@ rollouts with two data-parallel workers, and that new weights reach vLLM after e
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "training_scripts" / "run_tiny_cpu.sh"
-START_UP_AND_STEPS = 540  # seconds; about 80 on two idle cores
+from helpers.background import Background, needs
+from helpers.training_runs import ROUNDING, Trained, greedy_texts, train
 
 pytestmark = pytest.mark.timeout(900)
 
-# Rounding of float32, and the few tokens that verl bans in vLLM alone (image placeholders), differ by less.
-ROUNDING = 2e-3
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
-
-    path = tmp_path_factory.mktemp("data") / "scenes.parquet"
-    write_split(path, TRAIN_SEED, 48)
-    return path
-
-
-def train(scenes: Path, out: Path, steps: int, *overrides: str) -> list[dict[str, Any]]:
-    """Run the launch script with 8 prompts x 4 samples; returns the metrics of every step."""
-    command = ["bash", str(SCRIPT), f"data.train_files={scenes}", f"data.val_files={scenes}", f"output_dir={out}"]
-    command += [
-        "trainer.val_before_train=false",
+def three_steps(folder: Path, *overrides: str) -> Trained:
+    """Three steps of 8 prompts x 4 samples."""
+    return train(
+        folder,
+        48,
+        3,
         "data.train_batch_size=8",
         "worker.rollout.n=4",
+        "worker.actor.micro_batch_size_per_device_for_update=8",
+        "worker.actor.micro_batch_size_per_device_for_experience=16",
         "data.val_max_samples=12",
         "policy.freeze_vision=false",
-        "actor_rollout_ref.actor.optim.lr_warmup_steps=0",
         *overrides,
-    ]
-    command += ["worker.actor.micro_batch_size_per_device_for_update=8", f"trainer.total_training_steps={steps}"]
-    command += ["worker.actor.micro_batch_size_per_device_for_experience=16"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=START_UP_AND_STEPS, env=environment, check=False
     )
-    assert result.returncode == 0, f"{result.stdout}\n{result.stderr}\n{(out / 'train.log').read_text()[-4000:]}"
-    assert f"step {steps}/{steps}" in result.stdout
-    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    metrics = [m for m in metrics if m["step"]]  # without the validation before the first step
-    assert [m["step"] for m in metrics] == list(range(1, steps + 1))
-    return metrics
 
 
-def run_python(code: str, *arguments: str) -> Any:
-    """Run code in a process of its own; returns the JSON of its line that starts with "RESULT"."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", code, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return next(json.loads(line[6:]) for line in result.stdout.splitlines() if line.startswith("RESULT"))
+@dataclass(frozen=True)
+class OneWorker:
+    """A run, its merged model, its greedy texts by engine, and how many of 256 sampled answers vLLM gave."""
+
+    trained: Trained
+    merged: Path
+    texts: dict[str, list[str]]
+    sampled: int
 
 
-GENERATE = """
-import json, sys
-from seg_zero.data.source import open_rows
-from seg_zero.policy import Request, Sampling, TransformersPolicy, VllmPolicy
-if __name__ == "__main__":
-    kind = {"transformers": TransformersPolicy, "vllm": VllmPolicy}[sys.argv[1]]
-    rows = open_rows(sys.argv[3])[:6]
-    policy = kind.from_pretrained(sys.argv[2], max_new_tokens=48)
-    texts = policy.generate([row.image() for row in rows], [row.problem for row in rows])
-    # All prompts at once are more than vLLM takes into one step; it must not cut one that has a seed.
-    many = [Request(n, rows[n % 6].image(), rows[n % 6].problem) for n in range(128 if sys.argv[1] == "vllm" else 0)]
-    answers = sum(len(reply.texts) for reply in policy.stream(many, Sampling(2, 1.0)))
-    print("RESULT" + json.dumps([texts, answers]))
-"""
-
-
-def test_one_worker(scenes: Path, tmp_path: Path) -> None:
-    """Curves of every reward term, SAM2 in the reward, validation; the merged folder is the trained actor."""
-    from safetensors.torch import load_file
-
+def one_worker(folder: Path) -> OneWorker:
     from seg_zero.export.merge import merge
-    from seg_zero.prompting import PromptSpec
+
+    trained = three_steps(
+        folder,
+        "trainer.val_before_train=true",
+        "trainer.test_freq=3",
+        "trainer.save_freq=3",
+        "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
+        "worker.actor.optim.lr=1e-3",
+        "reward.terms.mask.weight=1",
+    )
+    merged = merge(trained.out / "checkpoints" / "global_step_3", folder / "merged")
+    # All prompts at once are more than vLLM takes into one step; it must not cut one that has a seed.
+    vllm, sampled = greedy_texts("vllm", merged, trained.scenes, 48, many=128)
+    texts = {"transformers": greedy_texts("transformers", merged, trained.scenes, 48)[0], "vllm": vllm}
+    return OneWorker(trained, merged, texts, sampled)
+
+
+@needs(one_worker)
+def test_metrics_validation_and_files_of_a_run(finished: Background) -> None:
+    """Curves of every reward term, SAM2 in the reward, validation."""
     from seg_zero.rewards.presets import preset_settings, read_terms
 
     terms = [term.name for term in read_terms(preset_settings("seg_zero"))] + ["mask", "mask_iou", "failures"]
-    out = tmp_path / "run"
-    contents = "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]"
-    settings = ["trainer.save_freq=3", "trainer.test_freq=3", "worker.actor.optim.lr=1e-3", contents]
-    settings.append("trainer.val_before_train=true")
-    metrics = train(scenes, out, 3, *settings, "reward.terms.mask.weight=1")
-
+    out, metrics = finished(one_worker).trained.out, finished(one_worker).trained.metrics
     for step in metrics:
         assert {f"reward/{term}/mean" for term in (*terms, "score", "box_iou")} <= set(step)
         assert step["reward/score/mean"] == pytest.approx(step["critic/score/mean"], abs=1e-4)
@@ -114,55 +83,64 @@ def test_one_worker(scenes: Path, tmp_path: Path) -> None:
     assert list((out / "tensorboard").glob("events.out.tfevents.*"))
     assert (out / "config.yaml").is_file() and (out / "train.log").stat().st_size > 0
 
-    step_folder = out / "checkpoints" / "global_step_3"
-    merged = merge(step_folder, tmp_path / "merged")
+
+@needs(one_worker)
+def test_the_merged_folder_is_the_trained_actor(finished: Background) -> None:
+    """The same weights, and the same greedy text from transformers and vLLM."""
+    from safetensors.torch import load_file
+
+    from seg_zero.prompting import PromptSpec
+
+    found = finished(one_worker)
     # verl gathered these itself, from the live actor.
-    actor = load_file(step_folder / "actor" / "huggingface" / "model.safetensors")
-    weights = load_file(merged / "model.safetensors")
+    gathered = found.trained.out / "checkpoints" / "global_step_3" / "actor" / "huggingface" / "model.safetensors"
+    actor, weights = load_file(gathered), load_file(found.merged / "model.safetensors")
     assert set(weights) == set(actor)
     assert all(weights[name].equal(actor[name].to(weights[name].dtype)) for name in weights)
-    assert PromptSpec.load(merged) == PromptSpec("brief", 112)
-
-    found = {kind: run_python(GENERATE, kind, str(merged), str(scenes)) for kind in ("transformers", "vllm")}
-    assert found["vllm"] == [found["transformers"][0], 256]
-    assert all(found["vllm"][0])
+    assert PromptSpec.load(found.merged) == PromptSpec("brief", 112)
+    assert found.texts["vllm"] == found.texts["transformers"] and all(found.texts["vllm"])
+    assert found.sampled == 256
 
 
-def test_two_workers_and_tensor_parallel(scenes: Path, tmp_path: Path) -> None:
+def two_workers(folder: Path) -> Trained:
+    return three_steps(
+        folder,
+        "trainer.n_gpus_per_node=2",
+        "worker.rollout.tensor_parallel_size=2",
+        "worker.actor.optim.lr=1e-2",
+        "trainer.save_freq=3",
+    )
+
+
+@needs(two_workers)
+def test_two_workers_and_tensor_parallel(finished: Background, tmp_path: Path) -> None:
     """After large updates vLLM still computes what the actor computes; a checkpoint of two workers merges."""
     from seg_zero.export.merge import merge
 
-    layout = ["trainer.n_gpus_per_node=2", "worker.rollout.tensor_parallel_size=2"]
-    metrics = train(
-        scenes,
-        tmp_path / "run",
-        3,
-        *layout,
-        "worker.actor.optim.lr=1e-2",
-        "trainer.save_freq=3",
-        "trainer.test_freq=-1",
-    )
-    for step in metrics:
+    trained = finished(two_workers)
+    for step in trained.metrics:
         assert step["training/rollout_probs_diff_max"] < ROUNDING, step["step"]
         assert step["training/rollout_actor_probs_pearson_corr"] > 0.999
         assert step["actor/entropy"] > 0
-    assert metrics[-1]["actor/kl_loss"] > 0.1  # the weights did move far from the reference
-    merged = merge(tmp_path / "run" / "checkpoints" / "global_step_3", tmp_path / "merged")
+    assert trained.metrics[-1]["actor/kl_loss"] > 0.1  # the weights did move far from the reference
+    merged = merge(trained.out / "checkpoints" / "global_step_3", tmp_path / "merged")
     assert (merged / "model.safetensors").stat().st_size > 1_000_000
 
 
-def test_a_skipped_weight_update_is_noticed(scenes: Path, tmp_path: Path) -> None:
-    """Negative control of the check above: vLLM keeps its first weights, and the difference shows it."""
+def skipped_update(folder: Path) -> Trained:
     worker = "skipped_sync.SkippedSync"
-    metrics = train(
-        scenes,
-        tmp_path / "run",
-        3,
+    return three_steps(
+        folder,
         f"actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls={worker}",
         "worker.actor.optim.lr=1e-2",
         "trainer.save_freq=-1",
-        "trainer.test_freq=-1",
     )
+
+
+@needs(skipped_update)
+def test_a_skipped_weight_update_is_noticed(finished: Background) -> None:
+    """Negative control of the check above: vLLM keeps its first weights, and the difference shows it."""
+    metrics = finished(skipped_update).metrics
     assert metrics[0]["training/rollout_probs_diff_max"] < ROUNDING
     assert metrics[-1]["training/rollout_probs_diff_max"] > 50 * ROUNDING
     assert metrics[-1]["training/rollout_actor_probs_pearson_corr"] < 0.97

@@ -17,14 +17,15 @@ from typing import Any
 
 import psutil
 import pytest
+from helpers import background
+from helpers.background import Background, needs
+from helpers.training_runs import launch_command, write_scenes
 
 from seg_zero.training.environment import VISIBLE_GPUS
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "training_scripts" / "run_tiny_cpu.sh"
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 # What the cluster is doing, as Ray keeps it: living actors and placement groups, GPUs that nobody has booked, and
 # which nodes had an FSDP worker.
@@ -80,9 +81,9 @@ def free_ports(count: int) -> list[int]:
     raise AssertionError("no free ports")
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("nodes")
+@contextlib.contextmanager
+def two_nodes(folder: Path) -> Iterator[str]:
+    """The address of a cluster; its logs are in ``folder``."""
     sessions = Path(f"/tmp/two_nodes_{os.getpid()}")  # Ray's sockets lie there, and their names must be short
     port, client_port = free_ports(2)
     found = f"{HEAD}:{port}"
@@ -118,30 +119,25 @@ def state(address: str) -> dict[str, Any]:
     return next(json.loads(line[5:]) for line in result.stdout.splitlines() if line.startswith("STATE"))
 
 
-def test_a_run_on_two_nodes_that_is_ended_leaves_the_cluster_as_it_was(address: str, tmp_path: Path) -> None:
-    """Each node gets a worker; steps are made and a checkpoint of two shards merges; nothing of the run is left."""
-    from safetensors import safe_open
+def ended_run(folder: Path) -> Path:
+    """The checkpoint of a run on two nodes, which is ended; checks what the cluster was doing during and after."""
+    with two_nodes(folder) as address:
+        return end_a_run(address, folder)
 
-    from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
-    from seg_zero.export.merge import merge
 
-    scenes, out = tmp_path / "scenes.parquet", tmp_path / "run"
-    write_split(scenes, TRAIN_SEED, 16)
-    command = ["bash", str(SCRIPT), f"data.train_files={scenes}", f"data.val_files={scenes}", f"output_dir={out}"]
+def end_a_run(address: str, folder: Path) -> Path:
+    scenes, out = write_scenes(folder, 16), folder / "run"
+    command = launch_command(scenes, out)
     command += ["data.train_batch_size=4", "worker.rollout.n=4", "trainer.test_freq=-1", "trainer.save_freq=2"]
     command += ["worker.actor.micro_batch_size_per_device_for_update=4", "trainer.val_before_train=false"]
     command += ["worker.actor.micro_batch_size_per_device_for_experience=4", "trainer.total_training_steps=400"]
     settings = environment(RAY_ADDRESS=address, NCCL_TEST="forwarded", WANDB_API_KEY="not-for-logs")
 
-    refused = subprocess.run(
-        [*command, "trainer.nnodes=4"], capture_output=True, text=True, timeout=120, env=settings, check=False
-    )
+    refused = background.run([*command, "trainer.nnodes=4"], 120, settings)
     assert refused.returncode == 2 and not out.exists(), refused.stderr
     assert f"has: {HEAD} 1 GPUs and 5 CPUs; {WORKER} 1 GPUs and 5 CPUs" in refused.stderr
 
-    run = subprocess.Popen(
-        [*command, "trainer.nnodes=2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=settings
-    )
+    run = background.start([*command, "trainer.nnodes=2"], env=settings)
     try:
         checkpoint = out / "checkpoints" / "global_step_2"
         assert wait_for(lambda: checkpoint.is_dir() or run.poll() is not None, 300)
@@ -164,7 +160,17 @@ def test_a_run_on_two_nodes_that_is_ended_leaves_the_cluster_as_it_was(address: 
         assert time.monotonic() < deadline, idle
         idle = state(address)
     assert idle["nodes"] == [HEAD, WORKER]
+    return checkpoint
 
+
+@needs(ended_run)
+def test_a_run_on_two_nodes_that_is_ended_leaves_the_cluster_as_it_was(finished: Background, tmp_path: Path) -> None:
+    """Each node gets a worker; steps are made and a checkpoint of two shards merges; nothing of the run is left."""
+    from safetensors import safe_open
+
+    from seg_zero.export.merge import merge
+
+    checkpoint = finished(ended_run)
     shards = sorted(path.name for path in (checkpoint / "actor").glob("model_*"))
     assert shards == [f"model_world_size_2_rank_{rank}.pt" for rank in (0, 1)]
     merged = merge(checkpoint, tmp_path / "merged")

@@ -375,6 +375,7 @@ def test_bad_options_end_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_report_that_stands_alone(
     source: RowSource, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ import httpx
 import numpy as np
 import pytest
 import schemathesis
+from helpers.pictures import encoded
 from helpers.sharded import free_port
 from hypothesis import HealthCheck, given, settings
 from PIL import Image
@@ -81,12 +82,6 @@ class Serving:
 
     def ask(self, image: bytes, question: str, **fields: str) -> httpx.Response:
         return self.client.post("/v1/segment", files={"image": image}, data={"question": question, **fields})
-
-
-def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format=kind)
-    return buffer.getvalue()
 
 
 PICTURE = encoded(Image.new("RGB", (60, 40), "navy"))

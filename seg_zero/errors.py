@@ -12,6 +12,11 @@ class InputError(ValueError):
     """Bad input from the user: the message names the thing, the value and the remedy."""
 
 
+def one_line(error: object, limit: int = 160) -> str:
+    """The start of an error's message, up to ``limit`` characters, without line breaks; its type if it has none."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
 def print_error(message: object, *details: str) -> None:
     """Print ``error: message`` to standard error, then each detail on an indented line of its own."""
     print(f"error: {message}", *details, sep="\n  ", file=sys.stderr, flush=True)

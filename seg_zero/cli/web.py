@@ -18,7 +18,7 @@ from seg_zero.cli.server_options import (
     packages_of,
     prompt_of,
 )
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, one_line
 from seg_zero.extras import WEB, require
 from seg_zero.policy.loading import quiet_transformers
 from seg_zero.serving.address import bind
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
                 server_name=args.host, server_port=args.port, share=args.share, **launch_options(limits)
             )
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise InputError(f"cannot listen on {args.host}:{args.port} ({reason}); give another --port") from error
         if args.share and not public:
             page.close(verbose=False)

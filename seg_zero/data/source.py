@@ -19,7 +19,7 @@ import numpy as np
 from seg_zero.data.layouts import row_id, row_of
 from seg_zero.data.rows import Row
 from seg_zero.data.stores import MAX_GROUP_BYTES, ArrowStore, JsonStore, ParquetStore, Store, digest
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, one_line
 
 _HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
 _SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")
@@ -251,4 +251,4 @@ def _open_hub(name: str, split: str | None, default: str | None) -> RowSource:
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    return f"{type(error).__name__}: {one_line(error)}"

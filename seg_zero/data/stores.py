@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seg_zero.data.layouts import wanted_columns
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, one_line
 
 # Reading one row reads its row group; files with larger groups go through datasets' Arrow cache.
 MAX_GROUP_BYTES = 32 << 20
@@ -114,9 +114,7 @@ def _open_parquet(file: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file, pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"is not parquet ({' '.join(str(error).split())[:120]}); convert or download it again"
-        ) from error
+        raise InputError(f"is not parquet ({one_line(error)}); convert or download it again") from error
 
 
 class ArrowStore:

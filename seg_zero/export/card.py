@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, one_line
 
 CARD = "README.md"
 _PACKAGES = ("verl", "torch", "transformers", "vllm", "peft")
@@ -24,7 +24,7 @@ def read_run(actor: Path) -> dict[str, Any]:
     try:
         run = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read ({' '.join(str(error).split())}); mend it or move it away") from error
+        raise InputError(f"{path} cannot be read ({one_line(error)}); mend it or move it away") from error
     return run if isinstance(run, dict) else {}
 
 

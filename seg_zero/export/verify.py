@@ -17,7 +17,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from seg_zero.assets import EXAMPLE_IMAGE
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, one_line
 from seg_zero.export.lora import lora_config, read_alpha
 from seg_zero.export.shards import Checkpoint, ShardedParts, open_shards
 from seg_zero.policy.lora import base_name, is_adapter, is_lora
@@ -64,7 +64,7 @@ def make_probe(files: Path) -> dict[str, torch.Tensor]:
     try:
         processor = AutoProcessor.from_pretrained(files)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"--verify cannot load the processor in {files} ({reason}); copy it there") from error
     spec = default_spec(str(files))
     small = replace(spec, image_size=min(spec.image_size, TOKENS_PER_SIDE * spec.token_pixels))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, one_line
 
 
 def quiet_transformers() -> None:
@@ -22,4 +22,4 @@ def load_processor(model: str) -> Any:
     try:
         return AutoProcessor.from_pretrained(model)
     except (OSError, ValueError) as error:
-        raise InputError(f"policy {model}: its processor cannot be loaded ({str(error)[:160]})") from error
+        raise InputError(f"policy {model}: its processor cannot be loaded ({one_line(error)})") from error

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, one_line
 from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, UnansweredReply, take_waiting
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
 
@@ -131,7 +131,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "no answer in time"
     if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
-        return " ".join(str(error).split())[:160] or type(error).__name__
+        return one_line(error)
     return "not an OpenAI answer"
 
 

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from transformers import Sam2Config, Sam2ImageProcessor, Sam2Model
 
-from seg_zero.errors import InputError
-from seg_zero.segmenter.files import Sam2Files, find, one_line
+from seg_zero.errors import InputError, one_line
+from seg_zero.segmenter.files import Sam2Files, find
 from seg_zero.segmenter.sam2_package import Sam2PackageSegmenter
 from seg_zero.segmenter.transformers_sam import OBJECT_TOKEN
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, one_line
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parents[1] / "models" / "tiny_sam2"
@@ -159,8 +159,3 @@ def _download_folder(repository: str) -> Path:
             f"cannot get segmenter {repository} ({one_line(error)}); check the name and the network, run "
             "`hf auth login` if its licence has to be accepted, or download the folder and give its path"
         ) from error
-
-
-def one_line(error: Exception) -> str:
-    """The start of an error's message without line breaks."""
-    return " ".join(str(error).split())[:160]

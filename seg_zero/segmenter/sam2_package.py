@@ -17,8 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from seg_zero.errors import InputError
-from seg_zero.segmenter.files import one_line
+from seg_zero.errors import InputError, one_line
 from seg_zero.segmenter.prompted import PromptedSegmenter
 from seg_zero.segmenter.prompts import Candidates
 

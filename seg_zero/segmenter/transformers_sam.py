@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ import torch.nn.functional as F
 from transformers import AutoImageProcessor, PreTrainedModel, Sam2Model, Sam3TrackerModel
 from transformers.utils import logging
 
-from seg_zero.errors import InputError
-from seg_zero.segmenter.files import SAM3_TYPES, TransformersFiles, one_line
+from seg_zero.errors import InputError, one_line
+from seg_zero.segmenter.files import SAM3_TYPES, TransformersFiles
 from seg_zero.segmenter.prompted import PromptedSegmenter
 from seg_zero.segmenter.prompts import Candidates
 
@@ -42,7 +43,7 @@ class TransformersSegmenter(PromptedSegmenter):
 
     def __init__(self, model: PreTrainedModel, mean: Sequence[float], std: Sequence[float]) -> None:
         self.model = model.eval()
-        prompts = model.prompt_encoder
+        prompts: Any = model.prompt_encoder
         self.side = int(prompts.input_image_size)
         self.low_res_side = int(prompts.mask_input_size[0])
         self._mean, self._std = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
@@ -54,7 +55,7 @@ class TransformersSegmenter(PromptedSegmenter):
 
         Raises InputError if one of them is missing or the weights are not those of the configuration.
         """
-        kind = Sam3TrackerModel if files.model_type in SAM3_TYPES else Sam2Model
+        kind: Any = Sam3TrackerModel if files.model_type in SAM3_TYPES else Sam2Model
         try:
             with _quiet():
                 processor = AutoImageProcessor.from_pretrained(files.folder, local_files_only=True)

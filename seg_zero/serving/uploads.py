@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, one_line
 from seg_zero.images import load_image
 from seg_zero.prompting import check_question
 from seg_zero.serving.service import Refused
@@ -54,5 +54,5 @@ def read_image(data: bytes, limits: Limits) -> Image.Image:
         picture.load()  # here, where Pillow's own reason can still be told
         return load_image(picture)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise Refused(422, f"the image cannot be decoded ({reason}); save it again as JPEG or PNG") from error

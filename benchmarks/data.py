@@ -125,10 +125,10 @@ def measure_filter(path: str) -> dict[str, float]:
     from seg_zero.data.prompt_lengths import PromptLengths, prompt_lengths
     from seg_zero.data.source import open_rows
     from seg_zero.policy.model_files import TINY_POLICY, default_spec
-    from seg_zero.prompting import PromptSpec, build_messages
+    from seg_zero.prompting import build_messages
 
     processor = AutoProcessor.from_pretrained(TINY_POLICY)
-    spec = PromptSpec("multi", default_spec(str(TINY_POLICY)).image_size)
+    spec = replace(default_spec(str(TINY_POLICY)), template="multi")
     source = open_rows(path)
     questions = source.column("problem")
     sample = questions[: max(1, len(questions) // 20)]

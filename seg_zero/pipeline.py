@@ -20,7 +20,8 @@ from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.errors import InputError
 from seg_zero.images import ImageLike, load_image
 from seg_zero.objects import PromptObject
-from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling, TransformersPolicy
+from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling
+from seg_zero.policy.loading import load_policy
 from seg_zero.policy.model_files import default_spec, resolve_model
 from seg_zero.prompting import check_question, read_objects
 from seg_zero.segmenter import Embedding, Segmentation, Segmenter, load_segmenter
@@ -155,7 +156,7 @@ class ReasoningSegmenter:
     ) -> ReasoningSegmenter:
         """Load both models; None means the embedded tiny ones.
 
-        policy: folder or hub id of the Qwen2-VL / Qwen2.5-VL families (e.g. Ricky06662/VisionReasoner-7B);
+        policy: folder or hub id of a Qwen2-VL, Qwen2.5-VL, Qwen3-VL or GLM-4.1V (e.g. Ricky06662/VisionReasoner-7B);
         segmenter: checkpoint file, folder or hub id, see :func:`seg_zero.segmenter.files.find`; device: e.g.
         "cuda:1" (None: CUDA, else MPS, else CPU); dtype: of the policy, "float32", "bfloat16" or "float16"
         (None: bfloat16 on CUDA, float32 elsewhere; the segmenter keeps to that rule); template, image_size:
@@ -166,9 +167,7 @@ class ReasoningSegmenter:
         kind = choose_dtype(dtype, device)
         spec = default_spec(resolve_model(policy), template, image_size)
         return cls(
-            TransformersPolicy.from_pretrained(
-                policy, device=device, dtype=kind, spec=spec, max_new_tokens=max_new_tokens
-            ),
+            load_policy(policy, spec=spec, device=device, dtype=kind, max_new_tokens=max_new_tokens),
             load_segmenter(segmenter, device=device),
         )
 

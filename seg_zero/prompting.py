@@ -54,35 +54,6 @@ COORDINATES = ("pixels", "thousand")
 
 
 @dataclass(frozen=True)
-class Family:
-    """What differs between policy families.
-
-    token_pixels: side in pixels of the square that becomes one image token (patch size times merge size);
-    coordinates: the convention its pre-training taught it, one of :data:`COORDINATES`.
-    """
-
-    token_pixels: int
-    coordinates: str
-
-
-# By the model_type of a model's config.json. Another family: a line here and a file in configs/policy/.
-FAMILIES: dict[str, Family] = {
-    "qwen2_vl": Family(token_pixels=28, coordinates="pixels"),
-    "qwen2_5_vl": Family(token_pixels=28, coordinates="pixels"),
-    "qwen3_vl": Family(token_pixels=32, coordinates="thousand"),
-}
-DEFAULT_FAMILY = "qwen2_5_vl"
-
-
-def family_named(name: str) -> Family:
-    """The family of a ``model_type``. Raises InputError for one that is not supported."""
-    try:
-        return FAMILIES[name]
-    except KeyError:
-        raise InputError(f"policy family {name!r} is not supported; choose one of {', '.join(FAMILIES)}") from None
-
-
-@dataclass(frozen=True)
 class PromptSpec:
     """What decides a prompt and the meaning of its answer, kept beside the checkpoint.
 
@@ -96,7 +67,7 @@ class PromptSpec:
     template: str = "multi"
     image_size: int = 840
     coordinates: str = "pixels"
-    token_pixels: int = FAMILIES[DEFAULT_FAMILY].token_pixels
+    token_pixels: int = 28
 
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
@@ -105,23 +76,14 @@ class PromptSpec:
             raise InputError(f"unknown coordinates {self.coordinates!r}; choose one of {', '.join(COORDINATES)}")
         side, token = self.image_size, self.token_pixels
         if not isinstance(token, int) or token < 1:
-            raise InputError(f"token_pixels {token!r} is not a number of pixels; Qwen2.5-VL has 28, Qwen3-VL 32")
+            raise InputError(
+                f"token_pixels {token!r} is not a number of pixels; give patch size times merge size, such as 28"
+            )
         if not isinstance(side, int) or not token <= side <= 128 * token or side % token:
             raise InputError(
                 f"image_size {side} is not a multiple of {token} within {token}..{128 * token} pixels; "
                 f"try {max(1, round(840 / token)) * token}"
             )
-
-    @classmethod
-    def of_family(
-        cls, template: str, image_size: int, family: str = DEFAULT_FAMILY, coordinates: str | None = None
-    ) -> PromptSpec:
-        """The settings for a model of ``family`` (a ``model_type``); ``coordinates`` None: the family's own.
-
-        The arguments are the keys of ``data.prompt`` in a training configuration.
-        """
-        known = family_named(family)
-        return cls(template, image_size, coordinates or known.coordinates, known.token_pixels)
 
     @property
     def answer_side(self) -> float:
@@ -155,7 +117,7 @@ class PromptSpec:
             raise InputError(f"cannot read {path}: {error}. Delete it to use the defaults") from error
 
 
-_CONTROL_TOKEN = re.compile(r"<\|[a-z_0-9]+\|>")  # of the Qwen tokenizers
+_CONTROL_TOKEN = re.compile(r"<\|[a-z_0-9]+\|>")  # as all supported tokenizers write them
 
 
 def check_question(question: str) -> None:

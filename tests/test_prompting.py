@@ -11,7 +11,6 @@ from PIL import Image
 from seg_zero.errors import InputError
 from seg_zero.objects import PromptObject
 from seg_zero.prompting import (
-    FAMILIES,
     TEMPLATES,
     PromptSpec,
     build_messages,
@@ -83,36 +82,9 @@ def test_coordinates_return_to_the_original_pixels() -> None:
 
 @pytest.mark.parametrize("image_size", [512, 832])
 def test_thousandths_return_to_the_original_pixels_whatever_the_image_size(image_size: int) -> None:
-    spec = PromptSpec.of_family("multi", image_size, "qwen3_vl")
+    spec = PromptSpec("multi", image_size, "thousand", 32)
     item = PromptObject((100.0, 200.0, 500.0, 1000.0), ((500.0, 500.0),))
     original = to_image_pixels(item, spec, 640, 480)
     assert original.box == pytest.approx((64.0, 96.0, 320.0, 480.0))
     back = to_policy_pixels(original, spec, 640, 480)
     assert back.box == pytest.approx(item.box) and back.points[0] == pytest.approx(item.points[0])
-
-
-@pytest.mark.parametrize(
-    ("family", "side", "tokens", "answer_side"),
-    [("qwen2_vl", 840, 900, 840.0), ("qwen2_5_vl", 112, 16, 112.0), ("qwen3_vl", 832, 676, 1000.0)],
-)
-def test_token_size_and_coordinates_follow_the_family(family: str, side: int, tokens: int, answer_side: float) -> None:
-    spec = PromptSpec.of_family("multi", side, family)
-    assert (spec.image_tokens, spec.answer_side) == (tokens, answer_side)
-    pixels = PromptSpec.of_family("multi", side, family, coordinates="pixels")
-    assert pixels.answer_side == side and pixels.token_pixels == spec.token_pixels
-
-
-def test_image_sizes_between_tokens_are_refused_by_family() -> None:
-    with pytest.raises(InputError, match=r"image_size 840 is not a multiple of 32 .*try 832"):
-        PromptSpec.of_family("multi", 840, "qwen3_vl")
-    with pytest.raises(InputError, match="image_size 832 is not a multiple of 28"):
-        PromptSpec.of_family("multi", 832, "qwen2_vl")
-    with pytest.raises(InputError, match="'llava' is not supported; choose one of " + ", ".join(FAMILIES)):
-        PromptSpec.of_family("multi", 840, "llava")
-    with pytest.raises(InputError, match="unknown coordinates 'percent'"):
-        PromptSpec.of_family("multi", 840, coordinates="percent")
-
-
-def test_settings_saved_before_there_were_families_mean_qwen2_5_vl(tmp_path: Path) -> None:
-    (tmp_path / "seg_zero.json").write_text('{"template": "brief", "image_size": 112}')
-    assert PromptSpec.load(tmp_path) == PromptSpec.of_family("brief", 112, "qwen2_5_vl")

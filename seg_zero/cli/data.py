@@ -40,7 +40,8 @@ def _add_builder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image_size",
         default="840",
-        help="side that images are stretched to, in pixels, a multiple of 28, or 'original' (default: %(default)s)",
+        help="side that images are stretched to, in pixels, a multiple of the policy's image token (28; 32 for "
+        "Qwen3-VL), or 'original' (default: %(default)s)",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions")
     parser.add_argument("--shuffle", type=int, metavar="SEED", help="questions in a random order, before --limit")
@@ -58,13 +59,13 @@ def _add_builder_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _side(text: str) -> int | None:
-    from seg_zero.prompting import PromptSpec
+    from seg_zero.policy.families import spec_of_stored_images
 
     if text == "original":
         return None
     if not text.isdigit():
         raise InputError(f"--image_size {text!r} is neither a number of pixels nor 'original'")
-    return PromptSpec(image_size=int(text)).image_size
+    return spec_of_stored_images(int(text)).image_size
 
 
 def _build(module: Any, args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--reasoning_model_path",
         "--model",
         default="tiny",
-        help="policy: folder or hub id of the Qwen2-VL / Qwen2.5-VL families, or 'tiny' (default, embedded)",
+        help="policy: folder or hub id of a Qwen2-VL, Qwen2.5-VL, Qwen3-VL or GLM-4.1V, or 'tiny' (default, embedded)",
     )
     parser.add_argument(
         "--segmentation_model_path",

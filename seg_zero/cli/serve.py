@@ -38,7 +38,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def load_policy(args: argparse.Namespace) -> Policy:
+def policy_of(args: argparse.Namespace) -> Policy:
     """The policy that the options name."""
     spec = prompt_of(args)
     if args.policy_url is None:
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     quiet_transformers()
     listening = bind(args.host, args.port)
-    policy = load_policy(args)
+    policy = policy_of(args)
     segmenter = load_segmenter(args.segmentation_model_path, device=args.device)
     meters = Meters()
     service = Service(policy, segmenter, args.max_open, meters)

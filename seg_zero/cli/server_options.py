@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from seg_zero.cli.options import add_model_options
 from seg_zero.errors import InputError
 from seg_zero.extras import VLLM
-from seg_zero.policy import Policy, TransformersPolicy, VllmPolicy
+from seg_zero.policy import Policy
+from seg_zero.policy.loading import ENGINES, load_policy
 from seg_zero.policy.model_files import default_spec, resolve_model
 from seg_zero.prompting import PromptSpec
 from seg_zero.serving.signals import interrupts_kept_from_children
@@ -20,7 +22,7 @@ _POSITIVE = ("max_upload_mb", "max_megapixels", "max_question", "max_new_tokens"
 def add_server_options(parser: argparse.ArgumentParser, port: int) -> None:
     """Models, engine, address (``port`` by default) and what one question may hold."""
     add_model_options(parser)
-    parser.add_argument("--engine", choices=("vllm", "transformers"), default="transformers", help="of the policy")
+    parser.add_argument("--engine", choices=ENGINES, default="transformers", help="of the policy")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=port, help="(default: %(default)s)")
     parser.add_argument("--max_upload_mb", type=float, default=20.0, help="size of an upload")
@@ -52,10 +54,12 @@ def prompt_of(args: argparse.Namespace) -> PromptSpec:
 
 def load_engine(args: argparse.Namespace, spec: PromptSpec, batch_size: int) -> Policy:
     """The policy in the engine that the options name; Ctrl-C then does not reach vLLM's processes."""
-    name = resolve_model(args.reasoning_model_path)
-    if args.engine == "vllm":
-        with interrupts_kept_from_children():
-            return VllmPolicy.from_pretrained(name, spec=spec, max_new_tokens=args.max_new_tokens)
-    return TransformersPolicy.from_pretrained(
-        name, device=args.device, spec=spec, max_new_tokens=args.max_new_tokens, batch_size=batch_size
-    )
+    with interrupts_kept_from_children() if args.engine == "vllm" else nullcontext():
+        return load_policy(
+            args.reasoning_model_path,
+            args.engine,
+            spec=spec,
+            device=args.device,
+            max_new_tokens=args.max_new_tokens,
+            batch_size=batch_size,
+        )

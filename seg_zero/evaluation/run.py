@@ -21,7 +21,8 @@ from seg_zero.evaluation.predictions import PART_ROWS, Prediction
 from seg_zero.evaluation.store import Store, only_evaluation
 from seg_zero.evaluation.summary import Summary, summarise
 from seg_zero.files import write_json
-from seg_zero.policy import GREEDY, Policy, Sampling, TransformersPolicy, VllmPolicy
+from seg_zero.policy import GREEDY, Policy, Sampling
+from seg_zero.policy.loading import load_policy
 from seg_zero.policy.model_files import default_spec, resolve_model
 from seg_zero.segmenter import Segmenter, files_of, load_segmenter
 
@@ -52,22 +53,15 @@ class Models:
 
     def load(self) -> tuple[Policy, Segmenter]:
         spec = default_spec(resolve_model(self.policy), self.template, self.image_size)
-        policy: Policy
-        if self.engine == "vllm":
-            policy = VllmPolicy.from_pretrained(
-                self.policy,
-                spec=spec,
-                max_new_tokens=self.max_new_tokens,
-                tensor_parallel_size=self.tensor_parallel_size,
-            )
-        else:
-            policy = TransformersPolicy.from_pretrained(
-                self.policy,
-                device=self.device,
-                spec=spec,
-                max_new_tokens=self.max_new_tokens,
-                batch_size=self.batch_size,
-            )
+        policy = load_policy(
+            self.policy,
+            self.engine,
+            spec=spec,
+            device=self.device,
+            max_new_tokens=self.max_new_tokens,
+            batch_size=self.batch_size,
+            tensor_parallel_size=self.tensor_parallel_size,
+        )
         return policy, load_segmenter(self.segmenter, device=choose_device(self.device))
 
     def settings(self) -> dict[str, Any]:

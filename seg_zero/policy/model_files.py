@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError
-from seg_zero.prompting import DEFAULT_FAMILY, FAMILIES, SPEC_FILE, PromptSpec, family_named
+from seg_zero.policy.families import DEFAULT_FAMILY, FAMILIES, family_by_hub_name, family_named, spec_of_family
+from seg_zero.prompting import SPEC_FILE, PromptSpec
 
 TINY_POLICY = Path(__file__).parents[1] / "models" / "tiny_policy"
-PUBLISHED_IMAGE_SIZE = 840  # pixels
 _HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 
 
@@ -20,7 +20,7 @@ def resolve_model(path_or_id: str | Path | None) -> str:
     """A folder or hub id to load from; None and "tiny" mean the embedded policy.
 
     Raises InputError for a folder without configuration, weights, tokenizer or image processor, and for
-    a model family that :data:`seg_zero.prompting.FAMILIES` does not name.
+    a model family that :data:`seg_zero.policy.families.FAMILIES` does not name.
     """
     if path_or_id is None or str(path_or_id) == "tiny":
         path_or_id = TINY_POLICY
@@ -70,17 +70,17 @@ def model_type_of(model: str) -> str | None:
 
 
 def default_spec(model: str, template: str | None = None, image_size: int | None = None) -> PromptSpec:
-    """The prompt settings of a model: its own ``seg_zero.json``, else the published ones by name.
+    """The prompt settings of a model: its own ``seg_zero.json``, else the published ones of its family.
 
-    ``template`` and ``image_size`` replace single values.
+    A hub id whose config.json cannot be read has the family that its name speaks of. ``template`` and
+    ``image_size`` replace single values.
     """
     saved = None if Path(model).is_dir() else hub_file(model, SPEC_FILE)
     spec = PromptSpec.load(Path(model) if saved is None else saved.parent)
     if spec is None:
-        family = model_type_of(model) or DEFAULT_FAMILY
-        known = family_named(family)
-        side = round(PUBLISHED_IMAGE_SIZE / known.token_pixels) * known.token_pixels
-        spec = PromptSpec.of_family("single" if "seg-zero" in model.lower() else "multi", side, family)
+        family = model_type_of(model) or family_by_hub_name(model) or DEFAULT_FAMILY
+        size = family_named(family).image_size
+        spec = spec_of_family("single" if "seg-zero" in model.lower() else "multi", size, family)
     return replace(spec, template=template or spec.template, image_size=image_size or spec.image_size)
 
 

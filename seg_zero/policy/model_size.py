@@ -6,13 +6,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError
-
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
-_NAME = re.compile(r"(?:(qwen2-vl|qwen2\.5-vl|qwen3-vl)|seg-?zero|visionreasoner).*?(\d+)b(?![a-z0-9])")
+from seg_zero.policy.families import SizeFormula, family_named, published_settings
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,25 @@ class Vision:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """Parameters of a model that was built: of one decoder layer, token embedding and output, vision tower, all.
+
+    ``lora_per_rank``: of adapters of rank 1 on all linear layers of the decoder.
+    """
+
+    layer: int
+    embeddings: int
+    vision: int
+    everything: int
+    lora_per_rank: int
+
+
+@dataclass(frozen=True)
 class Architecture:
-    """What decides the size of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL policy."""
+    """What decides the size of a policy.
+
+    Parameters are counted by the formulas of its family, or, where the family has none, in ``built``.
+    """
 
     family: str
     layers: int
@@ -46,33 +62,45 @@ class Architecture:
     tied: bool
     max_positions: int
     vision: Vision
+    built: Counts | None = None
+
+    @property
+    def _formula(self) -> SizeFormula:
+        formula = family_named(self.family).size
+        assert formula is not None, f"{self.family} is counted by building it"
+        return formula
 
     @property
     def layer_parameters(self) -> int:
         """Parameters of one decoder layer, counted as in transformers' modelling file of the family.
 
-        Qwen2-VL and Qwen2.5-VL have biases on queries, keys and values; Qwen3-VL has none, and norms both
-        queries and keys.
+        Either queries, keys and values have biases, or queries and keys are normalised.
         """
+        if self.built is not None:
+            return self.built.layer
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = 2 * self.hidden * queries + 2 * self.hidden * keys
-        extra = 2 * self.head_dim if self.family == "qwen3_vl" else queries + 2 * keys
+        extra = 2 * self.head_dim if self._formula.query_key_norms else queries + 2 * keys
         return attention + extra + 3 * self.hidden * self.intermediate + 2 * self.hidden
 
     @property
     def embedding_parameters(self) -> int:
         """Token embedding and output layer; one matrix if they are tied."""
+        if self.built is not None:
+            return self.built.embeddings
         return self.vocabulary * self.hidden * (1 if self.tied else 2)
 
     @property
     def vision_parameters(self) -> int:
         """Parameters of the image encoder and its mergers, counted as in transformers' modelling files."""
-        v, new = self.vision, self.family == "qwen3_vl"
-        gated = self.family == "qwen2_5_vl"  # three matrices and RMS norms; the others have two and layer norms
+        if self.built is not None:
+            return self.built.vision
+        v, formula = self.vision, self._formula
+        gated = formula.gated_vision  # three matrices and RMS norms; the others have two and layer norms
         norm = v.hidden if gated else 2 * v.hidden
         mlp = (3 if gated else 2) * v.hidden * v.intermediate + (2 if gated else 1) * v.intermediate + v.hidden
         block = 4 * v.hidden**2 + 4 * v.hidden + mlp + 2 * norm
-        patches = 3 * 2 * v.patch**2 * v.hidden + (v.hidden if new else 0) + v.positions * v.hidden
+        patches = 3 * 2 * v.patch**2 * v.hidden + (v.hidden if formula.patch_bias else 0) + v.positions * v.hidden
         wide = 4 * v.hidden
         merger = wide**2 + wide + wide * self.hidden + self.hidden
         return patches + v.layers * block + merger + norm + v.deepstack * (merger + 2 * wide)
@@ -80,6 +108,8 @@ class Architecture:
     @property
     def parameters(self) -> int:
         """All parameters: embeddings, decoder layers, last norm and image encoder."""
+        if self.built is not None:
+            return self.built.everything
         text = self.embedding_parameters + self.layers * self.layer_parameters + self.hidden
         return text + self.vision_parameters
 
@@ -88,6 +118,8 @@ class Architecture:
 
         Hu et al. 2021, arXiv 2106.09685, section 4.1.
         """
+        if self.built is not None:
+            return rank * self.built.lora_per_rank
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         sides = 2 * (self.hidden + queries) + 2 * (self.hidden + keys) + 3 * (self.hidden + self.intermediate)
         return self.layers * rank * sides
@@ -96,15 +128,16 @@ class Architecture:
 def read_architecture(settings: Mapping[str, Any]) -> Architecture:
     """Dimensions in a ``config.json``, text settings nested or (as published for Qwen2.5-VL) at the top.
 
-    Raises InputError for another model family or a missing value.
+    Raises InputError for a family that is not supported or a missing value.
     """
-    family = settings.get("model_type")
-    if family not in FAMILIES:
-        raise InputError(f"model_type {family!r} is none of {', '.join(FAMILIES)}; its size is not known")
+    family = str(settings.get("model_type"))
+    known = family_named(family)
+    if known.size is None:
+        return _built_architecture(json.dumps(dict(settings), sort_keys=True))
     text, vision = {**settings, **settings.get("text_config", {})}, settings.get("vision_config", {})
     try:
-        width = vision["embed_dim"] if family == "qwen2_vl" else vision["hidden_size"]
-        inner = round(width * vision.get("mlp_ratio", 4)) if family == "qwen2_vl" else vision["intermediate_size"]
+        width = vision[known.size.vision_width]
+        inner = vision["intermediate_size"] if "mlp_ratio" not in vision else round(width * vision["mlp_ratio"])
         return Architecture(
             family=family,
             layers=text["num_hidden_layers"],
@@ -130,25 +163,70 @@ def read_architecture(settings: Mapping[str, Any]) -> Architecture:
         raise InputError(f"config.json of a {family} model has no {error}; the file is not complete") from error
 
 
-def _published(family: str, text: tuple[int, int, int, int, int, int, int], tied: bool, vision: Vision) -> Architecture:
-    positions = {"qwen2_vl": 32768, "qwen2_5_vl": 128000, "qwen3_vl": 262144}[family]
-    return Architecture(family, *text, tied, positions, vision)
+@lru_cache(maxsize=4)
+def _built_architecture(settings: str) -> Architecture:
+    """The dimensions of a model of any class, counted in what transformers builds of it without memory.
+
+    ``settings``: the text of its config.json. Building takes seconds, so the last few are kept.
+    The decoder's layers must be alike, as those of all dense models are.
+    """
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
+
+    name = json.loads(settings)["model_type"]
+    vision_tower = family_named(name).vision_tower
+    try:
+        config: Any = CONFIG_MAPPING[name].from_dict(json.loads(settings))
+        with torch.device("meta"):
+            model: Any = AutoModelForImageTextToText.from_config(config)
+    except (KeyError, TypeError, ValueError, AttributeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"transformers cannot build a {name} model from its config.json ({reason}); copy it again from the model"
+        ) from error
+    text = config.get_text_config()
+    tower = next((m for n, m in model.named_modules() if n.split(".")[-1] == vision_tower), None)
+    if tower is None:
+        raise InputError(f"{type(model).__name__} has no module {vision_tower!r}; correct vision_tower of {name}")
+    decoder = model.get_decoder()
+    linear = [m for m in decoder.modules() if isinstance(m, torch.nn.Linear)]
+    embeddings = {id(m.weight): m.weight for m in (model.get_input_embeddings(), model.get_output_embeddings())}
+    return Architecture(
+        family=name,
+        layers=len(decoder.layers),
+        hidden=text.hidden_size,
+        intermediate=text.intermediate_size,
+        heads=text.num_attention_heads,
+        kv_heads=text.num_key_value_heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        vocabulary=text.vocab_size,
+        tied=len(embeddings) == 1,
+        max_positions=text.max_position_embeddings,
+        vision=_vision_of(tower, config.vision_config),
+        built=Counts(
+            layer=_count(decoder.layers[0]),
+            embeddings=sum(weight.numel() for weight in embeddings.values()),
+            vision=_count(tower),
+            everything=_count(model),
+            lora_per_rank=sum(m.in_features + m.out_features for m in linear),
+        ),
+    )
 
 
-_V2 = Vision(32, 1280, 5120, 16)
-_V25 = Vision(32, 1280, 3420, 16)
-_V3_SMALL = Vision(24, 1024, 4096, 16, 16, 2304, 3)
-_V3 = Vision(27, 1152, 4304, 16, 16, 2304, 3)
-# Published models, as their config.json says: layers, hidden, intermediate, heads, kv heads, head size, vocabulary.
-PUBLISHED = {
-    ("qwen2-vl", 2): _published("qwen2_vl", (28, 1536, 8960, 12, 2, 128, 151936), True, _V2),
-    ("qwen2-vl", 7): _published("qwen2_vl", (28, 3584, 18944, 28, 4, 128, 152064), False, _V2),
-    ("qwen2.5-vl", 3): _published("qwen2_5_vl", (36, 2048, 11008, 16, 2, 128, 151936), True, _V25),
-    ("qwen2.5-vl", 7): _published("qwen2_5_vl", (28, 3584, 18944, 28, 4, 128, 152064), False, _V25),
-    ("qwen3-vl", 2): _published("qwen3_vl", (28, 2048, 6144, 16, 8, 128, 151936), True, _V3_SMALL),
-    ("qwen3-vl", 4): _published("qwen3_vl", (36, 2560, 9728, 32, 8, 128, 151936), True, _V3_SMALL),
-    ("qwen3-vl", 8): _published("qwen3_vl", (36, 4096, 12288, 32, 8, 128, 151936), False, _V3),
-}
+def _vision_of(tower: Any, config: Any) -> Vision:
+    """A vision tower's blocks: linear layers take ``hidden`` values each, but the last of a block ``intermediate``."""
+    import torch
+
+    blocks = max((m for m in tower.modules() if isinstance(m, torch.nn.ModuleList)), key=len)
+    linear = [m for m in blocks[0].modules() if isinstance(m, torch.nn.Linear)]
+    hidden, intermediate = min(m.in_features for m in linear), max(m.in_features for m in linear)
+    heads = config.num_heads if hasattr(config, "num_heads") else config.num_attention_heads
+    return Vision(len(blocks), hidden, intermediate, heads, config.patch_size)
+
+
+def _count(module: Any) -> int:
+    return sum(weight.numel() for weight in module.parameters())
 
 
 def find_architecture(model: str) -> Architecture | None:
@@ -167,5 +245,5 @@ def find_architecture(model: str) -> Architecture | None:
             return read_architecture(json.loads(file.read_text(encoding="utf-8")))
         except ValueError as error:
             raise InputError(f"{file}: {error}") from error
-    found = _NAME.search(model.lower())
-    return PUBLISHED.get((found[1] or "qwen2.5-vl", int(found[2]))) if found else None
+    settings = published_settings(model)
+    return None if settings is None else read_architecture(settings)

@@ -187,7 +187,7 @@ def test_bad_options_end_in_one_line_before_any_work(
     before = sorted(tmp_path.iterdir())
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr("seg_zero.pipeline.TransformersPolicy.from_pretrained", None)
+    monkeypatch.setattr("seg_zero.policy.TransformersPolicy.from_pretrained", None)
     assert main(["infer", *(argument.replace("{tmp}", str(tmp_path)) for argument in arguments)]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and words in captured.err and captured.err.count("\n") == 1

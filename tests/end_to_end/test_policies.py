@@ -66,7 +66,7 @@ def family_run(folder: Path, family: str) -> Family:
     return Family(trained.metrics, merged, texts)
 
 
-FAMILIES = {family: partial(family_run, family=family) for family in ("qwen2_vl", "qwen3_vl")}
+FAMILIES = {family: partial(family_run, family=family) for family in ("qwen2_vl", "qwen3_vl", "glm4v")}
 
 
 @pytest.mark.parametrize("family", [pytest.param(family, marks=needs(job)) for family, job in FAMILIES.items()])
@@ -74,13 +74,14 @@ def test_family(family: str, finished: Background) -> None:
     """Rollout, update, weight transfer, merging, and the same greedy text from transformers and vLLM."""
     from helpers.tiny_models import image_side
 
+    from seg_zero.policy.families import spec_of_family
     from seg_zero.prompting import PromptSpec
 
     found = finished(FAMILIES[family])
     check_agreement(found.metrics)
     spec = PromptSpec.load(found.merged)
-    assert spec == PromptSpec.of_family("brief", image_side(family), family)
-    assert spec.coordinates == ("thousand" if family == "qwen3_vl" else "pixels")
+    assert spec == spec_of_family("brief", image_side(family), family)
+    assert spec.coordinates == ("pixels" if family == "qwen2_vl" else "thousand")
     texts = found.texts["transformers"]
     assert len(set(texts)) > 1 and texts == found.texts["vllm"]
 

@@ -20,10 +20,10 @@ from seg_zero.errors import InputError
 from seg_zero.export import merge as merging
 from seg_zero.export import shards
 from seg_zero.export.merge import VerificationError, merge
+from seg_zero.policy.families import FAMILIES
 
 pytestmark = pytest.mark.timeout(300)  # four processes write the checkpoints
 
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 TWO_WORKERS = "FSDP1, two workers"
 
 

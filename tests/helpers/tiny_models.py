@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from transformers import (
     AutoModelForImageTextToText,
     GenerationConfig,
+    Glm4vConfig,
+    Glm4vImageProcessor,
+    Glm4vProcessor,
+    Glm4vVideoProcessor,
+    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLProcessor,
     Qwen2VLConfig,
@@ -21,7 +27,7 @@ from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoP
 from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 
 from seg_zero.models.tiny_policy_tokenizer import CHAT_TEMPLATE, VOCAB_SIZE, make_tokenizer
-from seg_zero.prompting import FAMILIES, PromptSpec
+from seg_zero.policy.families import FAMILIES, spec_of_family
 
 WIDTH = 128
 TOKENS_PER_SIDE = 4
@@ -33,7 +39,45 @@ def image_side(family: str) -> int:
     return TOKENS_PER_SIDE * FAMILIES[family].token_pixels
 
 
+# What GLM-4.1V calls the special tokens that mean the same, and the two of a video that its processor looks up.
+GLM_TOKENS = {
+    "<|vision_start|>": "<|begin_of_image|>",
+    "<|vision_end|>": "<|end_of_image|>",
+    "<|image_pad|>": "<|image|>",
+    "<|video_pad|>": "<|video|>",
+    "<|box_start|>": "<|begin_of_video|>",
+    "<|box_end|>": "<|end_of_video|>",
+}
+
+
+def _glm_words(text: str) -> str:
+    for name, own in GLM_TOKENS.items():
+        text = text.replace(name, own)
+    return text
+
+
+def make_glm_processor() -> Any:
+    token, side = FAMILIES["glm4v"].token_pixels, image_side("glm4v")
+    shared = {"patch_size": token // 2, "merge_size": 2, "temporal_patch_size": 2}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_glm_words(make_tokenizer().backend_tokenizer.to_str())),
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=4096,
+    )
+    # The processor counts two frames of each image, so it lets through half of `longest_edge`.
+    size = {"shortest_edge": token**2, "longest_edge": 2 * side**2}
+    return Glm4vProcessor(
+        image_processor=Glm4vImageProcessor(size=size, **shared),
+        tokenizer=tokenizer,
+        video_processor=Glm4vVideoProcessor(size=size, **shared),
+        chat_template=_glm_words(CHAT_TEMPLATE),
+    )
+
+
 def make_processor(family: str) -> Any:
+    if family == "glm4v":
+        return make_glm_processor()
     token, side = FAMILIES[family].token_pixels, image_side(family)
     pixels = {"min_pixels": token**2, "max_pixels": side**2}
     shared = {"patch_size": token // 2, "merge_size": 2, "temporal_patch_size": 2}
@@ -65,6 +109,8 @@ def make_config(family: str, tokenizer: Any) -> Any:
         "tie_word_embeddings": True,
         **ends,
     }
+    if family == "glm4v":
+        return _glm_config(text, ends, token)
     common = {"num_heads": 2, "patch_size": FAMILIES[family].token_pixels // 2, "spatial_merge_size": 2}
     shared = {
         "image_token_id": token("<|image_pad|>"),
@@ -88,6 +134,32 @@ def make_config(family: str, tokenizer: Any) -> Any:
     return Qwen3VLConfig(text_config=text, vision_config=vision, **shared)
 
 
+def _glm_config(text: dict[str, Any], ends: dict[str, Any], token: Any) -> Glm4vConfig:
+    """The tower's blocks have as many intermediate values as the language model is wide."""
+    vision = {
+        "depth": 2,
+        "hidden_size": 64,
+        "num_heads": 2,
+        "intermediate_size": 128,
+        "out_hidden_size": WIDTH,
+        "image_size": image_side("glm4v"),
+        "patch_size": FAMILIES["glm4v"].token_pixels // 2,
+        "spatial_merge_size": 2,
+    }
+    return Glm4vConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=token("<|image|>"),
+        video_token_id=token("<|video|>"),
+        image_start_token_id=token("<|begin_of_image|>"),
+        image_end_token_id=token("<|end_of_image|>"),
+        video_start_token_id=token("<|begin_of_video|>"),
+        video_end_token_id=token("<|end_of_video|>"),
+        tie_word_embeddings=True,
+        **ends,
+    )
+
+
 def save_tiny_model(family: str, folder: Path, template: str = "brief", seed: int = 0) -> Path:
     """Write a random model of ``family`` (a ``model_type``) with all that training and inference read."""
     processor = make_processor(family)
@@ -107,5 +179,5 @@ def save_tiny_model(family: str, folder: Path, template: str = "brief", seed: in
     model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ends[1], do_sample=False)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    PromptSpec.of_family(template, image_side(family), family).save(folder)
+    spec_of_family(template, image_side(family), family).save(folder)
     return folder

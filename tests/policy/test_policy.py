@@ -13,8 +13,9 @@ from PIL import Image
 
 from seg_zero.errors import InputError
 from seg_zero.policy import TransformersPolicy
+from seg_zero.policy.families import FAMILIES, spec_of_family
 from seg_zero.policy.model_files import TINY_POLICY, default_spec
-from seg_zero.prompting import FAMILIES, PromptSpec
+from seg_zero.prompting import PromptSpec
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
@@ -47,14 +48,14 @@ def test_processors_pass_images_on_unchanged(tiny: Path) -> None:
 def test_default_settings_follow_the_family_of_the_folder(tiny: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(tiny, bare, ignore=shutil.ignore_patterns("seg_zero.json"))
-    size = 832 if tiny.name == "qwen3_vl" else 840
-    assert default_spec(str(bare)) == PromptSpec.of_family("multi", size, tiny.name)
+    size = FAMILIES[tiny.name].image_size
+    assert default_spec(str(bare)) == spec_of_family("multi", size, tiny.name)
 
 
 def test_prompt_settings_of_another_family_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(TINY_POLICY, folder)
-    PromptSpec.of_family("brief", 128, "qwen3_vl").save(folder)
+    spec_of_family("brief", 128, "qwen3_vl").save(folder)
     with pytest.raises(InputError, match="one token of 28 x 28 pixels, but its prompt settings say 32"):
         TransformersPolicy.from_pretrained(folder)
 
@@ -67,6 +68,14 @@ def test_answers_do_not_depend_on_the_batch() -> None:
     alone = TransformersPolicy.from_pretrained(batch_size=1, max_new_tokens=96).generate(images, questions)
     together = TransformersPolicy.from_pretrained(batch_size=7, max_new_tokens=96).generate(images, questions)
     assert alone == together
+
+
+def test_a_hub_id_that_cannot_be_read_has_the_family_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seg_zero.policy.model_files.hub_file", lambda *_: None)
+    assert default_spec("Qwen/Qwen3-VL-4B-Instruct", image_size=832) == PromptSpec("multi", 832, "thousand", 32)
+    assert default_spec("zai-org/GLM-4.1V-9B-Thinking") == PromptSpec("multi", 840, "thousand", 28)
+    with pytest.raises(InputError, match="image_size 832 is not a multiple of 28"):
+        default_spec("Qwen/Qwen2.5-VL-3B-Instruct", image_size=832)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ from seg_zero.images import load_image
 from seg_zero.masks import encode_mask, mask_to_prompt_object, resize_mask
 from seg_zero.metrics import intersection_union, iou_of
 from seg_zero.objects import PromptObject
-from seg_zero.prompting import PromptSpec, resize_for_policy, to_policy_pixels
+from seg_zero.policy.families import spec_of_stored_images
+from seg_zero.prompting import resize_for_policy, to_policy_pixels
 
 T = TypeVar("T")
 CHUNK = 16  # records that a worker takes at a time
@@ -141,7 +142,7 @@ def attempt(example: Example, image_size: int | None, strict: bool = False) -> A
                 f"{name}: a mask is {mask.shape[1]}x{mask.shape[0]}, its image {width}x{height}; "
                 "the annotations belong to another size of the image"
             )
-    spec = None if image_size is None else PromptSpec(image_size=image_size)
+    spec = None if image_size is None else spec_of_stored_images(image_size)
     objects, union, thin = [], np.zeros((height, width), dtype=bool), np.zeros((height, width), dtype=bool)
     for mask in example.masks:
         item = mask_to_prompt_object(mask) if mask.any() else None

@@ -19,22 +19,22 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine.utils import postprocess_batch_func
 
+from seg_zero.policy.families import family_named
 from seg_zero.policy.lora import base_name
+from seg_zero.training.engine.glm_forward import glm_forward_kept
 from seg_zero.training.engine.micro_batches import group_by_length, padding_share
 from seg_zero.training.engine.one_update import DETACH_ENTROPY, OWN_LOG_PROBS, OneUpdateLoss
 from seg_zero.training.engine.vision_once import VisionOnce
 
-VISION = "visual"  # what all families call their vision tower
 
+def freeze_vision(module: torch.nn.Module, tower: str) -> int:
+    """Switch gradients of the vision tower, the module named ``tower``, off; returns the number of its tensors.
 
-def freeze_vision(module: torch.nn.Module) -> int:
-    """Switch gradients of the vision tower off; returns the number of its tensors.
-
-    Raises ValueError if the model has no module named "visual".
+    Raises ValueError if the model has no module of that name.
     """
-    frozen = [weight for name, weight in module.named_parameters() if VISION in name.split(".")]
+    frozen = [weight for name, weight in module.named_parameters() if tower in name.split(".")]
     if not frozen:
-        raise ValueError(f"policy.freeze_vision=true, but {type(module).__name__} has no module named {VISION!r}")
+        raise ValueError(f"policy.freeze_vision=true, but {type(module).__name__} has no module named {tower!r}")
     for weight in frozen:
         weight.requires_grad_(False)
     return len(frozen)
@@ -58,17 +58,21 @@ class PolicyEngine(FSDPEngineWithLMHead):
       is right for packed sequences only).
     * Steps of one update need no pass for the old log-probabilities (:mod:`seg_zero.training.engine.one_update`).
     * ``padding_share``, the fraction of computed positions that are padding, is logged with each update.
+    * GLM-4.1V computes by its own forward pass (:mod:`seg_zero.training.engine.glm_forward`).
     * With ``model.lora.merge`` weights go to vLLM in their own dtype, whichever modules have adapters. verl rounds
       them to bfloat16 and leaves out adapters outside of the sharded layers. Can go when it does neither.
     """
 
     def _build_module(self) -> torch.nn.Module:
-        module: torch.nn.Module = super()._build_module()
+        family = self.model_config.hf_config.model_type
+        with glm_forward_kept(family):
+            module: torch.nn.Module = super()._build_module()
+        vision_tower = family_named(family).vision_tower
         for name, tower in module.named_modules() if self.model_config.lora.get("vision_once") else ():
-            if name.split(".")[-1] == VISION:
+            if name.split(".")[-1] == vision_tower:
                 tower.forward = VisionOnce(tower)  # type: ignore[method-assign]
         if self.model_config.lora.get("freeze_vision_model") and not self.engine_config.forward_only:
-            freeze_vision(module)
+            freeze_vision(module, vision_tower)
         return module
 
     def forward_backward_batch(self, data: Any, loss_function: Callable, forward_only: bool = False) -> Any:

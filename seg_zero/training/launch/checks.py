@@ -13,6 +13,7 @@ from tqdm import tqdm
 from seg_zero.data.augmentation import Augmentation
 from seg_zero.data.check import ERRORS, check_once, count_cores
 from seg_zero.errors import InputError
+from seg_zero.policy.families import spec_of_family
 from seg_zero.policy.model_files import model_type_of, resolve_model
 from seg_zero.policy.model_size import find_architecture
 from seg_zero.prompting import PromptSpec
@@ -27,7 +28,7 @@ from seg_zero.training.settings import HardwareSettings, MaskScorerSettings, Pol
 def prompt_spec(config: DictConfig) -> PromptSpec:
     """The prompt settings of a run. Raises InputError if they are not valid."""
     try:
-        return PromptSpec.of_family(**config.data.prompt)
+        return spec_of_family(**config.data.prompt)
     except InputError as error:
         raise InputError(f"policy: {error}") from error
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seg_zero.errors import InputError
+from seg_zero.policy.families import family_named
 from seg_zero.training import settings
 from seg_zero.training.launch.renamed_keys import RENAMED, REPLACED
 
@@ -31,6 +32,7 @@ _ALIAS = re.compile(r"\$\{(worker\.[\w.]+)\}")
 # Arithmetic for values that follow from others; resolved here, so that no other process needs it.
 OmegaConf.register_new_resolver("add", lambda a, b: a + b, replace=True)
 OmegaConf.register_new_resolver("share", lambda part, whole: max(1, round(part * whole)), replace=True)
+OmegaConf.register_new_resolver("lora_exclude", lambda family: family_named(family).lora_exclude, replace=True)
 
 
 def package_folder(name: str) -> Path:
@@ -147,9 +149,9 @@ def _check_twice(config: DictConfig, overrides: Sequence[str]) -> None:
 def load_config(overrides: Sequence[str]) -> DictConfig:
     """The full training configuration with all interpolations resolved.
 
-    Raises InputError for an unknown key (naming the nearest ones, or what replaces it), an unknown group option, a
-    malformed override, a mandatory value that is not set, a value that :mod:`seg_zero.training.settings` refuses, or a
-    short and a long name of one setting with two values.
+    Raises InputError for an unknown key (naming the nearest ones, or what replaces it), an unknown group option or
+    policy family, a malformed override, a mandatory value that is not set, a value that
+    :mod:`seg_zero.training.settings` refuses, or a short and a long name of one setting with two values.
     """
     try:
         _check_added(overrides)
@@ -157,6 +159,7 @@ def load_config(overrides: Sequence[str]) -> DictConfig:
         missing = sorted(name for name in OmegaConf.missing_keys(config) if not name.startswith("reward.reward_model."))
         if missing:
             raise InputError(f"configuration: {', '.join(missing)} has no value; set it, e.g. {missing[0]}=VALUE")
+        family_named(str(config.policy.family))  # a resolver asks it too, but its error would be hard to read
         OmegaConf.resolve(config)
     except (ConfigCompositionException, MissingConfigException, HydraException, OmegaConfBaseException) as error:
         raise _explain(error, overrides) from error

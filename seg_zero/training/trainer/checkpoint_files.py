@@ -7,7 +7,7 @@ from typing import Any
 
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 
-from seg_zero.prompting import PromptSpec
+from seg_zero.policy.families import spec_of_family
 
 
 class PromptSpecCallback(CheckpointCallback):
@@ -18,4 +18,4 @@ class PromptSpecCallback(CheckpointCallback):
     ) -> None:
         folder = Path(checkpoint_dir) / "actor" / "huggingface"
         folder.mkdir(parents=True, exist_ok=True)
-        PromptSpec.of_family(**self.config.data.prompt).save(folder)
+        spec_of_family(**self.config.data.prompt).save(folder)

@@ -23,6 +23,7 @@ from seg_zero.data.prompt_lengths import PromptLengths, keep_short
 from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource, short_name
 from seg_zero.errors import InputError
+from seg_zero.policy.families import spec_of_family
 from seg_zero.policy.model_files import check_processor
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, to_policy_pixels
 from seg_zero.training.row_files import chosen_rows, names_of
@@ -48,7 +49,7 @@ class SegmentationDataset(Dataset):
     """Rows of one or more datasets; the argument list is verl's.
 
     ``data_files`` holds names that :func:`seg_zero.data.source.open_rows` accepts. ``config`` is verl's
-    ``data`` section with the keys of configs/data/rows.yaml: ``prompt`` (arguments of :meth:`PromptSpec.of_family`),
+    ``data`` section with the keys of configs/data/rows.yaml: ``prompt`` (arguments of :func:`spec_of_family`),
     ``augmentation`` (fields of :class:`Augmentation`; for training rows only), ``bad_rows`` (rows to leave out).
     """
 
@@ -62,7 +63,7 @@ class SegmentationDataset(Dataset):
     ):
         if processor is None:
             raise InputError("the policy folder has no image processor; copy preprocessor_config.json there")
-        self.spec = PromptSpec.of_family(**config.prompt)
+        self.spec = spec_of_family(**config.prompt)
         check_processor(processor, self.spec, "the policy")
         # verl does not say which split it asks for.
         training = names_of(data_files) == names_of(config.train_files)

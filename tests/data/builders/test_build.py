@@ -69,6 +69,13 @@ def test_a_turned_photo_is_stored_upright() -> None:
     assert stored.size == (40, 20) and not stored.getexif().get(0x0112)
 
 
+def test_images_may_be_stored_at_the_sizes_of_every_family() -> None:
+    row = example_to_row(WIDE, 64)  # two image tokens of Qwen3-VL, not a whole number of Qwen2.5-VL's
+    assert row.image().size == (64, 64) and parse_solution(row.solution)[0].box == (16, 16, 30, 29)
+    with pytest.raises(InputError, match="image_size 60 is a multiple of none of 28, 32"):
+        example_to_row(WIDE, 60)
+
+
 def test_no_object_and_several_objects() -> None:
     nothing = example_to_row(replace(WIDE, masks=()), 56)
     assert nothing.solution == "[]" and nothing.truth() is not None and not np.asarray(nothing.truth()).any()

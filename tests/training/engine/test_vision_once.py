@@ -13,7 +13,7 @@ from helpers.tiny_models import make_config, make_processor
 from torch.distributed.fsdp import fully_shard
 from torch.multiprocessing import spawn
 
-from seg_zero.prompting import FAMILIES
+from seg_zero.policy.families import FAMILIES
 from seg_zero.training.engine.vision_once import VisionOnce
 
 SMALL, LARGE = (1, 4, 4), (1, 4, 8)  # patches per axis

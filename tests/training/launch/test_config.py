@@ -16,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.data.synthetic.rows import write_split
 from seg_zero.errors import InputError
+from seg_zero.policy.families import FAMILIES
+from seg_zero.policy.model_files import resolve_model
 from seg_zero.policy.model_size import find_architecture
 from seg_zero.rewards.presets import preset_settings
 from seg_zero.training.launch import checks, start
@@ -264,6 +266,7 @@ def test_every_script_takes_every_algorithm(script: str) -> None:
         ("lr=1", "worker.actor.optim.lr"),
         ("policy=tinny", "unknown option policy=tinny; choose one of qwen2_5_vl_3b, "),
         ("a b", "configuration: "),
+        ("policy.family=llava", "policy family 'llava' is not supported; choose one of qwen2_vl, "),
         ("policy.template=plain", "unknown prompt template 'plain'"),
         ("policy.image_size=3", "policy: image_size 3"),
         ("worker.rollout.n=0", "worker.rollout.n=0 is not a whole number above 0"),
@@ -317,6 +320,25 @@ def test_model_folder_parts(tmp_path: Path) -> None:
         checks.check_policy(load_config([*TINY, f"worker.actor.model.model_path={tmp_path}"]))
     (tmp_path / "preprocessor_config.json").write_text("{}")
     checks.check_policy(load_config([*TINY, f"worker.actor.model.model_path={tmp_path}"]))
+
+
+@pytest.mark.parametrize(("family", "size"), [("qwen2_5_vl", 840), ("qwen3_vl", 832), ("glm4v", 840)])
+def test_image_sizes_and_adapters_follow_the_family(family: str, size: int) -> None:
+    config = load_config([*TINY, f"policy.family={family}", f"policy.image_size={size}"])
+    assert checks.prompt_spec(config).image_size == size
+    assert config.actor_rollout_ref.model.exclude_modules == FAMILIES[family].lora_exclude
+    wrong = load_config([*TINY, f"policy.family={family}", f"policy.image_size={1672 - size}"])
+    with pytest.raises(InputError, match=f"image_size {1672 - size} is not a multiple of .*try {size}"):
+        checks.prompt_spec(wrong)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "policy").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_policy_that_is_offered_fits_its_family(path: Path) -> None:
+    config = load_config([f"policy={path.stem}", "hardware=8x80g"])
+    spec = checks.prompt_spec(config)
+    assert path.stem == "tiny" or spec.image_size == FAMILIES[config.policy.family].image_size
+    model = find_architecture(resolve_model(config.actor_rollout_ref.model.path))
+    assert model is not None and model.family == config.policy.family
 
 
 def test_data_files(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from seg_zero.data.synthetic.rows import write_split
 from seg_zero.errors import InputError
-from seg_zero.policy.model_size import PUBLISHED, Architecture, Vision, find_architecture, read_architecture
+from seg_zero.policy.model_size import Architecture, Vision, find_architecture, read_architecture
 from seg_zero.training.launch import checks, memory, plan, start
 from seg_zero.training.launch.config import load_config
 
@@ -26,20 +26,28 @@ SYNTHETIC = {"train_files": 1920, "val_files": 120}
 SMALL = Architecture("qwen2_5_vl", 10, 128, 512, 8, 2, 16, 1000, True, 4096, Vision(2, 64, 256, 8))
 
 
+def _seven() -> Architecture:
+    found = find_architecture("Qwen/Qwen2.5-VL-7B-Instruct")
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize(
-    ("name", "parameters"),
+    ("model", "parameters"),
     [  # as counted by transformers 5.9.0 for the published configurations
-        (("qwen2-vl", 2), 2_208_985_600),
-        (("qwen2-vl", 7), 8_291_375_616),
-        (("qwen2.5-vl", 3), 3_754_622_976),
-        (("qwen2.5-vl", 7), 8_292_166_656),
-        (("qwen3-vl", 2), 2_127_532_032),
-        (("qwen3-vl", 4), 4_437_815_808),
-        (("qwen3-vl", 8), 8_767_123_696),
+        ("Qwen/Qwen2-VL-2B-Instruct", 2_208_985_600),
+        ("Qwen/Qwen2-VL-7B-Instruct", 8_291_375_616),
+        ("Qwen/Qwen2.5-VL-3B-Instruct", 3_754_622_976),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", 8_292_166_656),
+        ("Qwen/Qwen3-VL-2B-Instruct", 2_127_532_032),
+        ("Qwen/Qwen3-VL-4B-Instruct", 4_437_815_808),
+        ("Qwen/Qwen3-VL-8B-Instruct", 8_767_123_696),
+        ("zai-org/GLM-4.1V-9B-Thinking", 10_292_777_472),
     ],
 )
-def test_published_models_have_their_published_size(name: tuple[str, int], parameters: int) -> None:
-    assert PUBLISHED[name].parameters == parameters
+def test_published_models_have_their_published_size(model: str, parameters: int) -> None:
+    found = find_architecture(model)
+    assert found is not None and found.parameters == parameters
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -65,10 +73,10 @@ def test_parameters_are_counted_as_transformers_builds_them(family: str, tied: b
 
 
 def test_models_are_found_by_folder_and_by_name(tmp_path: Path) -> None:
-    seven = PUBLISHED["qwen2.5-vl", 7]
-    assert find_architecture("Qwen/Qwen2.5-VL-7B-Instruct") == seven
+    seven = find_architecture("Qwen/Qwen2.5-VL-7B-Instruct")
+    assert seven is not None and seven.layers == 28
     assert find_architecture("Ricky06662/VisionReasoner-7B") == seven
-    assert find_architecture("Ricky06662/Seg-Zero-3B") == PUBLISHED["qwen2.5-vl", 3]
+    assert find_architecture("Ricky06662/Seg-Zero-3B") == find_architecture("Qwen/Qwen2.5-VL-3B-Instruct")
     assert find_architecture("somebody/something-70B") is None
     tiny = find_architecture(str(ROOT / "seg_zero" / "models" / "tiny_policy"))
     assert tiny is not None and tiny.parameters == 3_700_352
@@ -96,7 +104,7 @@ def test_batch_arithmetic() -> None:
 
 def test_cache_of_keys_and_values() -> None:
     """7B: 2 x 28 layers x 4 heads x 128 x 2 bytes = 57,344 bytes per token; half of it with two ranks."""
-    seven = PUBLISHED["qwen2.5-vl", 7]
+    seven = _seven()
     assert memory.kv_bytes_per_token(seven, 1, 2) == 57_344
     assert memory.kv_bytes_per_token(seven, 2, 2) == 28_672
     assert memory.kv_bytes_per_token(seven, 8, 2) == memory.kv_bytes_per_token(seven, 4, 2)  # heads are repeated
@@ -119,7 +127,7 @@ def test_activations() -> None:
 def test_training_state_of_7b_on_four_gpus() -> None:
     """8,292,166,656 parameters in float32 over 4 ranks: 8,292,166,656 bytes each, gradients alike, Adam twice."""
     config = load_config([*SEVEN, "hardware=4x80g"])
-    found = memory.estimate(config, PUBLISHED["qwen2.5-vl", 7], image_tokens=900)
+    found = memory.estimate(config, _seven(), image_tokens=900)
     state, parameters = found.training, 8_292_166_656
     assert (state.weights, state.gradients, state.optimizer) == (parameters, parameters, 2 * parameters)
     assert state.logits == 2 * (1300 + 2000) * 152_064 * 12
@@ -134,7 +142,7 @@ def test_training_state_of_7b_on_four_gpus() -> None:
 
 def test_adapters_have_little_to_train() -> None:
     """Rank 64 on the 7 linear layers of 28 decoder layers; no reference model, as it is the actor without them."""
-    seven = PUBLISHED["qwen2.5-vl", 7]
+    seven = _seven()
     sides = 2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18_944)
     assert seven.lora_parameters(64) == 28 * 64 * sides
     config = load_config([*SEVEN, "hardware=4x80g", "actor_rollout_ref.model.lora_rank=64"])

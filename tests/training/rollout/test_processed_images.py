@@ -12,7 +12,7 @@ from helpers.tiny_models import make_processor
 from PIL import Image
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
-from seg_zero.prompting import FAMILIES
+from seg_zero.policy.families import FAMILIES
 from seg_zero.training.launch.config import load_config
 from seg_zero.training.rollout.agent_loop import SeededAgentLoop
 from seg_zero.training.rollout.processed_images import ProcessedImages, process_once

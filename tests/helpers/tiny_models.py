@@ -136,6 +136,8 @@ def make_config(family: str, tokenizer: Any) -> Any:
 
 def _glm_config(text: dict[str, Any], ends: dict[str, Any], token: Any) -> Glm4vConfig:
     """The tower's blocks have as many intermediate values as the language model is wide."""
+    # Half of each head is turned by position, as in the published model.
+    text["rope_parameters"] |= {"partial_rotary_factor": 0.5, "mrope_section": [4, 6, 6]}
     vision = {
         "depth": 2,
         "hidden_size": 64,

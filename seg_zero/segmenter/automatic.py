@@ -56,7 +56,7 @@ def find_all(
     points_per_side: the grid has this many points in each direction; each proposes three masks.
     min_score: least predicted IoU, 0 to 1.
     min_stability: least IoU between the mask cut at a logit of 1 and the mask cut at -1, 0 to 1.
-    max_overlap: of two masks whose boxes have a greater IoU, the one with the lower score goes.
+    max_overlap: of two masks with a greater IoU, or whose boxes have one, the one with the lower score goes.
     max_masks: the best of them by score; bounds the size of the result.
     order: "score" or "area" (pixels), largest first.
 
@@ -68,16 +68,27 @@ def find_all(
     steps = (np.arange(points_per_side) + 0.5) / points_per_side
     points = np.stack(np.meshgrid(steps * width, steps * height), axis=-1).reshape(-1, 2)
     seen = _look(segmenter, embedding, points, min_score, min_stability)
-    kept = _apart(seen.boxes, seen.scores, max_overlap)[:max_masks]
-    masks = np.zeros((len(kept), height, width), dtype=bool)
-    for rows, logits in _again(segmenter, embedding, points, seen.places[kept]):
-        for row, one in zip(rows, logits, strict=True):
-            masks[row] = segmenter.full_mask(one, embedding.size)
-    areas = masks.sum(axis=(1, 2))
-    scores = seen.scores[kept]
-    ranks = np.argsort(-(areas if order == "area" else scores), kind="stable")
-    ranks = ranks[areas[ranks] > 0]  # a mask may vanish when it is resized to a tiny image
-    return Segmentation(masks[ranks], scores[ranks].astype(np.float32))
+    kept = seen.places[_apart(seen.boxes, seen.scores, max_overlap)]
+    masks: list[np.ndarray] = []
+    scores: list[float] = []
+    taken = torch.zeros((0, segmenter.low_res_side**2), device=segmenter.device)
+    for logits, score in _again(segmenter, embedding, points, kept):
+        # Boxes alone leave repetitions: a few stray pixels make another box of the same mask.
+        inside = (logits > 0).flatten().float()
+        common = taken @ inside
+        if len(masks) == max_masks or bool((common > max_overlap * (taken.sum(1) + inside.sum() - common)).any()):
+            continue
+        mask = segmenter.full_mask(logits, embedding.size)
+        if mask.any():  # it may vanish when it is resized to a tiny image
+            taken = torch.cat([taken, inside[None]])
+            masks.append(mask)
+            scores.append(score)
+    if not masks:
+        return Segmentation(np.zeros((0, height, width), dtype=bool), np.zeros(0, dtype=np.float32))
+    found = np.stack(masks)
+    keys = found.sum(axis=(1, 2)) if order == "area" else np.array(scores)
+    ranks = np.argsort(-keys, kind="stable")
+    return Segmentation(found[ranks], np.array(scores, dtype=np.float32)[ranks])
 
 
 def _check(points: int, score: float, stability: float, overlap: float, masks: int, order: str) -> None:
@@ -148,11 +159,10 @@ def _apart(boxes: np.ndarray, scores: np.ndarray, max_overlap: float) -> np.ndar
 
 def _again(
     segmenter: PromptedSegmenter, embedding: Embedding, points: np.ndarray, places: np.ndarray
-) -> Iterator[tuple[range, torch.Tensor]]:
-    """Second pass: the logits of the chosen candidates, with their places in the result."""
+) -> Iterator[tuple[torch.Tensor, float]]:
+    """Second pass: the logits h x w of the chosen candidates, and their scores."""
     for some in _chunks(len(places)):
         chosen = places[some]
         found = segmenter.candidates(_prompts(embedding, points[chosen[:, 0]]))
-        choice = torch.from_numpy(chosen[:, 1]).to(found.logits.device)
-        rows = range(some.start, some.start + len(chosen))
-        yield rows, found.logits[torch.arange(len(chosen), device=choice.device), choice]
+        for row, (_, choice) in enumerate(chosen):
+            yield found.logits[row, choice], float(found.quality[row, choice])

@@ -67,7 +67,7 @@ def test_hub_id_is_fetched_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_and_wrong_models_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.pt.*neither a file, a folder nor a hub id"):
         load_segmenter(tmp_path / "nowhere.pt")
-    with pytest.raises(InputError, match=r"holds 0 files \*.yaml; it needs exactly one"):
+    with pytest.raises(InputError, match=r"holds 0 files \*\.yaml; the sam2 format needs exactly one yaml"):
         load_segmenter(tmp_path)
     config = tmp_path / "tiny_sam2.yaml"
     config.write_bytes((TINY_FOLDER / "tiny_sam2.yaml").read_bytes())

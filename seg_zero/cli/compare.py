@@ -10,8 +10,8 @@ from pathlib import Path
 def main(argv: Sequence[str]) -> int:
     """What changed between two evaluations of the same rows, with intervals and p-values."""
     parser = argparse.ArgumentParser(prog="seg-zero compare", description=main.__doc__)
-    parser.add_argument("first", type=Path, help="folder of an evaluation (A)")
-    parser.add_argument("second", type=Path, help="folder of another one (B)")
+    parser.add_argument("first", type=Path, help="folder of the first evaluation (A)")
+    parser.add_argument("second", type=Path, help="folder of the second evaluation (B)")
     args = parser.parse_args(argv)
     from seg_zero.evaluation.compare import compare
 

@@ -43,15 +43,19 @@ def _add_builder_options(parser: argparse.ArgumentParser) -> None:
         help="side that images are stretched to, in pixels, a multiple of the policy's image token (28; 32 for "
         "Qwen3-VL), or 'original' (default: %(default)s)",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N questions")
-    parser.add_argument("--shuffle", type=int, metavar="SEED", help="questions in a random order, before --limit")
-    parser.add_argument("--workers", type=int, default=count_cores(), help="(default: one per core)")
-    parser.add_argument("--skip-bad", action="store_true", help="leave unusable examples out and list them")
+    parser.add_argument("--limit", type=int, metavar="N", help="take only the first N questions (default: all)")
     parser.add_argument(
-        "--strict", action="store_true", help="objects without an area are unusable, instead of dropped and counted"
+        "--shuffle", type=int, metavar="SEED", help="shuffle questions before --limit (default: do not)"
+    )
+    parser.add_argument("--workers", type=int, default=count_cores(), help="processes (default: one per core)")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="skip and list unusable examples (default: stop at the first)"
     )
     parser.add_argument(
-        "--sam2_filter", metavar="MODEL", help="drop rows that this SAM2 (file, folder, hub id or 'tiny') does not mask"
+        "--strict", action="store_true", help="treat objects without an area as errors (default: drop and count them)"
+    )
+    parser.add_argument(
+        "--sam2_filter", metavar="MODEL", help="drop rows this SAM2 (file, folder, hub id or 'tiny') cannot segment"
     )
     parser.add_argument(
         "--min_agreement", type=float, default=0.6, help="IoU below which --sam2_filter drops a row (default: 0.6)"

@@ -24,14 +24,20 @@ _BAR = 40
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="file, folder, hub id or NAME@SPLIT (docs/data.md lists all kinds)")
-    parser.add_argument("--out", help="folder for problems.jsonl, report.json and contact sheets")
+    parser.add_argument("--out", help="folder for problems.jsonl, report.json and contact sheets (default: write none)")
     parser.add_argument("--samples", type=int, default=24, help="rows on the contact sheet (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="which random rows those are (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed for choosing those rows (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=count_cores(), help="processes (default: one per core)")
-    parser.add_argument("--template", choices=tuple(TEMPLATES), help="also: can this prompt ask for every row?")
-    parser.add_argument("--policy", help="also: count prompts over --max_prompt_length of this policy (folder or id)")
-    parser.add_argument("--image_size", type=int, help="with --policy: side the policy sees (default: its own)")
-    parser.add_argument("--max_prompt_length", type=int, default=1300, help="in tokens (default: %(default)s)")
+    parser.add_argument("--template", choices=tuple(TEMPLATES), help="also check that every row fits this prompt")
+    parser.add_argument(
+        "--policy", help="also count prompts over --max_prompt_length for this policy (folder or hub id)"
+    )
+    parser.add_argument(
+        "--image_size", type=int, help="with --policy: side of its input in pixels (default: that of the policy)"
+    )
+    parser.add_argument(
+        "--max_prompt_length", type=int, default=1300, help="with --policy: limit in tokens (default: %(default)s)"
+    )
 
 
 def _long_prompts(source: RowSource, args: argparse.Namespace) -> list[Problem]:

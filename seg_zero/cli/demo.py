@@ -160,10 +160,12 @@ MARKER = ".seg-zero-demo"
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="seg-zero demo", description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--out", default="outputs/demo", help="folder, replaced if it is an earlier demo")
+    parser.add_argument(
+        "--out", default="outputs/demo", help="folder; an earlier demo in it is replaced (default: %(default)s)"
+    )
     parser.add_argument("--steps", type=int, default=40, help="GRPO steps (default: %(default)s)")
     parser.add_argument("--held_out", type=int, default=300, help="evaluation questions (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="order of the training questions (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="for question order and sampling (default: %(default)s)")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides for the training, e.g. worker.rollout.n=16")
     args = parser.parse_args(argv)
     if args.steps < 1 or args.held_out < 1:

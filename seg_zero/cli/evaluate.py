@@ -14,7 +14,7 @@ from seg_zero.extras import VLLM, require
 
 
 def main(argv: Sequence[str]) -> int:
-    """gIoU, cIoU and more of a policy over a dataset, with intervals and a report; goes on where it was interrupted."""
+    """gIoU, cIoU and more of a policy over a dataset, with intervals and a report; rerun the same command to resume."""
     from seg_zero.metrics import RULES
     from seg_zero.policy.loading import quiet_transformers
 
@@ -23,23 +23,27 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--data",
         required=True,
-        help="a set (reasonseg_val, refcoco_testA, grefcoco_val, synthetic ...; docs/evaluation.md) or any dataset "
+        help="named set (reasonseg_val, refcoco_testA, grefcoco_val, synthetic ...; docs/evaluation.md) or any dataset "
         "with masks: file, folder, hub id or NAME@SPLIT",
     )
-    parser.add_argument("--out", required=True, type=Path, help="folder of this evaluation")
-    parser.add_argument("--rule", choices=tuple(RULES), help="what counts (default: the set's own, else lisa)")
-    parser.add_argument("--limit", type=int, help="only the first N rows")
+    parser.add_argument("--out", required=True, type=Path, help="folder for this evaluation; rerun to resume")
+    parser.add_argument("--rule", choices=tuple(RULES), help="scoring rule (default: that of the set, else lisa)")
+    parser.add_argument("--limit", type=int, help="take only the first N rows (default: all)")
     parser.add_argument(
         "--engine",
         choices=("vllm", "transformers"),
-        help="what runs the policy (default: vllm on GPUs, else transformers)",
+        help="engine of the policy (default: vllm on GPUs, else transformers)",
     )
-    parser.add_argument("--workers", type=int, help="processes with models of their own (default: one per GPU, else 1)")
-    parser.add_argument("--tensor_parallel_size", type=int, default=1, help="GPUs per worker, with vllm")
-    parser.add_argument("--batch_size", type=int, default=32, help="rows at a time, with transformers")
-    parser.add_argument("--votes", type=int, default=1, help="answers per row, whose masks are fused by majority")
-    parser.add_argument("--temperature", type=float, default=0.7, help="of the answers, with --votes of 2 or more")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampled answers, with --votes of 2 or more")
+    parser.add_argument(
+        "--workers", type=int, help="processes, each with its own models (default: one per GPU, else 1)"
+    )
+    parser.add_argument("--tensor_parallel_size", type=int, default=1, help="with vllm: GPUs per worker (default: 1)")
+    parser.add_argument("--batch_size", type=int, default=32, help="with transformers: rows per batch (default: 32)")
+    parser.add_argument("--votes", type=int, default=1, help="answers per row, fused by majority (default: 1)")
+    parser.add_argument(
+        "--temperature", type=float, default=0.7, help="with --votes: sampling temperature (default: 0.7)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="with --votes: sampling seed (default: 0)")
     args = parser.parse_args(argv)
     for name in ("limit", "workers", "tensor_parallel_size", "batch_size", "votes"):
         value = getattr(args, name)

@@ -120,37 +120,39 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="infer.py", description=main.__doc__)
     add_model_options(parser)
     parser.add_argument(
-        "--dtype", help="of the policy: float32, bfloat16, float16 (default: bfloat16 on CUDA, else float32)"
+        "--dtype", help="policy precision: float32, bfloat16, float16 (default: bfloat16 on CUDA, else float32)"
     )
     parser.add_argument(
-        "--image_path", nargs="+", help="an image, several, a folder, or a quoted glob (default: a shipped scene)"
+        "--image_path", nargs="+", help="image, several images, a folder, or a quoted glob (default: an example scene)"
     )
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--text", help=f"the question (default: {EXAMPLE_QUESTION!r})")
     asked.add_argument(
         "--questions",
         type=Path,
-        help="file of questions: one a line, asked about every image; or .csv / .jsonl with image and question",
+        help="text file, one question per line, each asked about every image; or .csv / .jsonl with image and question",
     )
     parser.add_argument(
         "--output_path",
         type=Path,
-        help="one image and question: the overlay, with the other outputs beside it as NAME_mask.png and so on "
-        f"(default: {DEFAULT_FOLDER}/answer.png); else a folder (default: {DEFAULT_FOLDER})",
+        help="for one image and question: overlay file, with other outputs beside it as NAME_mask.png and so on "
+        f"(default: {DEFAULT_FOLDER}/answer.png); otherwise: folder (default: {DEFAULT_FOLDER})",
     )
     parser.add_argument("--outputs", default="overlay,mask", help=f"any of {','.join(OUTPUTS)} (default: %(default)s)")
-    parser.add_argument("--per_object", action="store_true", help="also a mask, cut-out and RLE of each object")
+    parser.add_argument("--per_object", action="store_true", help="also write a mask, cut-out and RLE of each object")
     parser.add_argument(
         "--show_prompts",
         "--show-prompts",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="draw boxes and points into the overlay",
+        help="draw boxes and points on the overlay (default: yes)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per answer and nothing else")
-    parser.add_argument("--votes", type=int, default=1, help="answers per question, whose masks are fused by majority")
-    parser.add_argument("--temperature", type=float, help="of the sampling (default: 0.7 with several votes, else 0)")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
+    parser.add_argument("--votes", type=int, default=1, help="answers per question, fused by majority (default: 1)")
+    parser.add_argument(
+        "--temperature", type=float, help="sampling temperature (default: 0.7 with several votes, else 0)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="sampling seed (default: 0)")
     return parser
 
 

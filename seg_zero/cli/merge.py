@@ -14,21 +14,25 @@ from seg_zero.prompting import SPEC_FILE
 def main(argv: Sequence[str]) -> int:
     """Turn a training checkpoint into a model folder."""
     parser = argparse.ArgumentParser(prog="model_merger.py", description=main.__doc__)
-    parser.add_argument("--local_dir", required=True, type=Path, help="global_step_N folder, or actor folder in it")
-    parser.add_argument("--target_dir", type=Path, help="folder to make (default: merged, inside the actor folder)")
-    parser.add_argument("--dtype", choices=DTYPES, default="trained", help="of the weights (default: %(default)s)")
+    parser.add_argument(
+        "--local_dir", required=True, type=Path, help="checkpoint folder global_step_N, or the actor folder in it"
+    )
+    parser.add_argument("--target_dir", type=Path, help="new folder (default: merged, or adapter, in the actor folder)")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="trained", help="dtype of the weights (default: %(default)s)"
+    )
     parser.add_argument(
         "--lora",
         choices=("merge", "adapter"),
         default="merge",
-        help="of a LoRA run: a whole model with the adapters added, or the adapters alone (default: %(default)s)",
+        help="for LoRA runs: write a full model with adapters added, or only the adapters (default: %(default)s)",
     )
-    parser.add_argument("--base_model", help="what the run started from (default: as the run's config.yaml says)")
+    parser.add_argument("--base_model", help="model the run started from (default: that in its config.yaml)")
     parser.add_argument(
-        "--max_shard_size", default=MAX_SHARD_SIZE, help="of a weights file; about what memory takes (default: 5GB)"
+        "--max_shard_size", default=MAX_SHARD_SIZE, help="largest weights file, about the memory needed (default: 5GB)"
     )
-    parser.add_argument("--verify", action="store_true", help="compare the written model with the shards")
-    parser.add_argument("--hf_upload_path", metavar="USER/NAME", help="repository on the hub to push the folder to")
+    parser.add_argument("--verify", action="store_true", help="compare the outputs of the written model and the shards")
+    parser.add_argument("--hf_upload_path", metavar="USER/NAME", help="push the folder to this hub repository")
     parser.add_argument("--public", action="store_true", help="make that repository public (default: private)")
     arguments = parser.parse_args(argv)
     if arguments.hf_upload_path is not None:

@@ -29,10 +29,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="seg-zero serve", description="Answer questions about images over HTTP (docs/serve.md)."
     )
     add_server_options(parser, port=8008)
-    parser.add_argument("--policy_url", help="OpenAI server that runs the policy; --model then only sets the prompt")
-    parser.add_argument("--policy_name", help="which of its models (default: the only one)")
-    parser.add_argument("--max_open", type=int, default=64, help="requests open at a time; more get 429")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one answer; later is 504")
+    parser.add_argument(
+        "--policy_url", help="OpenAI-style server that runs the policy; --model then only sets the prompt"
+    )
+    parser.add_argument("--policy_name", help="model on that server (default: the only one)")
+    parser.add_argument(
+        "--max_open", type=int, default=64, help="open requests; further ones get 429 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, help="seconds per answer, then 504 (default: %(default)s)"
+    )
     args = parser.parse_args(argv)
     check_server_options(args, ("max_open", "timeout"))
     return args

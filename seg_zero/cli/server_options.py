@@ -22,12 +22,19 @@ _POSITIVE = ("max_upload_mb", "max_megapixels", "max_question", "max_new_tokens"
 def add_server_options(parser: argparse.ArgumentParser, port: int) -> None:
     """Models, engine, address (``port`` by default) and what one question may hold."""
     add_model_options(parser)
-    parser.add_argument("--engine", choices=ENGINES, default="transformers", help="of the policy")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=port, help="(default: %(default)s)")
-    parser.add_argument("--max_upload_mb", type=float, default=20.0, help="size of an upload")
-    parser.add_argument("--max_megapixels", type=float, default=16.0, help="size of an image")
-    parser.add_argument("--max_question", type=int, default=2000, help="characters of a question")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="transformers",
+        help="engine of the policy (default: %(default)s)",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=port, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--max_upload_mb", type=float, default=20.0, help="largest upload (default: %(default)s)")
+    parser.add_argument("--max_megapixels", type=float, default=16.0, help="largest image (default: %(default)s)")
+    parser.add_argument(
+        "--max_question", type=int, default=2000, help="longest question, in characters (default: %(default)s)"
+    )
 
 
 def check_server_options(args: argparse.Namespace, also_positive: Sequence[str] = ()) -> None:

@@ -33,7 +33,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="seg-zero web", description="A page to ask questions about pictures in a browser (docs/web.md)."
     )
     add_server_options(parser, port=7860)
-    parser.add_argument("--share", action="store_true", help="also a public address, through a server of Gradio's")
+    parser.add_argument("--share", action="store_true", help="also open a public address through a Gradio server")
     args = parser.parse_args(argv)
     check_server_options(args)
     return args

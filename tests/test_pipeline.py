@@ -20,15 +20,17 @@ from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.errors import InputError
 from seg_zero.pipeline import EMBEDDINGS, ReasoningSegmenter, SegmentationResult
 from seg_zero.policy import GREEDY, Reply, Request, Sampling, TransformersPolicy
-from seg_zero.segmenter import Embedding, Segmenter, load_segmenter
+from seg_zero.segmenter import Embedding, Segmenter
+from seg_zero.segmenter.files import TINY_FOLDER
+from seg_zero.segmenter.sam2_package import Sam2PackageSegmenter
 from seg_zero.visualize import cutout, overlay
 
 SAMPLES = list(make_samples(21, 12))
 
 
 @pytest.fixture(scope="module")
-def sam2() -> Segmenter:
-    return load_segmenter()
+def sam2() -> Sam2PackageSegmenter:
+    return Sam2PackageSegmenter.from_files(TINY_FOLDER / "tiny_sam2.yaml", TINY_FOLDER / "model.pt", "cpu")
 
 
 @pytest.mark.parametrize("size", [(112, 112), (336, 224), (50, 400)])
@@ -111,7 +113,7 @@ assert seg_zero.ReasoningSegmenter.__module__ == "seg_zero.pipeline" and "torch"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-class CountingSegmenter(Segmenter):
+class CountingSegmenter(Sam2PackageSegmenter):
     """The embedded SAM2, noting what it embeds and where."""
 
     def __init__(self, model: Any) -> None:
@@ -126,7 +128,7 @@ class CountingSegmenter(Segmenter):
 
 
 @pytest.fixture
-def counting(sam2: Segmenter) -> CountingSegmenter:
+def counting(sam2: Sam2PackageSegmenter) -> CountingSegmenter:
     return CountingSegmenter(sam2.model)
 
 

@@ -22,6 +22,7 @@ from seg_zero.rewards import Response, needs
 from seg_zero.rewards import response as response_module
 from seg_zero.rewards.presets import preset_settings
 from seg_zero.segmenter import Segmenter, load_segmenter
+from seg_zero.segmenter.sam2_package import Sam2PackageSegmenter
 from seg_zero.training.rollout.mask_scorer import MaskQuestion, MaskScore, MaskScorer
 
 SIDE = 112
@@ -110,14 +111,14 @@ def test_answers_about_a_flipped_or_zoomed_picture_are_taken_back(
 def test_one_failing_sample_costs_only_itself(
     path: str, rows: list[Row], segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = Segmenter.segment_embedded
+    decode = Sam2PackageSegmenter.segment_embedded
 
     def fails_on_wide_boxes(self: Segmenter, embedding: Any, objects: list[PromptObject]) -> Any:
         if any(o.box is not None and o.box[2] > 1000 for o in objects):
             raise RuntimeError("out of memory")
         return decode(self, embedding, objects)
 
-    monkeypatch.setattr(Segmenter, "segment_embedded", fails_on_wide_boxes)
+    monkeypatch.setattr(Sam2PackageSegmenter, "segment_embedded", fails_on_wide_boxes)
     bad = replace(question(path, rows, 0), objects=(PromptObject((0, 0, 1000, 50)),))
     scores = MaskScorer(segmenter, 8).scores(
         [
@@ -189,7 +190,7 @@ def test_reward_workers_share_one_actor(path: str, rows: list[Row], cluster: Any
     assert all(score["mask"] == 1.0 - score["failures"] for score in tries)
     assert tries[-1]["failures"] == 0.0
 
-    with pytest.raises(Exception, match="neither a file, a folder nor a published id"):
+    with pytest.raises(Exception, match="neither a file, a folder nor a hub id"):
         ask(path, rows, [right], segmentation_model="no-such-model", actors=2)  # a second actor, which cannot load
 
 

@@ -17,9 +17,9 @@ from helpers.pictures import encoded
 from helpers.scripted_policy import ScriptedPolicy
 from PIL import Image
 
+from seg_zero import extras
 from seg_zero.answer_files import record_of
 from seg_zero.assets import EXAMPLE_IMAGE
-from seg_zero.cli import web
 from seg_zero.cli.main import main as cli
 from seg_zero.errors import InputError
 from seg_zero.objects import PromptObject
@@ -255,6 +255,6 @@ def test_bad_options_end_in_one_line(arguments: list[str], words: str, capsys: p
 def test_missing_gradio_is_named_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(web, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     assert cli(["web"]) == 2
     assert "pip install 'seg-zero[web]'" in capsys.readouterr().err

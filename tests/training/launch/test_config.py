@@ -264,7 +264,7 @@ def test_every_script_takes_every_algorithm(script: str) -> None:
         ("worker.rolout.n=4", "unknown configuration key 'worker.rolout.n'; nearest existing: worker.rollout.n"),
         ("trainer.total_step=4", "trainer.total_training_steps"),
         ("lr=1", "worker.actor.optim.lr"),
-        ("policy=tinny", "unknown option policy=tinny; choose one of qwen2_5_vl_3b, "),
+        ("policy=tinny", "unknown option policy=tinny; choose one of glm4_1v_9b, qwen2_5_vl_3b, "),
         ("a b", "configuration: "),
         ("policy.family=llava", "policy family 'llava' is not supported; choose one of qwen2_vl, "),
         ("policy.template=plain", "unknown prompt template 'plain'"),

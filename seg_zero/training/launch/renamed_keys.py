@@ -42,11 +42,11 @@ RENAMED = {
 REPLACED = {
     "algorithm.disable_kl": "give worker.actor.use_kl_loss=false",
     "algorithm.use_tis": "give algorithm.rollout_correction.rollout_is=token",
-    "data.answer_key": "leave it away; rows are recognised by their columns, see docs/data.md",
+    "data.answer_key": "omit it; rows are recognised by their columns, see docs/data.md",
     "data.format_prompt": "choose the prompt with policy.template",
     "data.system_prompt": "choose the prompt with policy.template",
     "worker.reward.compute_score": "choose with reward=seg_strict, seg, vision_reasoner or seg_zero",
     "worker.reward.reward_function": "add a term under reward.terms, see docs/rewards.md",
     "worker.reward.reward_type": "choose with reward=seg_strict, seg, vision_reasoner or seg_zero",
-    "worker.rollout.limit_images": "leave it away; every question has one image",
+    "worker.rollout.limit_images": "omit it; every question has one image",
 }

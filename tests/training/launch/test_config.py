@@ -257,7 +257,7 @@ def test_every_script_takes_every_algorithm(script: str) -> None:
     [
         ("data.rollout_batch_size=8", "'data.rollout_batch_size' is named data.train_batch_size here; use that"),
         ("+trainer.total_episodes=2", "'trainer.total_episodes' is named trainer.total_epochs here; use that"),
-        ("worker.rollout.limit_images=1", "'worker.rollout.limit_images' does not exist here; leave it away"),
+        ("worker.rollout.limit_images=1", "'worker.rollout.limit_images' does not exist here; omit it"),
         ("worker.reward.compute_score=seg", "choose with reward=seg_strict"),
         ("+worker.rolout.n=4", "unknown configuration key 'worker.rolout.n'; nearest existing: worker.rollout.n"),
         ("+polcy.image_size=4", "unknown configuration key 'polcy.image_size'; nearest existing: policy.image_size"),

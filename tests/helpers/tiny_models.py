@@ -39,8 +39,10 @@ def image_side(family: str) -> int:
     return TOKENS_PER_SIDE * FAMILIES[family].token_pixels
 
 
-# What GLM-4.1V calls the special tokens that mean the same, and the two of a video that its processor looks up.
+# What GLM-4.1V calls the special tokens that mean the same, and four that its processor and verl look up.
 GLM_TOKENS = {
+    "<|object_ref_start|>": "<|user|>",
+    "<|object_ref_end|>": "<|observation|>",
     "<|vision_start|>": "<|begin_of_image|>",
     "<|vision_end|>": "<|end_of_image|>",
     "<|image_pad|>": "<|image|>",
@@ -111,7 +113,7 @@ def make_config(family: str, tokenizer: Any) -> Any:
     }
     if family == "glm4v":
         return _glm_config(text, ends, token)
-    common = {"num_heads": 2, "patch_size": FAMILIES[family].token_pixels // 2, "spatial_merge_size": 2}
+    common: dict[str, Any] = {"num_heads": 2, "patch_size": FAMILIES[family].token_pixels // 2, "spatial_merge_size": 2}
     shared = {
         "image_token_id": token("<|image_pad|>"),
         "video_token_id": token("<|video_pad|>"),
@@ -123,7 +125,7 @@ def make_config(family: str, tokenizer: Any) -> Any:
     if family == "qwen2_vl":
         vision = {"depth": 2, "embed_dim": 64, "mlp_ratio": 2, "hidden_size": WIDTH, **common}
         return Qwen2VLConfig(text_config=text, vision_config=vision, **shared)
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "out_hidden_size": WIDTH, **common}
+    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "out_hidden_size": WIDTH, **common}
     if family == "qwen2_5_vl":
         vision = {"depth": 2, "window_size": image_side(family), "fullatt_block_indexes": [1], **sizes}
         return Qwen2_5_VLConfig(text_config=text, vision_config=vision, **shared)

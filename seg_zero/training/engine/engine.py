@@ -21,7 +21,7 @@ from verl.workers.engine.utils import postprocess_batch_func
 
 from seg_zero.policy.families import family_named
 from seg_zero.policy.lora import base_name
-from seg_zero.training.engine.glm_forward import glm_forward_kept
+from seg_zero.training.engine.glm4v import glm_put_right
 from seg_zero.training.engine.micro_batches import group_by_length, padding_share
 from seg_zero.training.engine.one_update import DETACH_ENTROPY, OWN_LOG_PROBS, OneUpdateLoss
 from seg_zero.training.engine.vision_once import VisionOnce
@@ -58,14 +58,14 @@ class PolicyEngine(FSDPEngineWithLMHead):
       is right for packed sequences only).
     * Steps of one update need no pass for the old log-probabilities (:mod:`seg_zero.training.engine.one_update`).
     * ``padding_share``, the fraction of computed positions that are padding, is logged with each update.
-    * GLM-4.1V computes by its own forward pass (:mod:`seg_zero.training.engine.glm_forward`).
+    * GLM-4.1V can be trained (:mod:`seg_zero.training.engine.glm4v`).
     * With ``model.lora.merge`` weights go to vLLM in their own dtype, whichever modules have adapters. verl rounds
       them to bfloat16 and leaves out adapters outside of the sharded layers. Can go when it does neither.
     """
 
     def _build_module(self) -> torch.nn.Module:
         family = self.model_config.hf_config.model_type
-        with glm_forward_kept(family):
+        with glm_put_right(family):
             module: torch.nn.Module = super()._build_module()
         vision_tower = family_named(family).vision_tower
         for name, tower in module.named_modules() if self.model_config.lora.get("vision_once") else ():

@@ -74,11 +74,11 @@ def _settings_table(results: Results) -> str:
         "setting",
         "seeds",
         "near gIoU",
-        "to default",
+        "vs. default",
         "far gIoU",
-        "to default",
+        "vs. default",
         "near box acc",
-        "right empty answers",
+        "correct empty answers",
     ]
     lines = [_line(heads), "|---" * len(heads) + "|"]
     for setting in SETTINGS:

@@ -3,7 +3,7 @@
     python benchmarks/data.py                               # 100,000 rows of 112 x 112 pixels
     python benchmarks/data.py --rows 5000 --side 840        # published image size
 
-Writes a parquet file under --folder (kept for the next run), then measures, each in a process of its own:
+Writes a parquet file under --folder (kept for the next run), then measures, each in a separate process:
 seconds to open, memory after opening and after reading random rows, milliseconds per random row, and the
 prompt-length filter with and without its cache. The two straightforward ways in the same run are
 ``pyarrow.parquet.read_table(FILE).to_pylist()`` and ``datasets.load_dataset("parquet", data_files=FILE)``.
@@ -60,7 +60,7 @@ def make_rows(count: int, side: int) -> Iterator[Row]:
 
 
 def own_memory() -> float:
-    """MiB that this process holds, pages of mapped files left out."""
+    """MiB that this process holds, without pages of mapped files."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     return float(fields["RssAnon"].split()[0]) / 1024
 

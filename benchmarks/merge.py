@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/merge.py                     # a Qwen2.5-VL of about 2 GB in float32, 4 workers
     .venv/bin/python benchmarks/merge.py --layers 2 --workers 2
 
-The checkpoint's shards are written as FSDP2 writes them. Each merger runs in a process of its own; memory is the
+The checkpoint's shards are written as FSDP2 writes them. Each merger runs in a separate process; memory is the
 largest of what that process had to itself (RssAnon, which memory-mapped files are not part of), read 50 times a second.
 verl's merger writes bfloat16, so that ours is measured in both dtypes.
 """

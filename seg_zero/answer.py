@@ -35,9 +35,9 @@ _POINTS_TAG = re.compile(r"<points>\(([^()<>]*)\),\(([^()<>]*)\)</points>")
 class Answer:
     """A policy's text, read.
 
-    ``problem`` is None for a well-formed answer, otherwise one line that says what is wrong.
-    ``objects`` may be empty without a problem: the policy then says that nothing matches.
-    ``left_out`` counts list entries that are no usable object, or stand beyond the first MAX_OBJECTS.
+    ``problem`` is None for a well-formed answer, otherwise one line that describes the fault.
+    ``objects`` may be empty without a problem: the policy answered that nothing matches.
+    ``left_out`` counts list entries that are unusable or come after the first MAX_OBJECTS.
     """
 
     objects: tuple[PromptObject, ...]
@@ -106,7 +106,7 @@ def _read_object(value: object) -> PromptObject | None:
 def parse_answer(text: str) -> Answer:
     """Read a policy's text of either format. Never raises; JSON counts only inside the answer block.
 
-    Objects that are malformed are left out; ``problem`` is set when there is no answer block, no JSON
+    Malformed objects are skipped; ``problem`` is set when there is no answer block, no JSON
     list or object in it, or no usable object in a list that is not empty.
     """
     thinking = _between(text, "<think>", "</think>")

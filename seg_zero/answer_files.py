@@ -40,8 +40,8 @@ def write_files(
     """Write what ``outputs`` names (overlay, mask, cutout, rle); returns the paths by output.
 
     All but the overlay lie beside it as STEM_mask.png, STEM_cutout.png, STEM_rle.json, with ``per_object`` also
-    STEM_mask_1.png, STEM_cutout_1.png and so on; rle holds ``record``. Raises InputError if the disk does not
-    take them.
+    STEM_mask_1.png, STEM_cutout_1.png and so on; rle holds ``record``. Raises InputError if they cannot
+    be written.
     """
     files: dict[str, Path] = {}
     masks = {"": result.mask}

@@ -1,4 +1,4 @@
-"""Atomic writing: a file is there whole or not at all."""
+"""Atomic writing: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_image(path: Path, image: Image.Image) -> None:
-    """Write a picture in the format of the file's ending (PNG if it has none that Pillow knows)."""
+    """Write a picture in the format of the file's ending (PNG if Pillow does not support it)."""
     suffix = path.suffix.lower()
     kind = Image.registered_extensions().get(suffix, "PNG")
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Any picture a user has to 8-bit RGB."""
+"""Any picture to 8-bit RGB."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ class SegmentationResult:
     """The answer to one question; all coordinates and masks are in pixels of the given image.
 
     thinking: the policy's reasoning; objects: what it named (may be empty); masks: boolean N x H x W, those of
-    the objects; mask: boolean H x W, their union, or with votes the pixels that more than half of the answers
-    hold; text: the policy's raw output; problem: None, or why the text holds no usable answer; texts: all
+    the objects; mask: boolean H x W, their union, or with votes the pixels in more than half of the answers'
+    masks; text: the policy's raw output; problem: None, or why the text holds no usable answer; texts: all
     answers, of which with votes the one nearest to ``mask`` is shown in the other fields; seconds: time in the
     stages policy, embedding (0 if the image was known) and segmenter, of which the first two overlap.
     """
@@ -219,10 +219,10 @@ class ReasoningSegmenter:
         return [results[ask.key] for ask in asks]
 
     def stream(self, image: ImageLike, question: str) -> Iterator[str | SegmentationResult]:
-        """Pieces of the policy's text as they are written, and at last the result that a plain call gives.
+        """Pieces of the policy's text as they are written, then the result of a plain call.
 
-        Whoever stops reading stops the policy. Raises what a plain call raises, an unusable image or question
-        when this is called.
+        If the caller stops iterating, the policy stops. Raises what a plain call raises; for an unusable image or
+        question, when this is called.
         """
         return self._stream(_Ask.read(image, question))
 
@@ -279,7 +279,7 @@ class ReasoningSegmenter:
 
 
 def sampling_of(votes: int = 1, temperature: float | None = None, seed: int = 0) -> Sampling:
-    """The options of :meth:`ReasoningSegmenter.batch`, checked. Raises InputError for those that make no sense."""
+    """The options of :meth:`ReasoningSegmenter.batch`, checked. Raises InputError for invalid ones."""
     if not isinstance(votes, int) or votes < 1:
         raise InputError(f"votes={votes!r} is not a whole number from 1 up")
     if temperature is None:

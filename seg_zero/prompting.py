@@ -1,7 +1,7 @@
 """Question and image to chat messages: the one prompt and the one resize rule.
 
-Training, evaluation and inference all build their prompts here, so that what a policy was trained
-on is what it is asked. The settings that decide a prompt travel with a checkpoint in the file
+Training, evaluation and inference all build their prompts here, so a policy is always asked as it was
+trained. The settings that decide a prompt travel with a checkpoint in the file
 ``seg_zero.json`` beside the weights.
 """
 
@@ -55,7 +55,7 @@ COORDINATES = ("pixels", "thousand")
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """What decides a prompt and the meaning of its answer, kept beside the checkpoint.
+    """The settings that decide a prompt and the meaning of its answer; saved with the checkpoint.
 
     template: a key of :data:`TEMPLATES`.
     image_size: side in pixels of the square that every image is stretched to (aspect not kept, as in
@@ -121,9 +121,9 @@ _CONTROL_TOKEN = re.compile(r"<\|[a-z_0-9]+\|>")  # as all supported tokenizers 
 
 
 def check_question(question: str) -> None:
-    """Whether a question can be asked, before anything is spent on it.
+    """Check that a question can be asked, before any costly work.
 
-    Raises InputError for one without words, and for one with a control token, which would count as an image or a turn.
+    Raises InputError for a question without words, or with a control token, which would count as an image or a turn.
     """
     normalise_question(question)
 
@@ -138,12 +138,12 @@ def normalise_question(question: str) -> str:
         raise InputError(f"the question {question!r} is empty; describe what to segment")
     token = _CONTROL_TOKEN.search(text)
     if token is not None:
-        raise InputError(f"the question holds the control token {token[0]!r}; leave it out")
+        raise InputError(f"the question holds the control token {token[0]!r}; remove it")
     return text
 
 
 def prompt_text(question: str, spec: PromptSpec) -> str:
-    """The words that a policy is asked with; raises as :func:`check_question`."""
+    """The text of the prompt; raises as :func:`check_question`."""
     return TEMPLATES[spec.template].replace("{question}", normalise_question(question))
 
 

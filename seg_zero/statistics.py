@@ -1,4 +1,4 @@
-"""How far a mean over rows can be trusted: bootstrap intervals, and a test for two runs over the same rows.
+"""Uncertainty of a mean over rows: bootstrap intervals, and a paired test for two runs over the same rows.
 
 Memory stays bounded: resamples are drawn in batches of about half a million values. Everything is seeded, so
 the same rows give the same numbers.
@@ -41,8 +41,8 @@ class PairedDifference(NamedTuple):
 def bootstrap_interval(values: Values, resamples: int = 10_000, seed: int = 0) -> Interval:
     """Mean of one number per row (such as the IoUs: gIoU) with its 95 % percentile bootstrap interval.
 
-    Rows are drawn with replacement (Efron, Annals of Statistics 1979). For rows of one image or scene that
-    depend on each other the interval is too narrow. Raises InputError for fewer than 2 rows.
+    Rows are drawn with replacement (Efron, Annals of Statistics 1979). If rows depend on each other
+    (several about one image), the interval is too narrow. Raises InputError for fewer than 2 rows.
     """
     (rows,) = _rows(values=values)
     return _bootstrap(math.fsum(rows) / len(rows), (rows,), np.mean, resamples, seed)
@@ -69,7 +69,7 @@ def paired_difference(before: Values, after: Values, resamples: int = 10_000, se
 
     The p-value is that of the sign-flip permutation test: how often the mean would be as far from 0 if each
     row's difference could as well have the other sign (Fisher 1935); exact where there are at most ``resamples``
-    ways to flip. Numbers may be IoUs or 0 and 1 (right and wrong), where it answers McNemar's question.
+    ways to flip. Numbers may be IoUs or 0 and 1 (right and wrong), for which it is McNemar's test.
     """
     first, second = _rows(before=before, after=after)
     difference = second - first
@@ -78,7 +78,7 @@ def paired_difference(before: Values, after: Values, resamples: int = 10_000, se
 
 
 def _sign_flip_p_value(changed: np.ndarray, resamples: int, seed: int) -> float:
-    """Share of sign flips whose sum is as far from 0 as that of ``changed``; zeros, that flips leave, do not matter.
+    """Fraction of sign flips whose sum is at least as far from 0 as that of ``changed``; zeros do not matter.
 
     scipy.stats.permutation_test gives the same, but draws every flip in Python, many times slower on 10,000 rows.
     """

@@ -1,4 +1,4 @@
-"""Several answers to one question, made one."""
+"""Several answers to one question, fused into one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from seg_zero.metrics import iou_of
 
 
 def fuse(masks: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
-    """The pixels that more than half of the masks (boolean H x W) hold, and the number of the first mask that is
-    most like that."""
+    """The pixels in more than half of the masks (boolean H x W), and the number of the mask closest to that (the first
+    of equals)."""
     if len(masks) == 1:
         return masks[0], 0
     fused = np.sum(masks, axis=0, dtype=np.int32) * 2 > len(masks)

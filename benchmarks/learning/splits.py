@@ -1,6 +1,6 @@
-"""The study's rows: a training set that leaves something out, and held-out questions near to it and far from it.
+"""The study's rows: a training set with omissions, and held-out questions near to it and far from it.
 
-What is left out: five pairs of colour and shape (no training scene shows one), the relations "above" and "below",
+Omitted are five pairs of colour and shape (no training scene shows one), the relations "above" and "below",
 scenes of more than five shapes, and questions that speak of such things. The embedded policy has met all but the
 crowded scenes in its warm-up; the training after it has not.
 """

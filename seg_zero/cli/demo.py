@@ -1,4 +1,4 @@
-"""The demo: the whole chain on the embedded models, and a page that shows what it did.
+"""The demo: the whole pipeline on the embedded models, and a page that shows the results.
 
     make demo
     seg-zero demo --steps 40 --out outputs/demo

@@ -104,7 +104,7 @@ def _drawn(row: Row, prediction: Prediction, spec: PromptSpec) -> Image.Image:
 
 
 def draw_before_after(page: Page, kinds: Sequence[str] = tuple(KIND_NAMES)) -> Image.Image:
-    """Of each kind the held-out question with the median gain, before (upper row) and after (lower row) training."""
+    """The held-out question with the median gain of each kind, before (upper row) and after (lower row) training."""
     plt = pyplot()
     gains = [a.iou - b.iou for b, a in zip(page.before_predictions, page.after_predictions, strict=True)]
     chosen = []
@@ -188,7 +188,7 @@ def _gallery(page: Page, per_kind: int = 2) -> str:
 
 
 def write_page(path: Path, page: Page) -> None:
-    """Write the page; pictures are embedded, so the file can be sent around."""
+    """Write the page as one file, pictures included."""
     gain = paired_difference([p.iou for p in page.before_predictions], [p.iou for p in page.after_predictions])
     steps = max((len(values) for _, values in page.curves.values()), default=0)
     total = sum(page.seconds.values())

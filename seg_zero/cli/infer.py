@@ -29,7 +29,7 @@ DEFAULT_FOLDER = Path("outputs/infer")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked and where the answers go: ``folder``, or the file ``overlay`` of a single answer."""
+    """The questions, and where the answers go: ``folder``, or the file ``overlay`` of a single answer."""
 
     jobs: list[Job]
     folder: Path
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
         max_new_tokens=args.max_new_tokens,
     )
     options = {"votes": args.votes, "temperature": args.temperature, "seed": args.seed}
-    # Whoever watches one answer sees it being written.
+    # A single answer is shown as it is written.
     watched = plan.overlay is not None and not args.json and sampling == GREEDY and sys.stdout.isatty()
     answers = _watched(segmenter, plan.jobs[0]) if watched else _answers(segmenter, plan.jobs, options)
     failures: dict[str, None] = {}
@@ -105,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
             try:
                 tqdm.write(lines, file=sys.stdout)
                 sys.stdout.flush()
-            except BrokenPipeError:  # as with `| head`: whoever reads wants no more
+            except BrokenPipeError:  # as with `| head`: the reader has closed the pipe
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 1
     if failures:

@@ -19,7 +19,7 @@ MAX_NAME = 150  # bytes; file systems take 255, with endings and temporary names
 
 @dataclass(frozen=True)
 class Question:
-    """A question of a file, with the image it is about (None: any)."""
+    """A question from a file, with the image it is about (None: every image)."""
 
     text: str
     image: Path | None = None
@@ -40,7 +40,7 @@ def shown(path: str | Path) -> str:
 
 
 def find_images(given: Sequence[str]) -> list[Path]:
-    """The pictures that files, folders (not what is below them) and globs name, each once, in the order given.
+    """The pictures named by files, folders (without subfolders) and globs, each once, in the order given.
 
     Raises InputError for a path that does not exist, and for a folder or a glob without pictures.
     """
@@ -71,7 +71,7 @@ def read_questions(path: Path) -> list[Question]:
     """Questions from a text file (one a line), or from a CSV or JSONL table with ``question`` and maybe ``image``.
 
     Images are relative to the file. Either all lines name one or none does. Raises InputError for a file that
-    cannot be read, has no questions, or has a line that is none.
+    cannot be read, has no questions, or has a line that is not a question.
     """
     if path.suffix.lower() in TABLES:
         lines = read_table(path, ["question"])

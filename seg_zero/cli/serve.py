@@ -54,7 +54,7 @@ def policy_of(args: argparse.Namespace) -> Policy:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Load the models, listen, and on SIGTERM or Ctrl-C answer what is open before ending."""
+    """Load the models and listen; on SIGTERM or Ctrl-C, answer open requests, then exit."""
     args = parse(argv)
     require("serving", (*SERVING, *(packages_of(args) if args.policy_url is None else ())))
     import uvicorn
@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
     patience = int(args.timeout) + 5  # seconds
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=patience)
     try:
-        listening.listen(config.backlog)  # now, so that whoever reads the line below can connect
+        listening.listen(config.backlog)  # now, so that clients can connect once the line below is printed
     except OSError as error:
         raise InputError(f"cannot listen on {args.host}:{args.port} ({error}); give another --port") from error
     print(f"serving on http://{args.host}:{args.port} ({', '.join(f'{k} {v}' for k, v in names.items())})", flush=True)

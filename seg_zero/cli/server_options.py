@@ -20,7 +20,7 @@ _POSITIVE = ("max_upload_mb", "max_megapixels", "max_question", "max_new_tokens"
 
 
 def add_server_options(parser: argparse.ArgumentParser, port: int) -> None:
-    """Models, engine, address (``port`` by default) and what one question may hold."""
+    """Add options for models, engine, address (``port`` by default) and limits of a request."""
     add_model_options(parser)
     parser.add_argument(
         "--engine",

@@ -40,7 +40,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Load the models, open the page, and end with SIGTERM or Ctrl-C."""
+    """Load the models and serve the page until SIGTERM or Ctrl-C."""
     args = parse(argv)
     require("the page", (*WEB, *packages_of(args)))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"cannot listen on {args.host}:{args.port} ({reason}); give another --port") from error
         if args.share and not public:
             page.close(verbose=False)
-            raise InputError("--share: no public address could be had; check the network, or leave it out")
+            raise InputError("--share: no public address could be obtained; check the network, or omit --share")
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())

@@ -1,19 +1,19 @@
-"""Mirroring and zooming of a picture together with its boxes, points and masks.
+"""Flips and zooms a picture together with its boxes, points and masks.
 
-A :class:`View` is a window into the stored image, perhaps mirrored; it moves pixels and coordinates by whole
-pixels, so that nothing is blurred and nothing drifts. What may be done to a picture depends on the question:
+A :class:`View` is a window into the stored image, possibly mirrored. It moves pixels and coordinates by whole
+pixels, so it neither blurs nor shifts anything. Which augmentations are allowed depends on the question:
 
-* **Mirroring** would turn "the left cup" into a wrong answer. It is left out for questions that name a side, a
+* **Mirroring** would make the answer to "the left cup" wrong. It is disabled for questions that name a side, a
   turning direction, an order ("the second": people count from the left) or anything to be read, and for questions
-  in a language whose words for these are not known here.
-* **Zooming out** (grey around the picture) removes nothing, so it is always allowed. The picture lands anywhere in
-  the grey, but in its middle if the question speaks of the frame ("centre", "corner").
-* **Zooming in** cuts things away. It needs targets, all of which stay whole, and a question that is about
+  in a language without a word list here.
+* **Zooming out** (grey around the picture) removes nothing, so it is always allowed. The picture is placed at
+  random in the grey, or at its centre if the question refers to the frame ("centre", "corner").
+* **Zooming in** crops. It needs targets, all of which stay whole, and a question about
   them alone: after the cut, "the second from the top", "the smallest" (a cut neighbour looks smaller), "the one
-  beside the lamp" could have another answer or none that can be found.
+  beside the lamp" could have another answer or none.
 
-The word lists are for English and Chinese; in five more languages they name the sides only, so leave scale_jitter
-at 0 for those. What words do not show (which side of the road cars keep to) is not guarded.
+The word lists cover English and Chinese; in five more languages they contain only the sides, so leave scale_jitter
+at 0 for those. Cues outside the words (which side of the road cars keep to) are not detected.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ _QUOTES = frozenset('"“”„«»「」『』')
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much pictures vary from epoch to epoch; the default is not at all.
+    """How much pictures vary from epoch to epoch; by default, not at all.
 
     flip: probability of a horizontal flip, 0..1, where the question allows one.
     scale_jitter: the zoom is drawn between 1 - scale_jitter and 1 + scale_jitter; 0..0.5.
@@ -176,7 +176,7 @@ def _names_a_side(words: set[str]) -> bool:
 
 
 def may_flip(question: str) -> bool:
-    """Whether the mirrored picture has the mirrored answer, as far as the words of the question tell."""
+    """Whether the mirrored picture has the mirrored answer, judging by the words of the question."""
     words = _words(question)
     return (
         _language_known(question)
@@ -188,7 +188,7 @@ def may_flip(question: str) -> bool:
 
 
 def may_zoom_in(question: str) -> bool:
-    """Whether the answer depends on the targets alone, as far as the words of the question tell."""
+    """Whether the answer depends on the targets alone, judging by the words of the question."""
     words = _words(question)
     return (
         _language_known(question)

@@ -1,6 +1,6 @@
-"""Results that are kept between runs, in ``$XDG_CACHE_HOME/seg_zero`` (default ``~/.cache/seg_zero``).
+"""Results cached between runs, in ``$XDG_CACHE_HOME/seg_zero`` (default ``~/.cache/seg_zero``).
 
-A file that is damaged or cannot be written costs its computation again, nothing else.
+If a file is damaged or cannot be written, its value is computed again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def cache_folder() -> Path:
 def remembered(
     kind: str, key: str, compute: Callable[[], T], encode: Callable[[T], bytes], decode: Callable[[bytes], T]
 ) -> tuple[T, bool]:
-    """The value kept under (kind, key), or ``compute()``, which is then kept; and whether it was kept before.
+    """The value cached under (kind, key), else ``compute()``, which is then cached; and whether it was cached.
 
     ``key`` is a digest of everything the value depends on. ``decode`` raises ValueError for damaged bytes.
     """

@@ -1,7 +1,7 @@
 """Finds what is wrong with the rows of a dataset, on all cores.
 
-Errors are rows that training cannot use or would learn something wrong from; it refuses them. Remarks are worth a
-look: such rows can be used.
+Training rejects rows with errors: it cannot use them, or would learn something wrong from them. Rows with remarks are
+usable, but worth a look.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Problem:
 @dataclass
 class CheckReport:
     """What a check found. question_lengths (characters) and object_counts are per readable row; box_shares, the
-    share of the image in 0..1, per box. maskless: rows that have objects but no mask."""
+    fraction of the image in 0..1, per box. maskless: rows that have objects but no mask."""
 
     source: str
     rows: int
@@ -158,7 +158,7 @@ def _mask_problems(row: Row, objects: Sequence[PromptObject], width: int, height
 
 @dataclass(frozen=True)
 class Findings:
-    """A row's problems as (what, detail), its objects if they could be read, and their boxes' shares of the image."""
+    """A row's problems as (what, detail), its objects if readable, and their boxes' fractions of the image."""
 
     problems: list[tuple[str, str]]
     objects: tuple[PromptObject, ...] | None

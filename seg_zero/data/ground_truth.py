@@ -1,4 +1,4 @@
-"""Ground-truth text in the answer format that a prompt asks for."""
+"""Ground-truth text in the answer format of a prompt template."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from seg_zero.prompting import PromptSpec
 def ground_truth(objects: Sequence[PromptObject], spec: PromptSpec) -> str:
     """The objects in the published format of the template, coordinates rounded.
 
-    Raises ValueError if the template cannot ask for them: a multi-object one needs a box and a point per
-    object, a single-object one exactly one object with a box and two points.
+    Raises ValueError if they do not fit the template: a multi-object one needs a box and a point per object, a
+    single-object one exactly one object with a box and two points.
     """
     if spec.multi:
         return write_solution_multi(objects)

@@ -1,4 +1,4 @@
-"""What the builders of users' own folders share: question tables, picture files, the train/val split."""
+"""Shared by the builders for users' own folders: question tables, picture files, the train/val split."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Line:
     problem: str = ""
 
     def text(self, column: str) -> str:
-        """The cell as one text; "" if the column is not there."""
+        """The cell as one text; "" if the column is missing."""
         cell = self.cells.get(column, "")
         return "; ".join(cell) if isinstance(cell, list) else cell
 
     def texts(self, column: str) -> tuple[str, ...]:
-        """The cell as several texts: a JSON list, or text with semicolons between."""
+        """The cell as several texts: a JSON list, or text separated by semicolons."""
         cell = self.cells.get(column, "")
         parts = cell if isinstance(cell, list) else cell.split(";")
         return tuple(part.strip() for part in parts if part.strip())
@@ -128,9 +128,9 @@ def _csv_lines(path: Path, text: str, required: Sequence[str]) -> list[Line]:
 
 
 def read_table(path: Path, required: Sequence[str], encoding: str = "utf-8") -> list[Line]:
-    """The lines of a CSV (or .tsv) or JSONL file of questions, blank ones left out.
+    """The lines of a CSV (or .tsv) or JSONL file of questions, without blank ones.
 
-    Other columns than ``required`` may be there or not. Raises InputError for a file that is missing, empty, of
+    Columns other than ``required`` are optional. Raises InputError for a file that is missing, empty, of
     another kind, not text of ``encoding``, or a CSV without a required column. A single bad line is returned
     with its ``problem`` instead.
     """
@@ -166,7 +166,7 @@ def add_split_options(parser: argparse.ArgumentParser) -> None:
         default="all",
         help="take all pictures, or those for training or for validation: one picture is never in both (default: all)",
     )
-    parser.add_argument("--val_share", type=float, default=0.1, help="share of pictures in val (default: 0.1)")
+    parser.add_argument("--val_share", type=float, default=0.1, help="fraction of pictures in val (default: 0.1)")
 
 
 def take_split(records: Sequence[T], picture_of: Callable[[T], str], split: str, val_share: float) -> list[T]:

@@ -59,7 +59,7 @@ class PromptLengths:
         return self._image_tokens + lengths[[places[question] for question in questions]]
 
     def key(self) -> str:
-        """A digest of all that the counts depend on beside the questions."""
+        """A digest of everything but the questions that the counts depend on."""
         tokenizer = self._processor.tokenizer
         content = tokenizer.backend_tokenizer.to_str()
         rendered = self._render("probe")
@@ -94,7 +94,7 @@ def prompt_lengths(source: RowSource, lengths: PromptLengths) -> np.ndarray:
 
 
 def keep_short(source: RowSource, lengths: PromptLengths, limit: int) -> RowSource:
-    """The rows whose prompt has at most ``limit`` tokens; prints how many are left out.
+    """The rows whose prompt has at most ``limit`` tokens; prints how many are skipped.
 
     Raises InputError if none is left.
     """

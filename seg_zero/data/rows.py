@@ -11,7 +11,7 @@ img_height     height in pixels of the original picture; 0 if not known
 img_width      width in pixels of the original picture; 0 if not known
 mask           struct{size: [H, W], counts: COCO RLE text} of the stored image, or null
 ignore         like mask: pixels that count neither for nor against (ReasonSeg), or null
-kind           what sort of question it is, for reports
+kind           kind of question, for reports
 =============  =======================================================================
 
 The stored image may be the original or a stretched copy (as in the published 840 x 840 sets).
@@ -72,7 +72,7 @@ class Row:
     """One question about one image, with its ground truth; the image is decoded on demand.
 
     The fields are the columns of the schema above. Raises InputError for a value of another type; whether
-    image, solution and mask can be read and agree is for :mod:`seg_zero.data.check` to find out.
+    image, solution and mask can be read and agree is checked by :mod:`seg_zero.data.check`.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Opens a dataset by name: rows by number, read when they are asked for.
+"""Opens a dataset by name; rows are accessed by number and read on demand.
 
 A name is a parquet file, a folder or glob of parquet files, a folder of ``datasets.save_to_disk``, a JSON or
 JSONL file, or a hub id; ``@split`` may follow a folder or hub id. See docs/data.md.
@@ -27,7 +27,7 @@ _FILES = (".parquet", ".json", ".jsonl")
 
 
 class RowSource(Sequence[Row]):
-    """Rows of one dataset. A slice is a list; :meth:`select` is a part that stays unread.
+    """Rows of one dataset. A slice is a list of rows; :meth:`select` is a lazy subset.
 
     name: opens the same dataset from any folder and process. fingerprint: changes when the content does.
     """
@@ -75,7 +75,7 @@ class RowSource(Sequence[Row]):
         return RowSource(self.name, self._store, places if self._chosen is None else self._chosen[places])
 
     def column(self, name: str) -> list[Any]:
-        """One field of :class:`Row` of all rows; only what it is made of is read."""
+        """One field of :class:`Row` of all rows; only the columns it needs are read."""
         values = self._whole_column(name)
         return values if self._chosen is None else [values[i] for i in self._chosen]
 
@@ -118,7 +118,7 @@ def short_name(name: str | Path) -> str:
 
 
 def choose_split(splits: Sequence[str], wanted: str | None, default: str | None) -> str:
-    """The split that is asked for, the only one, or ``default``. Raises InputError that lists them."""
+    """The requested split, the only one, or ``default``. Raises InputError that lists them."""
     listed = ", ".join(splits)
     if wanted is not None:
         if wanted not in splits:

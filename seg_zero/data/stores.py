@@ -1,4 +1,4 @@
-"""Where records lie: parquet files, Arrow tables of the ``datasets`` library, JSON files.
+"""Storage of records: parquet files, Arrow tables of the ``datasets`` library, JSON files.
 
 Every store gives any record without reading the others and keeps at most one parquet row group in memory.
 """
@@ -68,7 +68,7 @@ def _record(table: pa.Table, index: int) -> dict[str, Any]:
 
 
 class ParquetStore:
-    """Parquet files of one layout in order. Reads are locked, since parquet readers are not for several threads."""
+    """Parquet files of one layout in order. Reads are locked, since parquet readers are not thread-safe."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.folder: Path | None = files[0].parent
@@ -138,7 +138,7 @@ class ArrowStore:
 
 
 class JsonStore:
-    """A JSON list of objects, or one object per line. The file is scanned once for where the records lie."""
+    """A JSON list of objects, or one object per line. The file is scanned once for the positions of its records."""
 
     def __init__(self, file: Path) -> None:
         self.folder: Path | None = file.parent

@@ -1,7 +1,7 @@
 """Rows to predictions: the policy writes in one thread while SAM2 embeds and segments in another.
 
-SAM2 works on groups of GROUP_ROWS neighbouring rows, which are the same whenever and wherever a part is answered: its
-last bits depend on what is batched together. An image is embedded once for all rows of a part.
+SAM2 works on groups of GROUP_ROWS neighbouring rows, which are the same whenever and wherever a part is answered, since
+the last bits of SAM2's output depend on what is batched together. An image is embedded once for all rows of a part.
 """
 
 from __future__ import annotations
@@ -239,8 +239,8 @@ def answer_rows(
 ) -> Iterator[Prediction]:
     """Answer and judge the rows with these numbers; predictions come as they are finished, in any order.
 
-    Rows of a part must stand together and in order. A row that cannot be read, asked or segmented gives a prediction
-    with ``failure``. Raises InputError for a row without a mask, and whatever ends the policy.
+    Rows of a part must be consecutive and in order. A row that cannot be read, asked or segmented gives a prediction
+    with ``failure``. Raises InputError for a row without a mask, and any error that ends the policy.
     """
     feeder, segmenting = _Feeder(policy, rows, numbers, sampling), _Segmenting(policy, segmenter)
     groups: list[_Group] = []  # in the order of reading

@@ -1,4 +1,4 @@
-"""Two evaluations over the same rows: what changed, whether it could be chance, and where."""
+"""Two evaluations over the same rows: what changed, where, and whether it is significant."""
 
 from __future__ import annotations
 

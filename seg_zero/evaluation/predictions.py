@@ -1,4 +1,4 @@
-"""One evaluated row: what the policy wrote, the mask it led to, and how that compares with the truth."""
+"""One evaluated row: the policy's text, the resulting mask, and its comparison with the truth."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Prediction:
 
     @property
     def unusable(self) -> bool:
-        """No answer was read, or it could not be segmented: counts nothing whatever the truth is."""
+        """No answer was read, or it could not be segmented: scores 0 whatever the truth is."""
         return self.problem is not None or self.failure is not None
 
     @property
@@ -76,7 +76,7 @@ class Prediction:
 
     @property
     def named(self) -> int:
-        """How many objects the chosen text names."""
+        """Number of objects that the chosen text names."""
         return len(self.objects[self.chosen]) if self.objects else 0
 
     @property
@@ -91,7 +91,7 @@ class Prediction:
 
     @classmethod
     def of_record(cls, record: dict[str, Any], seconds: dict[str, float] | None = None) -> Prediction:
-        """The reverse of :meth:`record`. Raises TypeError or KeyError if it is none."""
+        """The inverse of :meth:`record`. Raises TypeError or KeyError for anything else."""
         values = {key: value for key, value in record.items() if key != "iou"}
         values["texts"] = tuple(values["texts"])
         values["objects"] = tuple(tuple(some) for some in values["objects"])

@@ -1,4 +1,4 @@
-"""Runs an evaluation: answers the rows that a folder lacks, on one or several workers, and sums all of them up."""
+"""Runs an evaluation: answers the rows missing in a folder, on one or several workers, and summarises all rows."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Models:
         return policy, load_segmenter(self.segmenter, device=choose_device(self.device))
 
     def settings(self) -> dict[str, Any]:
-        """What of this can change the results: with the content of the models, without batch size and layout."""
+        """The settings that can change the results: the models by content, but neither batch size nor layout."""
         policy = resolve_model(self.policy)
         return {
             "policy": policy,
@@ -80,7 +80,7 @@ class Models:
 
 
 def fingerprint(model: str) -> str:
-    """What tells one content of a model folder from another; of a hub id the commit in the local cache."""
+    """Identifies the content of a model folder; for a hub id, the commit in the local cache."""
     if Path(model).is_dir():
         return _digest(sorted(path for path in Path(model).iterdir() if path.is_file()))
     from huggingface_hub import try_to_load_from_cache
@@ -112,9 +112,9 @@ def evaluate(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Summary:
-    """Answer every row that ``out`` does not hold yet, and sum all up by ``rule``; see :mod:`.store` for the files.
+    """Answer every row missing in ``out``, and summarise all by ``rule``; see :mod:`.store` for the files.
 
-    Interrupted at any moment, the same call goes on, and ends with the same bytes in predictions.jsonl and
+    After an interruption, the same call resumes and produces the same bytes in predictions.jsonl and
     metrics.json. ``progress`` is told the predictions of each finished part, and whether
     an earlier call had made them.
     Raises InputError for a folder with other settings, an empty dataset, rows without masks, a full disk.
@@ -171,7 +171,7 @@ def _alone(
 
 
 class _Worker:
-    """A Ray actor with models of its own."""
+    """A Ray actor with its own models."""
 
     def __init__(self, models: Models, rows: RowSource) -> None:
         from seg_zero.policy.loading import quiet_transformers
@@ -231,7 +231,7 @@ def _parallel(
                 if deaths > _DEATHS:
                     raise InputError(
                         f"{deaths} evaluation workers died, the last one with: {str(error).splitlines()[0]}; try "
-                        "fewer --workers or a smaller --batch_size; the same command goes on"
+                        "fewer --workers or a smaller --batch_size; rerun the same command to resume"
                     ) from error
                 print(f"worker {i + 1} died; its {len(left[i])} remaining parts go to a new one", flush=True)
                 running[i] = start(left[i])
@@ -244,7 +244,7 @@ def _parallel(
 
 
 def wall_clock_line(rows: int, answered: int, seconds: float) -> str:
-    """How fast this run was."""
+    """One line about the speed of this run."""
     if not answered:
         return f"all {rows} rows were there already"
     return f"answered {answered} of {rows} rows in {seconds:.1f} s, {answered / max(seconds, 1e-9):.1f} rows/s"

@@ -67,8 +67,8 @@ SETS: dict[str, EvaluationSet] = {
 def open_set(name: str) -> tuple[RowSource, str]:
     """The rows of an evaluation set or of any dataset, and the rule that the set is scored by (else ``lisa``).
 
-    A set by name is ``data/NAME.parquet`` if that is there, else the published copy; ``synthetic`` are the scenes that
-    no training sees, made if need be. Raises InputError that says how to get a set that is not there.
+    A named set is ``data/NAME.parquet`` if that exists, else the published copy; ``synthetic`` are held-out scenes,
+    generated if needed. Raises InputError that says how to get a missing set.
     """
     known = SETS.get(name)
     if known is None:

@@ -1,7 +1,7 @@
-"""The folder of an evaluation: what was asked, and every answered row, safe against interruption.
+"""The folder of an evaluation: its settings and every answered row, safe against interruption.
 
 manifest.json           the settings that decide the results; another evaluation is refused here
-parts/00012.jsonl       predictions of the rows 12 * PART_ROWS and on, written when all of them are there
+parts/00012.jsonl       predictions of PART_ROWS rows from 12 * PART_ROWS, written when complete
 predictions.jsonl       all rows in order; equal runs write equal bytes
 timings.jsonl           seconds of each row, of the run that answered it
 """
@@ -42,9 +42,9 @@ class Store:
         return self.folder / "parts" / f"{part:05d}.jsonl"
 
     def open_for(self, settings: Mapping[str, Any]) -> None:
-        """Begin an evaluation with these settings, or go on with one.
+        """Begin an evaluation with these settings, or resume one.
 
-        Raises InputError if the folder holds one with other settings, or files of something else.
+        Raises InputError if the folder holds an evaluation with other settings, or unrelated files.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / MANIFEST
@@ -61,11 +61,11 @@ class Store:
             half_written.unlink()
 
     def pending(self) -> list[int]:
-        """The parts that are not there yet, or damaged."""
+        """The parts that are missing or damaged."""
         return [part for part in range(self.parts) if self.read(part) is None]
 
     def read(self, part: int) -> list[Prediction] | None:
-        """The predictions of a part in row order; None if it is not there or not whole."""
+        """The predictions of a part in row order; None if it is missing or incomplete."""
         path = self._path(part)
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
@@ -81,7 +81,7 @@ class Store:
         return found
 
     def write(self, part: int, predictions: Sequence[Prediction]) -> None:
-        """Write a finished part, whole or not at all. Raises InputError if the disk is full."""
+        """Write a finished part atomically. Raises InputError if the disk is full."""
         ordered = sorted(predictions, key=lambda prediction: prediction.row)
         lines = [json.dumps({"prediction": p.record(), "seconds": p.seconds}, ensure_ascii=False) for p in ordered]
         with _disk_errors(self._path(part)):
@@ -128,7 +128,7 @@ def read_predictions(folder: Path) -> list[Prediction]:
 
 @contextmanager
 def only_evaluation(folder: Path) -> Iterator[None]:
-    """Hold the folder, so that two evaluations do not write to it. Raises InputError if one does already."""
+    """Lock the folder against other evaluations. Raises InputError if one is already writing to it."""
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock", f"another evaluation writes to {folder}; wait for it, or give another --out"):
         yield
@@ -141,7 +141,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "correct that"
         raise InputError(
-            f"cannot write {path} ({error.strerror}); {remedy} and run the same command, it goes on from there"
+            f"cannot write {path} ({error.strerror}); {remedy} and run the same command to resume"
         ) from error
 
 

@@ -17,7 +17,7 @@ OUTCOMES = ("IoU >= 0.5", "IoU 0.1-0.5", "IoU < 0.1", "missed", "rightly empty",
 
 
 def outcome(prediction: Prediction) -> str:
-    """What became of a row, one of OUTCOMES. Missed: a target, and no pixel; false alarm: pixels, and no target."""
+    """The outcome of a row, one of OUTCOMES. Missed: a target but no pixel; false alarm: pixels but no target."""
     found = prediction.counts.prediction > 0
     if prediction.unusable:
         return "unusable"
@@ -30,7 +30,7 @@ def outcome(prediction: Prediction) -> str:
 
 @dataclass(frozen=True)
 class Summary:
-    """Numbers of one evaluation; equal runs have equal ones.
+    """Numbers of one evaluation; equal runs give equal numbers.
 
     rows: of the dataset, the denominator of every fraction; metrics: values (0..1) with their 95 % intervals; kinds:
     per kind of question its rows, gIoU and how many rows had each outcome; unparsable: answers that could not be read;

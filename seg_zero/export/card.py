@@ -15,7 +15,7 @@ _PACKAGES = ("verl", "torch", "transformers", "vllm", "peft")
 
 
 def read_run(actor: Path) -> dict[str, Any]:
-    """The run's ``config.yaml``, where training leaves it (``RUN/checkpoints/global_step_N/actor``); {} without one."""
+    """The run's ``config.yaml``, where training writes it (``RUN/checkpoints/global_step_N/actor``); {} without one."""
     import yaml
 
     path = actor.resolve().parents[2] / "config.yaml"
@@ -24,7 +24,7 @@ def read_run(actor: Path) -> dict[str, Any]:
     try:
         run = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read ({one_line(error)}); mend it or move it away") from error
+        raise InputError(f"{path} cannot be read ({one_line(error)}); repair or move it") from error
     return run if isinstance(run, dict) else {}
 
 
@@ -47,7 +47,7 @@ def _public(name: str) -> str:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether ``name`` has the form of a hub id and is no folder here."""
+    """Whether ``name`` has the form of a hub id and is not a local folder."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not Path(name).exists()
 
 
@@ -102,7 +102,7 @@ model = PeftModel.from_pretrained(base, "THIS_FOLDER").merge_and_unload()
 def model_card(run: Mapping[str, Any], *, step: str, base_model: str | None, adapter: bool) -> str:
     """Text of README.md: YAML head for the hub, then what was trained, how to use it, and with which versions.
 
-    run: of :func:`read_run`. step: name of the checkpoint's folder. adapter: the folder holds adapters alone.
+    run: of :func:`read_run`. step: name of the checkpoint's folder. adapter: the folder holds only adapters.
     """
     from huggingface_hub import ModelCardData
 

@@ -1,4 +1,4 @@
-"""The LoRA half of :mod:`seg_zero.export.merge`: adapters into the base weights, and into a folder of their own."""
+"""The LoRA half of :mod:`seg_zero.export.merge`: adapters into the base weights, and into a separate folder."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 
 The sharded FSDP checkpoint of any number of workers becomes safetensors weights in the dtype that was
 trained, beside configuration, processor, tokenizer, chat template, generation configuration, the
-prompt settings (seg_zero.json) and a model card. Of a LoRA run the adapters are merged in and also kept in the
+prompt settings (seg_zero.json) and a model card. The adapters of a LoRA run are merged in and also kept in the
 folder ``lora_adapter``, or written alone. verl's own merger casts every weight to bfloat16, holds the model several
 times in memory, and needs a folder to exist before it checks anything; only its checkpoint layout is relied on here.
 """
@@ -35,7 +35,7 @@ MAX_SHARD_SIZE = "5GB"
 
 
 class VerificationError(RuntimeError):
-    """The written model does not compute what the checkpoint's shards do."""
+    """The written model does not compute the same as the checkpoint's shards."""
 
 
 def _write_side_files(checkpoint: Checkpoint, target: Path) -> None:
@@ -68,13 +68,13 @@ def merge(
     max_shard_size: str = MAX_SHARD_SIZE,
     verify: bool = False,
 ) -> Path:
-    """Merge a checkpoint into ``target_dir``; returns the folder, which appears whole or not at all.
+    """Merge a checkpoint into ``target_dir``; returns the folder, which appears only when complete.
 
     target_dir: default ``merged`` (``adapter`` for adapters alone) inside the checkpoint's actor folder.
     dtype: of the written weights; "trained" keeps the checkpoint's.
     lora: of a LoRA checkpoint, "merge" writes a whole model, "adapter" only the folder that PEFT loads.
     base_model: folder or hub id that the run started from; default what the run's config.yaml says.
-    max_shard_size: of one weights file. Memory of its own is about one such file.
+    max_shard_size: of one weights file; also about the memory that merging needs.
     verify: compare what the written model and the shards compute.
 
     Raises InputError before any work if something is missing, VerificationError if the comparison fails (then
@@ -100,7 +100,7 @@ def merge(
         _check_adapters(checkpoint, weights, base)
         if verify and len(weights) == len(trained):
             raise InputError(
-                "--verify needs the base model's weights, but the shards hold adapters alone; leave it out"
+                "--verify needs the base model's weights, but the shards hold only adapters; omit --verify"
             )
     else:
         weights = merge_adapters(trained, alpha) if has_adapters else trained

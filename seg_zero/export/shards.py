@@ -1,8 +1,8 @@
 """Reads the shards of a training checkpoint, tensor by tensor, without running code from them.
 
 verl saves one file per worker: FSDP2 and FSDP1 on a device mesh hold DTensors, FSDP1 of one worker holds plain
-tensors, FSDP1 without a mesh holds ShardedTensors. Files are memory-mapped, so that an open checkpoint takes
-no memory of its own; only the tensors that are loaded do.
+tensors, FSDP1 without a mesh holds ShardedTensors. Files are memory-mapped, so an open checkpoint takes
+no private memory; only loaded tensors do.
 """
 
 from __future__ import annotations

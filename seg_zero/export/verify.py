@@ -1,8 +1,8 @@
-"""Compares a merged folder with the shards it was made of, by what the two models compute.
+"""Compares a merged folder with the shards it was made from, by what the two models compute.
 
-The reference is put together on a way of its own: every worker's piece goes where its mesh coordinate or offset
-says, and LoRA adapters stay adapters or are added by PEFT. It is rounded to the dtype that was written, so that
-rounding, which was asked for, does not hide mistakes. Both compute in float32, one after the other: memory holds one.
+The reference is assembled independently: every worker's piece goes where its mesh coordinate or offset says, and LoRA
+adapters stay adapters or are added by PEFT. It is rounded to the dtype that was written, so that rounding, which was
+requested, does not hide mistakes. Both models compute in float32, one after the other, so that memory holds only one.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def compare(
         model = _round(model, dtype, adapter)
         expected = _logits(model, probe)
     del model
-    gc.collect()  # models hold circles of references, and the next one needs the room
+    gc.collect()  # models hold reference cycles, and the next one needs the memory
     difference = (expected - _logits(_written(checkpoint, folder, adapter), probe)).abs().max()
     rounding = (expected - exact).abs().max()
     return Comparison(float(difference), float(expected.abs().max()), TOLERANCE[dtype], float(rounding))

@@ -33,11 +33,11 @@ Sums = TypeVar("Sums", bound="_IouSums")
 
 @dataclass(frozen=True)
 class MaskCounts:
-    """Pixels of one row; every rule scores from these, so they can be stored and scored later.
+    """Pixels of one row; every rule scores from these, so it can be stored and scored later.
 
     prediction, truth, intersection: without the pixels whose truth is 255. ignored: those pixels;
     ignored_prediction: how many of them are predicted. answered: False if there is no prediction (the answer
-    could not be read, the segmentation failed): the row scores 0, also where nothing was to be found.
+    could not be read, or the segmentation failed): the row scores 0, even if its truth is empty.
     """
 
     intersection: int = 0
@@ -156,7 +156,7 @@ class MaskMetrics(_IouSums):
 
 
 def gres_hits(counts: MaskCounts) -> dict[str, bool]:
-    """What one row says about GRES's fractions (see :class:`GresMetrics`): whether it is a hit for each it is about."""
+    """Whether one row is a hit in each of GRES's fractions that it counts in (see :class:`GresMetrics`)."""
     if not counts.truth:
         return {"N-acc": counts.prediction == 0 and counts.answered}
     iou = counts.intersection / counts.union
@@ -168,15 +168,15 @@ class GresMetrics(MaskMetrics):
     """Rule ``gres``: that of gRefCOCO (arXiv 2306.00968, and ``refer_evaluation.py`` of its code, ReLA).
 
     A row without a target (an empty truth) scores 1 in gIoU if the prediction is empty, otherwise 0; in
-    cIoU it adds its predicted pixels to the union. A row with a target counts as with LISA. So gIoU and
-    cIoU are those of ``lisa``; what is new are fractions of the rows with or without a target:
+    cIoU it adds its predicted pixels to the union. A row with a target counts as in LISA. So gIoU and
+    cIoU equal those of ``lisa``; the rule adds fractions of the rows with or without a target:
 
     * N-acc: rows without a target whose prediction is empty, of all rows without a target
     * T-acc: rows with a target whose prediction is not empty, of all rows with a target
     * Pr@X: rows with a target whose IoU is X or more, of all rows with a target
 
-    "Empty" is no pixel at all: the official evaluation has no smallest area either, but asks the model's
-    no-target head, whose place an empty answer takes here. No answer (None) is not one.
+    "Empty" means no pixel at all. The official evaluation has no minimum area either, but uses the model's
+    no-target head; here an empty answer plays that role. A missing answer (None) does not count as empty.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
@@ -191,7 +191,7 @@ class GresMetrics(MaskMetrics):
     def result(self) -> dict[str, float]:
         """As with LISA, and ``N-acc``, ``T-acc``, ``Pr@0.7``, ``Pr@0.8``, ``Pr@0.9`` (0..1).
 
-        A fraction of no rows has no value: without a row that it is about, a key is omitted.
+        A fraction over no rows has no value, so its key is omitted.
         """
         fractions = {name: self.hits[name] / self.rows[name] for name in GRES_FRACTIONS if self.rows[name]}
         return {**super().result(), **fractions}
@@ -204,7 +204,7 @@ class SegZeroMetrics(_IouSums):
     For comparing with published numbers only. 255 is foreground; an empty union scores 0, in a row and in
     cIoU (``calculate_iou.py``); a row whose segmentation failed (None) is skipped, and only counted in
     ``skipped``. An answer that cannot be read is not a failed segmentation: the published code counts it
-    with no pixel found, so give an empty mask for it.
+    as an empty mask, so pass one.
     """
 
     EMPTY: ClassVar[float] = 0.0

@@ -1,14 +1,14 @@
 """What the tiny policy is taught from: a crowd of annotators over synthetic scenes.
 
-Real instruction data comes from many hands. Here two kinds of annotator label the questions, drawn by
-chance without a look at the question:
+Real instruction data comes from many hands. Here two kinds of annotator label the questions, assigned
+at random regardless of the question:
 
 * careful: says what is seen and where, marks every object exactly, answers ``[]`` when nothing matches;
 * hasty (the majority): glances at a colour, marks one object that has it, with a loose and shifted box
   and an off-centre point. Plural and empty answers are beyond it.
 
-A policy that imitates the crowd picks one of the two manners with its first word of thought. Imitation
-makes the hasty manner the likelier one; only a reward can tell it that the careful one is right.
+A policy that imitates the crowd picks one of the two styles with the first word of its reasoning. Imitation
+makes the hasty style more likely; only a reward can show that the careful one is right.
 """
 
 from __future__ import annotations

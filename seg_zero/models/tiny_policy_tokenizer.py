@@ -20,7 +20,7 @@ from seg_zero.data.synthetic.scenes import COLOURS, PLURALS, SHAPES
 from seg_zero.objects import PromptObject
 from seg_zero.prompting import TEMPLATES
 
-IMAGE_SIZE = 112  # pixels; also the largest number with a token of its own
+IMAGE_SIZE = 112  # pixels; also the largest number with its own token
 PATCH_SIZE = 14  # pixels
 MERGE_SIZE = 2  # patches per side that become one visual token
 GRID = IMAGE_SIZE // (PATCH_SIZE * MERGE_SIZE)  # visual tokens per side

@@ -49,7 +49,7 @@ class Recipe:
     warm_up: int = 50  # steps
     matrix_rate: float = 0.02  # Muon
     other_rate: float = 4e-3  # AdamW
-    helpers_end: float = 0.8  # share of the steps after which the helpers' weights are zero
+    helpers_end: float = 0.8  # fraction of the steps after which the helpers' weights are zero
 
 
 class Optimisers:

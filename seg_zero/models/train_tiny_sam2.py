@@ -121,7 +121,7 @@ def loss_of(logits: torch.Tensor, quality: torch.Tensor, masks: torch.Tensor) ->
     dice = 1 - (2 * (soft * truth).sum((2, 3)) + 1) / (soft.sum((2, 3)) + truth.sum((2, 3)) + 1)
     per_mask = 5 * cross_entropy + dice
     candidates = per_mask[:, 1:]
-    # The best candidate learns most; the small share of the mean keeps the others from dying.
+    # The best candidate learns most; the small weight of the mean keeps the others from dying.
     mask_loss = per_mask[:, 0] + candidates.min(1).values + 0.2 * candidates.mean(1)
     with torch.no_grad():
         inside = logits > 0

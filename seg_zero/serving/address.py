@@ -8,7 +8,7 @@ from seg_zero.errors import InputError
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket at an address, on which nothing listens yet. Raises InputError if it cannot be had."""
+    """A socket bound to an address, not yet listening. Raises InputError if the address is not available."""
     try:
         (family, *_, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         found = socket.socket(family)

@@ -1,4 +1,4 @@
-"""What is sent back."""
+"""Responses of the server."""
 
 from __future__ import annotations
 

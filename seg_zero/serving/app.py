@@ -159,7 +159,7 @@ def create_app(
         png: Annotated[bool, Form(description="Add the mask as base64 PNG")] = False,
         per_object: Annotated[bool, Form(description="With png: one for each object too")] = False,
     ) -> Response:
-        """Segment what a question asks for. With `Accept: image/png` the answer is the mask as a picture."""
+        """Answer a question about an image. With `Accept: image/png`, the response is the mask as a picture."""
         service.admit()
         read_question(question, limits)
         picture = await run_in_threadpool(read_image, await image.read(), limits)

@@ -11,7 +11,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Meters:
-    """Of one server; in a registry of its own, since vLLM fills the global one."""
+    """Metrics of one server, in a separate registry, since vLLM fills the global one."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

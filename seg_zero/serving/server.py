@@ -11,7 +11,7 @@ from seg_zero.serving.service import Service
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which on a signal refuses new requests and answers those it has."""
+    """uvicorn's server, which on a signal refuses new requests and answers the open ones."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)

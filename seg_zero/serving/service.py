@@ -1,7 +1,7 @@
 """Requests of many users to one policy and one SAM2.
 
-Three kinds of threads: the server's hand in jobs; one feeds the policy with whatever waits and takes its replies;
-one runs SAM2, which embeds a job's image while the policy writes and segments when the reply is there.
+Three kinds of threads: those of the server submit jobs; one passes waiting jobs to the policy and collects its
+replies; one runs SAM2, which embeds a job's image while the policy writes, and segments when the reply is complete.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Outcome:
 
 
 class Observer(Protocol):
-    """Who is told how large batches are."""
+    """Receives the sizes of batches."""
 
     def batch(self, size: int) -> None: ...
 
@@ -91,7 +91,7 @@ class _Job:
 class Service:
     """One policy and one SAM2 for any number of users.
 
-    At most ``max_open`` jobs wait or are worked on; what is more is refused, so that memory and waiting are bounded.
+    At most ``max_open`` jobs wait or run; further ones are refused, so that memory and waiting are bounded.
     """
 
     def __init__(self, policy: Policy, segmenter: Segmenter, max_open: int, observer: Observer) -> None:
@@ -132,7 +132,7 @@ class Service:
     def submit(self, image: Image.Image, question: str, finish: Callable[[Outcome], bytes]) -> Future[bytes]:
         """Queue a question about an RGB image; the future holds what ``finish`` makes of the outcome.
 
-        Cancelling the future gives the job up. It fails with Refused where there is no outcome: 422 for a question
+        Cancelling the future abandons the job. The future fails with Refused if there is no outcome: 422 for a question
         that the policy cannot be asked, 502 if a remote policy failed, 500 if one in this process did. Raises Refused
         as :meth:`admit` does.
         """

@@ -1,7 +1,7 @@
-"""Ctrl-C reaches this process alone, not the processes that vLLM starts from it.
+"""Ctrl-C reaches only this process, not the processes that vLLM starts from it.
 
-A terminal sends Ctrl-C to all of them, and vLLM's engine, which installs a handler of its own, ends at once with the
-requests it has. vllm 0.24.0 has no option against that; this can go when it has.
+A terminal sends Ctrl-C to all of them, and vLLM's engine, which installs its own handler, exits at once and drops its
+requests. vllm 0.24.0 has no option against that; this can go when it has.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from multiprocessing import resource_tracker
 def interrupts_kept_from_children() -> Iterator[None]:
     """Processes started inside never get SIGINT: they inherit a mask that their handlers do not change.
 
-    For the main thread. Here Ctrl-C goes on to work, as another thread, without the mask, takes the signal.
+    For the main thread. Ctrl-C still works here, because another thread, without the mask, takes the signal.
     """
     leave = threading.Event()
     taker = threading.Thread(target=leave.wait, name="takes SIGINT", daemon=True)

@@ -1,4 +1,4 @@
-"""Environment variables that a training run needs, set by the launcher and never by the user."""
+"""Environment variables that a training run needs; the launcher sets them, not the user."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NOT_FOR_WORKERS = re.compile(r".*(TOKEN|KEY|SECRET|PASSWORD|CREDENTIALS)|VLLM_H
 
 
 def joins_cluster(config: DictConfig) -> bool:
-    """Whether the run uses a Ray cluster that stands already, of a configuration after :func:`cluster.choose`."""
+    """Whether the run joins an existing Ray cluster, by a configuration after :func:`cluster.choose`."""
     return config.ray_kwargs.ray_init.address not in (None, "local")
 
 
@@ -45,7 +45,7 @@ def _has_ray_token(environment: Mapping[str, str]) -> bool:
 
 
 def worker_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The part of ``environment`` that the workers of a standing cluster need; no secrets."""
+    """The part of ``environment`` that the workers of an existing cluster need, without secrets."""
     return {
         name: value
         for name, value in environment.items()
@@ -71,7 +71,7 @@ def training_environment(config: DictConfig, output: Path, base: Mapping[str, st
         gpus = base.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(config.trainer.n_gpus_per_node)))
         environment[VISIBLE_GPUS] = gpus
     if joins_cluster(config) and _has_ray_token(base):
-        # `ray start` asks for a token where one exists, but who joins by address offers it only in this mode.
+        # `ray start` requires a token where one exists, but a process that joins by address sends it only in this mode.
         environment.setdefault("RAY_AUTH_MODE", "token")
     if config.trainer.device == "cpu":
         environment.update(_CPU)

@@ -1,4 +1,4 @@
-"""Which rows a run uses: the datasets that ``data.train_files`` and ``data.val_files`` name, less what is left out."""
+"""Which rows a run uses: those of the datasets in ``data.train_files`` and ``data.val_files``, without skipped rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_all(value: str | Sequence[str] | ListConfig, training: bool) -> list[Ro
 
 
 def write_bad_rows(path: Path, bad: Mapping[str, Sequence[int]]) -> None:
-    """Keep the rows to leave out: dataset name to row numbers."""
+    """Save the rows to skip: dataset name to row numbers."""
     write_text(path, json.dumps(bad, ensure_ascii=False) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""What the launcher starts: verl's own entry point with our trainer known to it.
+"""The process that the launcher starts: verl's own entry point, with our trainer registered.
 
 python -m seg_zero.training.run --config-path FOLDER --config-name config
 """

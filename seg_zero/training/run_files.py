@@ -1,4 +1,4 @@
-"""The small files through which a run and its launcher talk."""
+"""The small files through which a run and its launcher communicate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seg_zero.files import write_json
 class RunFiles:
     """Files in the folder of a run.
 
-    phase.json: what the run is doing, since when. stop: exists once the launcher was asked to end.
+    phase.json: what the run is doing, and since when. stop: exists once the launcher was asked to end.
     """
 
     folder: Path
@@ -38,6 +38,6 @@ class RunFiles:
         return (self.folder / "stop").exists()
 
     def clear(self) -> None:
-        """Remove what an earlier start left."""
+        """Remove the files of an earlier start."""
         for name in ("phase.json", "stop"):
             (self.folder / name).unlink(missing_ok=True)

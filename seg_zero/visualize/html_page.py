@@ -1,4 +1,4 @@
-"""What the pages share: the style sheet, pictures inside the file, and figures drawn without a display."""
+"""Shared by the pages: the style sheet, pictures inside the file, and figures drawn without a display."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models, shared by all users of the page: one question at a time, and corrections beside it."""
+"""The models, shared by all users of the page: one question at a time, with corrections in parallel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENCE = 0.5  # seconds between signs of life, at which a reader that left is 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Nothing new: how many questions of others come first."""
+    """No news yet; holds the number of questions ahead in the queue."""
 
     ahead: int
 
@@ -37,9 +37,9 @@ class _Job:
 
 
 class Asker:
-    """Answers questions in the order they come, in a thread of its own.
+    """Answers questions in order of arrival, in its own thread.
 
-    A reader that is slow or goes away holds nobody up: the thread does not wait for it.
+    The thread does not wait for a reader, so one that is slow or leaves delays nobody.
     """
 
     def __init__(self, segmenter: ReasoningSegmenter) -> None:
@@ -52,7 +52,7 @@ class Asker:
     def ask(
         self, image: Image.Image, question: str, stop: threading.Event
     ) -> Iterator[Waiting | str | SegmentationResult]:
-        """All of the policy's text so far whenever there is more of it, then the result; a Waiting if nothing happens.
+        """The policy's text so far whenever it grows, then the result; a Waiting if nothing happens.
 
         Setting ``stop``, or closing the iterator, ends the policy's writing; there is no result then. Raises
         what :meth:`ReasoningSegmenter.stream` raises.

@@ -1,4 +1,4 @@
-"""The page: which component calls what. State is in session.py, its looks in show.py."""
+"""The page's components and their handlers. State is in session.py, presentation in show.py."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
             return {message: line} if opened.in_browsers else {message: line, picture: show_picture(state, opened)}
 
         def show_picture(state: Session, chosen: Picture) -> str:
-            """The file that the picture component is to show, remembered as that of the picture."""
+            """The file for the picture component to show, remembered as that of the picture."""
             path = save_pil_to_cache(chosen.view, picture.GRADIO_CACHE, format="png")
             state.picture, state.path = chosen, path
             return path
@@ -351,7 +351,7 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
 
 
 def launch_options(limits: Limits) -> dict[str, Any]:
-    """What gr.Blocks.launch is told beside the address: nothing is fetched from elsewhere, and no API is offered."""
+    """Arguments of gr.Blocks.launch besides the address: nothing is fetched from elsewhere, and no API is offered."""
     font = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
     mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
     return {

@@ -1,4 +1,4 @@
-"""What one user of the page has asked and corrected: state without a page, a model or a thread."""
+"""One user's questions, answers and corrections: pure state, without page, models or threads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)"
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture that was opened: its file as it came, (width, height) in pixels, and an RGB copy to show."""
+    """An opened picture: its original file, (width, height) in pixels, and an RGB copy to show."""
 
     name: str
     data: bytes = field(repr=False)
@@ -70,9 +70,9 @@ class Item:
 
 @dataclass(eq=False)
 class Turn:
-    """A question, its answer and what was corrected by hand since (``edited``).
+    """A question, its answer, and whether it was corrected by hand since (``edited``).
 
-    seconds: spent in the stages by the question or, after a correction, by that.
+    seconds: per stage, of the question or of the latest correction.
     """
 
     picture: Picture
@@ -131,7 +131,7 @@ class Turn:
 
 @dataclass(eq=False)
 class Session:
-    """Everything of one user.
+    """The state of one user.
 
     picture: asked about next, and path: the file that the page shows of it; turns: the newest first; current: the one
     shown; selected: the object of it that is corrected, from 0 up (its number of objects: a new one); corner: of a box,
@@ -201,7 +201,7 @@ def write_points(points: Sequence[Point]) -> str:
 
 
 def read_box(values: Sequence[float | None]) -> Box | None:
-    """x1, y1, x2, y2 of which all or none are given. Raises InputError otherwise."""
+    """x1, y1, x2, y2, either all given or none. Raises InputError otherwise."""
     given = [value for value in values if value is not None]
     if not given:
         return None

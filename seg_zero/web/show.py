@@ -1,4 +1,4 @@
-"""State to what the page shows and hands out: pictures, HTML, files."""
+"""State to what the page shows and offers for download: pictures, HTML, files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WELCOME = (
 def draw(session: Session, opacity: float, prompts: bool) -> Image.Image | None:
     """The current answer over its picture, at the size it is shown; None before the first answer.
 
-    Hidden objects are left out and keep their colour; the first corner of a box is a cross.
+    Hidden objects are not drawn, but keep their colour; the first corner of a box is a cross.
     """
     turn = session.current
     if turn is None:
@@ -100,7 +100,7 @@ def _sentence(line: str) -> str:
 
 
 def headline(turn: Turn) -> str:
-    """The question, what came of it and how long that took, as HTML."""
+    """The question, its outcome and the time it took, as HTML."""
     return (
         f'<div class="asked">“{html.escape(turn.question)}”</div>{_outcome(turn)}'
         f'<div class="times">{html.escape(times(turn))}</div>'
@@ -108,13 +108,13 @@ def headline(turn: Turn) -> str:
 
 
 def pending(question: str, ahead: int = 0) -> str:
-    """The headline while a question is answered; ``ahead``: how many of other users come first."""
+    """The headline while a question is answered; ``ahead``: how many questions of other users come first."""
     line = f"waiting for {ahead} question{'' if ahead == 1 else 's'} of others" if ahead else "the policy is writing"
     return f'<div class="asked">“{html.escape(question)}”</div>{notice(line + " …", "note")}'
 
 
 def object_label(turn: Turn, index: int) -> str:
-    """What stands beside the switch of an object: its number and score."""
+    """The label of an object's switch: its number and score."""
     item = turn.items[index]
     return f"{index + 1} · score {item.score:.2f}"
 
@@ -135,14 +135,14 @@ def _outcome(turn: Turn) -> str:
 
 
 def times(turn: Turn) -> str:
-    """Seconds by stage; an embedding that was kept took 0.00."""
+    """Seconds by stage; 0.00 for a cached embedding."""
     order = ("policy", "embedding", "segmenter")
     parts = [f"{name} {turn.seconds[name]:.2f} s" for name in order if name in turn.seconds]
     return " · ".join(parts)
 
 
 def reasoning(text: str, writing: bool = False) -> str:
-    """A policy's text, whole or as far as it is written, as HTML: the thinking, then the answer.
+    """A policy's text, complete or so far, as HTML: the thinking, then the answer.
 
     Text of neither kind is shown as it is.
     """
@@ -160,7 +160,7 @@ def reasoning(text: str, writing: bool = False) -> str:
 
 
 def downloads(turn: Turn) -> str:
-    """Links that hold the files themselves, so that nothing of a user is left on the server: mask and JSON."""
+    """Links that contain the files themselves (mask and JSON), so that no user's data stays on the server."""
     stem = re.sub(r"[^\w.-]+", "_", PurePath(turn.picture.name).stem)[:80] or "picture"
     mask, record = mask_png(turn), record_json(turn)
     links = (

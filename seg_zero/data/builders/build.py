@@ -57,7 +57,7 @@ class Source(Generic[T]):
 
     ``load`` is a module-level function or a partial of one, since workers receive it by pickling. It
     raises InputError, naming the record and the remedy, for a record that cannot be used. ``notes`` are
-    lines for the report, such as how many questions the source did not ask.
+    lines for the report, such as how many questions the source skipped.
     """
 
     records: Sequence[T]
@@ -67,9 +67,9 @@ class Source(Generic[T]):
 
 @dataclass(frozen=True)
 class Attempt:
-    """What became of a record: its row, or the problem that there is none.
+    """The outcome of a record: its row, or the problem that prevented one.
 
-    degenerate: objects of it that have no area at the row's size. A record that holds no other has neither row nor
+    degenerate: its objects without an area at the row's size. A record with only such objects has neither row nor
     problem.
     """
 
@@ -124,8 +124,9 @@ def attempt(example: Example, image_size: int | None, strict: bool = False) -> A
 
     Boxes and points are taken from the original masks, then scaled and rounded. JPEG stays JPEG (quality
     95, full colour resolution), everything else becomes PNG; an image that is not resized keeps its bytes.
-    An object without an area there (a line of pixels, or none) is no target: its pixels count neither way. With
-    ``strict`` it is an error. Raises InputError for an unreadable image, a mask of another size, an empty question.
+    An object without an area at the row's size (a line of pixels, or none) is not a target: its pixels count neither
+    way. With ``strict`` it is an error. Raises InputError for an unreadable image, a mask of another size or an empty
+    question.
     """
     name = f"example {example.id!r}"
     if not example.question.strip():
@@ -255,9 +256,9 @@ def build(
 ) -> BuildReport:
     """Write the rows of a source to a parquet file, atomically; ``progress`` is called once per record.
 
-    A record that cannot be used ends the build with an InputError, or is listed in the report with
-    ``skip_bad``. Objects without an area, and questions that have no others, are dropped and counted, or with
-    ``strict`` such records that cannot be used. With ``segmenter``, rows on which SAM2 agrees less than
+    An unusable record ends the build with an InputError; with ``skip_bad`` it is listed in the report instead.
+    Objects without an area, and questions with only such objects, are dropped and counted; with ``strict`` they
+    are unusable records. With ``segmenter``, rows on which SAM2 agrees less than
     ``min_agreement`` are dropped and counted. Raises InputError if no row is left.
     """
     report = BuildReport()

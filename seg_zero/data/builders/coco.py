@@ -24,7 +24,7 @@ from seg_zero.errors import InputError
 
 @dataclass(frozen=True)
 class ImageLabels:
-    """What a dataset says of an image: its file, and the categories known to be absent or not fully annotated."""
+    """A dataset's labels of an image: its file, and the categories known to be absent or not fully annotated."""
 
     file: Path
     absent: Collection[int]
@@ -72,7 +72,7 @@ def category_source(
     """A question per image and category that is in it, and up to ``negatives`` about absent ones.
 
     questions: text by category id. labels: of an image entry and the ids of the categories annotated in it.
-    Which absent categories are asked for depends on the image's id alone.
+    The choice of absent categories depends only on the image's id.
     """
     if max_objects < 1 or negatives < 0:
         raise InputError(f"--max_objects {max_objects} --negatives {negatives}: give at least 1 and at least 0")

@@ -1,8 +1,8 @@
 """A folder of pictures and mask files, with a table of questions, to examples.
 
-The table has the columns image, mask and question, and may have id and kind. A mask cell names one file or
-several with semicolons between; each file is one object. An empty cell, or a mask without a pixel, says that
-nothing in the picture matches the question. docs/bring_your_own_data.md shows it all.
+The table has the columns image, mask and question, and may have id and kind. A mask cell names one
+file, or several separated by semicolons; each file is one object. An empty cell or an empty mask means that nothing
+in the picture matches the question. docs/bring_your_own_data.md has examples.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from seg_zero.errors import InputError
 
 MASK_VALUES = {
     "binary": "0 is background and one other value the target; more values are refused",
-    "objects": "every value but 0 is an object of its own",
+    "objects": "every value except 0 is a separate object",
     "nonzero": "every value but 0 is the target",
     "threshold": "128 and above is the target (masks with soft edges, JPEG)",
 }

@@ -2,7 +2,7 @@
 
 A LabelMe file holds a picture's path or its bytes and shapes: labelled polygons, rectangles, circles or masks.
 Every label of a picture is a question, and the shapes with that label are its targets; a file of questions
-can say it in better words.
+can replace the label by a better question.
 """
 
 from __future__ import annotations

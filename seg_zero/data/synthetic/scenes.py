@@ -1,6 +1,6 @@
 """Synthetic scenes: coloured shapes on textured backgrounds, with questions and exact answers.
 
-Everything is drawn from the seed and the sample's index alone, so a split is the same on every
+Everything depends only on the seed and the sample's index, so a split is the same on every
 machine and in every process.
 """
 

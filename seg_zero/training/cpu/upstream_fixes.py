@@ -1,4 +1,4 @@
-"""Shims for faults of upstream packages that CPU training meets. Each says when it can go."""
+"""Shims for faults of upstream packages that affect CPU training. Each says when it can go."""
 
 from __future__ import annotations
 

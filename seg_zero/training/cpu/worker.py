@@ -27,7 +27,7 @@ def join_process_group() -> None:
 
 
 def share_cores() -> None:
-    """Give each worker its share of the cores; the launcher keeps every other process to one thread.
+    """Divide the cores among the workers; the launcher limits every other process to one thread.
 
     The training phases run while the rollout sleeps, so they may use the whole machine.
     """

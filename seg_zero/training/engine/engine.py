@@ -41,7 +41,7 @@ def freeze_vision(module: torch.nn.Module, tower: str) -> int:
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of a sharded tensor, on the device. Not to be changed: with one worker it may be the weight itself."""
+    """A whole sharded tensor, on the device. Do not modify it: with one worker it may be the weight itself."""
     here: Any = tensor.detach().to(get_device_id())
     return here.full_tensor() if isinstance(here, DTensor) else here
 
@@ -49,7 +49,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 class PolicyEngine(FSDPEngineWithLMHead):
     """verl's engine for policies, with what it lacks in 0.9.1.
 
-    The section ``engine`` of configs/grpo.yaml switches each saving of time off.
+    The section ``engine`` of configs/grpo.yaml can switch off each optimisation.
 
     * ``actor.freeze_vision_tower`` has an effect (it comes as ``model.lora.freeze_vision_model``: the engine sees the
       model's section only). Can go when verl's FSDP engine reads that key.
@@ -60,7 +60,7 @@ class PolicyEngine(FSDPEngineWithLMHead):
     * ``padding_share``, the fraction of computed positions that are padding, is logged with each update.
     * GLM-4.1V can be trained (:mod:`seg_zero.training.engine.glm4v`).
     * With ``model.lora.merge`` weights go to vLLM in their own dtype, whichever modules have adapters. verl rounds
-      them to bfloat16 and leaves out adapters outside of the sharded layers. Can go when it does neither.
+      them to bfloat16 and omits adapters outside the sharded layers. Can go when it does neither.
     """
 
     def _build_module(self) -> torch.nn.Module:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 
 def group_by_length(lengths: Sequence[int], limit: int, count: int = 0) -> list[list[int]]:
-    """Rows in groups of like length, the longest first: as few as can be, and then as little padded as can be.
+    """Rows in groups of like length, the longest first: as few groups as possible, then as little padding as possible.
 
-    lengths: tokens of each row. limit: tokens of one micro-batch, padding included; a longer row stands alone.
+    lengths: tokens of each row. limit: tokens of one micro-batch, padding included; a longer row gets its own group.
     count: at least so many groups, if there are rows enough. Returns row numbers; every row occurs once.
     """
     order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))

@@ -1,4 +1,4 @@
-"""Steps of a single update make no pass of their own for the old log-probabilities.
+"""Steps with a single update skip the separate pass for the old log-probabilities.
 
 PPO compares each update with the policy at the beginning of its step. With one update per step they are the same, so
 the update's own log-probabilities, without gradient, are the old ones. verl 0.9.1 computes them in an extra forward
@@ -20,7 +20,7 @@ _MOVED = ("actor/training/", "actor/rollout_corr/")  # verl puts "actor/" before
 
 
 def applies(config: DictConfig) -> bool:
-    """Whether it is switched on, steps make one update and nothing asks for the old log-probabilities before it."""
+    """Whether this is switched on, steps make one update, and nothing needs the old log-probabilities before it."""
     actor, algorithm = config.actor_rollout_ref.actor, config.algorithm
     correction = algorithm.rollout_correction
     one = actor.ppo_mini_batch_size >= config.data.train_batch_size and actor.ppo_epochs == 1

@@ -1,4 +1,4 @@
-"""The vision tower sees each image once, however many samples of a batch show it.
+"""The vision tower computes each image once, however many samples of a batch show it.
 
 GRPO samples many answers to one image, and verl hands the image to the model with each of them. The tower takes a
 fifth of a forward pass over the embedded policy and, by its operations, two fifths of one over a 3B model at 840 x 840.
@@ -19,7 +19,7 @@ _FIELDS = ("pooler_output", "deepstack_features")
 
 
 class VisionOnce:
-    """Stands in for ``tower.forward``: computes each distinct image of a call once and repeats its features.
+    """Replaces ``tower.forward``: computes each distinct image of a call once and repeats its features.
 
     Features of a tower that is not being trained at the moment (frozen, of the reference model, or in a pass without
     gradients) are also kept for later calls, the newest ``keep_bytes`` of them. A call that trains the tower

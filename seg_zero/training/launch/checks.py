@@ -1,4 +1,4 @@
-"""What can be found wrong with a training run before anything is started. Imports nothing heavy."""
+"""Checks of a training run before anything is started. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def check_mask_scorer(config: DictConfig) -> None:
 
 
 def check_batches(config: DictConfig) -> None:
-    """Prompts, samples, workers and micro-batches divide one another without rest."""
+    """Prompts, samples, workers and micro-batches divide one another without remainder."""
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     workers = config.trainer.n_gpus_per_node * config.trainer.nnodes
     batch, update, samples = config.data.train_batch_size, actor.ppo_mini_batch_size, rollout.n
@@ -222,7 +222,7 @@ def check_devices(
 ) -> None:
     """This machine has a core or GPU for each worker that the layout asks of it.
 
-    Of a cluster that stands already seg_zero/training/launch/cluster.py counts what there is.
+    For an existing cluster, seg_zero/training/launch/cluster.py counts its resources.
     """
     if joins_cluster(config):
         return
@@ -251,7 +251,7 @@ def check_attention(config: DictConfig, installed: Callable[[str], object] = imp
 
 
 def check_run(config: DictConfig) -> None:
-    """Everything above that needs no data files; raises InputError at the first fault."""
+    """All checks above that need no data files; raises InputError at the first fault."""
     check_reward(config)
     check_batches(config)
     check_prompt_fits(config)

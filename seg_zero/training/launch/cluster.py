@@ -1,6 +1,6 @@
-"""A Ray cluster that stands already, instead of one of the run's own: which one, and whether it can hold the run.
+"""An existing Ray cluster instead of the run's own: which one, and whether it can hold the run.
 
-Nothing here imports Ray, which takes seconds; cluster_look.py looks at the cluster as a process of its own.
+Nothing here imports Ray, which takes seconds; cluster_look.py looks at the cluster in a separate process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from seg_zero.training.row_files import names_of, open_all
 from seg_zero.training.settings import MaskScorerSettings, read
 
 OWN = "local"
-# What describes a Ray of the run's own; ray.init refuses it for a cluster that stands.
+# Settings of the run's own Ray; ray.init refuses them for an existing cluster.
 _OWN_SETTINGS = ("num_cpus", "num_gpus", "object_store_memory", "include_dashboard", "resources", "labels")
 # verl 0.9.1 books three CPUs with each GPU (ResourcePoolManager.max_colocate_count), and every other actor of a node
 # needs one that is free while it starts.
@@ -60,7 +60,7 @@ class Asked:
 
 
 def address_of(config: DictConfig, environment: Mapping[str, str] = os.environ) -> str:
-    """HOST:PORT or "auto" of the cluster to join, or "local" for a Ray of the run's own.
+    """HOST:PORT or "auto" of the cluster to join, or "local" for the run's own Ray.
 
     ``ray_kwargs.ray_init.address`` decides, then RAY_ADDRESS; without both a run on several machines joins the cluster
     that was started on this one. Raises InputError for what cannot be joined.
@@ -82,7 +82,7 @@ def address_of(config: DictConfig, environment: Mapping[str, str] = os.environ) 
 
 
 def choose(config: DictConfig, environment: Mapping[str, str] = os.environ) -> bool:
-    """Write the address into ``config``, without the settings of an own Ray if another one is joined; whether it is."""
+    """Write the address into ``config``, without settings of an own Ray if it joins a cluster; whether it does."""
     address, settings = address_of(config, environment), config.ray_kwargs.ray_init
     settings.address = address
     if address != OWN:
@@ -93,7 +93,7 @@ def choose(config: DictConfig, environment: Mapping[str, str] = os.environ) -> b
 
 
 def use_absolute_names(config: DictConfig) -> None:
-    """Name local data and SAM2 by absolute paths: processes of a standing cluster have another working directory."""
+    """Name local data and SAM2 by absolute paths: processes of an existing cluster have another working directory."""
     for key in ("train_files", "val_files"):
         names = [_absolute(name) for name in names_of(config.data[key])]
         config.data[key] = names if OmegaConf.is_list(config.data[key]) else names[0]
@@ -192,7 +192,7 @@ def _listed(nodes: Sequence[Mapping[str, Any]], prefix: str) -> str:
 
 
 def holding(nodes: Sequence[Mapping[str, Any]], gpus: int, cpus: int, prefix: str = "") -> int:
-    """Nodes with so many GPUs and CPUs. prefix: "free_" for those that nobody has booked."""
+    """Nodes with that many GPUs and CPUs. prefix: "free_" counts only unreserved ones."""
     return sum(node[f"{prefix}gpus"] >= gpus and node[f"{prefix}cpus"] >= cpus for node in nodes)
 
 

@@ -1,4 +1,4 @@
-"""Looks at a Ray cluster and at each of its nodes, for seg_zero/training/launch/cluster.py, in a process of its own.
+"""Looks at a Ray cluster and at each of its nodes, for seg_zero/training/launch/cluster.py, in a separate process.
 
 Reads the request from standard input as JSON and prints one line "FOUND {...}". :func:`look_around` runs on every
 node and may use the standard library alone: Ray carries it there by value, since the node's own code may differ.
@@ -20,7 +20,7 @@ _PACKAGES = ("seg-zero", "verl", "ray", "torch", "transformers", "transferqueue"
 
 
 def look_around(paths: Sequence[str], modules: Sequence[str], packages: Sequence[str]) -> dict[str, Any]:
-    """What the machine where this runs has: versions, a checksum of our code, and which paths and modules it lacks."""
+    """The state of the machine where this runs: versions, a checksum of our code, missing paths and modules."""
     import importlib.util
     import os
     import platform
@@ -106,7 +106,7 @@ def nodes_of() -> list[dict[str, Any]]:
 
 
 def other_run() -> bool:
-    """Whether a run of verl goes on: its sample queue has one name for the whole cluster."""
+    """Whether a run of verl is active: its sample queue has one name for the whole cluster."""
     import ray
 
     return any(actor["name"] == "TransferQueueController" for actor in ray.util.list_named_actors(all_namespaces=True))

@@ -35,7 +35,7 @@ class Training:
 
     @property
     def fixed(self) -> int:
-        """What is needed however short the answers are."""
+        """The memory needed however short the answers are."""
         return self.weights + self.gradients + self.optimizer + self.gathered + CONTEXT
 
     @property
@@ -71,7 +71,7 @@ class Memory:
 
 
 def kv_bytes_per_token(model: Architecture, tensor_parallel: int, width: int) -> int:
-    """Keys and values of all layers: 2 x layers x heads x head size x bytes; a rank holds its share of the heads.
+    """Keys and values of all layers: 2 x layers x heads x head size x bytes; a rank holds its part of the heads.
 
     Kwon et al. 2023 (PagedAttention), arXiv 2309.06180, section 1; grouped heads as in Ainslie et al. 2023,
     arXiv 2305.13245. vLLM repeats heads if there are fewer than ranks.
@@ -213,7 +213,7 @@ def check_layout(config: DictConfig, model: Architecture | None) -> None:
 
 
 def check_memory(memory: Memory, card_gib: float | None) -> None:
-    """Refuse what is clearly beyond a GPU of ``hardware.device_memory_gib``; InputError names what to lower."""
+    """Refuse a run that clearly exceeds a GPU of ``hardware.device_memory_gib``; InputError names what to lower."""
     if card_gib is None or memory.on_cpu:
         return
     card, training, rollout = card_gib * GIB, memory.training, memory.rollout

@@ -1,4 +1,4 @@
-"""What a configuration means, in plain words: batches, steps, loss and memory. Starts nothing, asks no network."""
+"""What a configuration means, in plain words: batches, steps, loss and memory. Starts nothing and needs no network."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Batches:
 
     @property
     def rows_left(self) -> int | None:
-        """Rows that an epoch leaves out, since verl drops the last incomplete batch; others every epoch."""
+        """Rows that an epoch skips, since verl drops the last incomplete batch; different ones each epoch."""
         return None if self.rows is None else self.rows % self.prompts
 
     @property
@@ -261,7 +261,7 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
 def dry_run(config: DictConfig, synthetic: dict[str, int], skip_bad: bool) -> str:
     """The plan as comments, then the resolved configuration: together one YAML file.
 
-    Whatever can be checked without starting anything is checked, rows that are on this machine included.
+    Checks everything that can be checked without starting a process, including rows on this machine.
     Raises InputError for what a run would refuse anywhere.
     """
     keys = ("train_files", "val_files")

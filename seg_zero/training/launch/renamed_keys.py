@@ -1,4 +1,4 @@
-"""Keys of EasyR1 and the published Seg-Zero scripts that have another name, or no use, here."""
+"""Keys of EasyR1 and the published Seg-Zero scripts that are renamed or unused here."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Starts a training run: ``python -m seg_zero.training.launch [HYDRA OVERRIDES] [--dry-run] [--skip-bad]``.
 
-Composes and checks the configuration and the rows (those with errors are refused, or left out with --skip-bad),
+Composes and checks the configuration and the rows (those with errors are refused, or skipped with --skip-bad),
 then runs verl with our trainer (seg_zero/training/run.py), follows its metrics and stops it if it hangs.
 The run's folder holds config.yaml, metrics.jsonl, tensorboard/, train.log and checkpoints/.
 
@@ -62,7 +62,7 @@ def make_synthetic_data(config: DictConfig) -> None:
 
 
 def total_steps(config: DictConfig) -> int:
-    """Steps that the run will make in all, resumed ones included."""
+    """Total steps of the run, including those before a resume."""
     if config.trainer.total_training_steps is not None:
         return int(config.trainer.total_training_steps)
     return checks.count_rows(config, "train_files") // config.data.train_batch_size * config.trainer.total_epochs
@@ -76,14 +76,14 @@ def steps_done(config: DictConfig) -> int:
     if done >= wanted:
         raise InputError(
             f"{config.output_dir} already holds a run of {done} steps and {wanted} were asked; give "
-            "trainer.experiment_name=NEW for a new run, or a larger trainer.total_training_steps to go on"
+            "trainer.experiment_name=NEW for a new run, or a larger trainer.total_training_steps to continue"
         )
     check_shards(Path(config.trainer.default_local_dir) / f"global_step_{done}", config)
     return done
 
 
 def validation_missing(config: DictConfig, done: int) -> bool:
-    """Whether the step to go on from was to be validated, and the run ended before that was logged."""
+    """Whether the step to resume from was due for validation and the run ended before it was logged."""
     if config.trainer.test_freq < 1 or done % config.trainer.test_freq:
         return False
     row = next((row for row in read_metrics(Path(config.output_dir) / "metrics.jsonl") if row["step"] == done), {})
@@ -91,7 +91,7 @@ def validation_missing(config: DictConfig, done: int) -> bool:
 
 
 def check_shards(checkpoint: Path, config: DictConfig) -> None:
-    """As many workers as wrote a checkpoint go on from it. Raises InputError with both numbers otherwise."""
+    """Check that a run resumes with as many workers as wrote its checkpoint. Raises InputError with both numbers."""
     workers = config.trainer.n_gpus_per_node * config.trainer.nnodes
     parts = (_SHARD.match(path.name) for path in (checkpoint / "actor").glob("model_world_size_*"))
     wrote = {int(part[1]) for part in parts if part is not None}

@@ -21,8 +21,8 @@ def sample_seed(seed: int, step: int, row: int, sample: int) -> int:
 class SeededAgentLoop(SingleTurnAgentLoop):
     """verl's single-turn rollout with a seed for each answer; each image is processed once.
 
-    vLLM otherwise draws from one generator in the order in which requests come, so that a resumed run would
-    sample other answers than an uninterrupted one. The seeds depend on what is asked, not on when.
+    Without seeds, vLLM draws from one generator in the order of requests, so a resumed run would sample other answers
+    than an uninterrupted one. A seed depends on the sample, not on the time of its request.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

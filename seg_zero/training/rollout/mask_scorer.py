@@ -1,6 +1,6 @@
 """SAM2 inside the reward: what IoU do the masks of a policy's boxes and points have?
 
-:class:`MaskScorer` does the work and knows nothing of Ray; :class:`MaskScorerActor` is the Ray actor that
+:class:`MaskScorer` does the work and does not depend on Ray; :class:`MaskScorerActor` is the Ray actor that
 all reward workers of a run share. Samples of one question share one image embedding.
 """
 
@@ -36,7 +36,7 @@ class MaskQuestion:
 
     source, row: where the true mask and the image are (see :func:`seg_zero.data.source.open_rows`). view: the
     part of the stored image that the policy saw. objects: its answer, in pixels of what it saw, which was
-    ``image_size`` = (width, height). with_mask: the score shall hold SAM2's mask.
+    ``image_size`` = (width, height). with_mask: whether the score contains SAM2's mask.
     """
 
     source: str
@@ -68,7 +68,7 @@ class MaskScore:
 
 
 class MaskScorer:
-    """A SAM2 with the embeddings of the images it saw last, at most ``cache_images`` of them."""
+    """A SAM2 with a cache of its latest image embeddings, at most ``cache_images``."""
 
     def __init__(self, segmenter: Segmenter, cache_images: int) -> None:
         self.segmenter = segmenter
@@ -77,7 +77,7 @@ class MaskScorer:
         self._cache: LRUCache[tuple[str, int], tuple[Embedding, np.ndarray]] = LRUCache(cache_images)
 
     def scores(self, questions: Sequence[MaskQuestion]) -> list[MaskScore]:
-        """Score samples, in any order and of any rows. Never raises: what fails is said in its score."""
+        """Score samples, in any order and of any rows. Never raises: a failure is reported in its score."""
         results: dict[int, MaskScore] = {}
         groups: dict[tuple[str, int], list[int]] = {}
         for index, question in enumerate(questions):

@@ -1,4 +1,4 @@
-"""The image processor works on each image once, not twice for every answer that is sampled to it.
+"""The image processor handles each image once, instead of twice per sampled answer.
 
 verl's rollout calls the processor for the prompt of each answer, and once more for the tensors of its update.
 """
@@ -19,10 +19,10 @@ KEEP_BYTES = 256 << 20  # 15 images of 840 x 840 pixels; each rollout worker kee
 
 
 class ProcessedImages:
-    """Stands in for ``image_processor.preprocess``; gives what it returned for the same images and settings before.
+    """Replaces ``image_processor.preprocess``; repeated images with the same settings return the earlier result.
 
-    Calls from several threads are made one after the other, so that answers that begin together share one result.
-    The arrays are shared too: not to be changed.
+    Calls from several threads are serialised, so that simultaneous answers share one result. The arrays are shared
+    too: do not modify them.
     """
 
     def __init__(self, preprocess: Callable[..., BatchFeature], keep_bytes: int = KEEP_BYTES) -> None:
@@ -45,7 +45,7 @@ class ProcessedImages:
 
 
 def process_once(image_processor: Any) -> None:
-    """Let an image processor keep what it computes; a second call changes nothing."""
+    """Make an image processor cache its results; a second call has no effect."""
     if not isinstance(image_processor.preprocess, ProcessedImages):
         image_processor.preprocess = ProcessedImages(image_processor.preprocess)
 

@@ -19,8 +19,8 @@ def reward_metrics(terms: Sequence[Mapping[str, float]], groups: Sequence[str]) 
     """Mean of every reward term over a batch, and how much the totals of one prompt differ.
 
     terms: the reward function's result for each sample. groups: the prompt each sample belongs to.
-    ``reward/flat_groups`` is the fraction of prompts whose samples all score the same, which therefore
-    teach nothing.
+    ``reward/flat_groups`` is the fraction of prompts whose samples all score the same, and which therefore
+    contribute no gradient.
     """
     names = {name for sample in terms for name in sample}
     metrics = {f"reward/{name}/mean": float(np.mean([sample[name] for sample in terms])) for name in sorted(names)}
@@ -34,7 +34,7 @@ def reward_metrics(terms: Sequence[Mapping[str, float]], groups: Sequence[str]) 
 
 
 def order_by_length(groups: Sequence[str], lengths: Sequence[int], prompts_per_update: int) -> list[int]:
-    """Places of a batch's samples such that each update's samples stand together, in order of length.
+    """An order of a batch's samples in which those of each update are adjacent and sorted by length.
 
     An update gets whole groups, chosen without regard to length, so that sorting biases none of them.
     """
@@ -54,7 +54,7 @@ class RewardLoggingReplayBuffer(ReplayBuffer):
         are replaced by others, until the step has its number of prompts.
 
     Raises RuntimeError when filtering has drawn ``max_num_gen_batches`` times the prompts of a step
-    without filling it; verl's own sampler would go on for ever.
+    without filling it; verl's own sampler would continue forever.
     """
 
     def __init__(self, **kwargs: Any) -> None:

@@ -2,8 +2,8 @@
 
     python -m seg_zero.training.supervision.keeper COMMAND ...
 
-Ray and vLLM start processes whose parents may die first; here they stay within reach (Linux). Whether the
-command ends, the launcher is killed or asks for the end, the keeper ends every process below itself.
+Ray and vLLM start processes whose parents may die first; here they stay within reach (Linux). When the
+command ends, or the launcher is killed or requests it, the keeper ends every process below itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Starting a training process and making sure that nothing of it stays behind."""
+"""Starts a training process and makes sure that no process of it survives."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def end_with_parent() -> None:
 def start(command: Sequence[str], environment: Mapping[str, str], log: Path, lock: int) -> subprocess.Popen[bytes]:
     """Start a command with its output appended to ``log``; it shares the descriptor ``lock``.
 
-    It gets a session of its own: Ctrl-C is for the launcher, which then asks for an orderly end.
+    It gets its own session, so that Ctrl-C reaches only the launcher, which then requests an orderly end.
     """
     with log.open("ab") as stream:
         return subprocess.Popen(
@@ -68,7 +68,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path, loc
 
 
 def essential() -> dict[int, str]:
-    """Processes below this one without which a run cannot go on: number to what it is."""
+    """Processes below this one without which a run cannot continue: process id to description."""
     found: dict[int, str] = {}
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -80,7 +80,7 @@ def essential() -> dict[int, str]:
 
 
 def private_memory() -> dict[str, float]:
-    """Memory that the processes below this one share with nobody, as a metric in GiB."""
+    """Private memory of the processes below this one, as a metric in GiB."""
     total = 0
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -92,8 +92,8 @@ def private_memory() -> dict[str, float]:
 def kill_descendants(grace_seconds: float = 5.0) -> None:
     """End every process below this one.
 
-    They are asked first and killed after ``grace_seconds``. A look can miss the children of a process that ends
-    meanwhile, and a process can start others while it ends: only two looks in a row without any are the end.
+    They get SIGTERM first and are killed after ``grace_seconds``. A scan can miss the children of a process that ends
+    meanwhile, and a process can start others while it ends, so the work is done after two empty scans in a row.
     """
     asked: set[psutil.Process] = set()
     empty_looks, start = 0, time.monotonic()

@@ -29,7 +29,7 @@ _CLUSTER_SECONDS = 6.0
 def only_run(output: Path) -> Iterator[int]:
     """Hold the folder of a run; yields the descriptor of its lock, which the run's keeper shares.
 
-    Waits a little for a run that is just ending. Raises InputError if another one goes on there.
+    Waits briefly for a run that is just ending. Raises InputError if another run is active there.
     """
     busy = f"another run writes to {output}; stop it, or give trainer.experiment_name=NEW"
     waiting = f"waiting for an earlier run in {output} to end"
@@ -52,9 +52,9 @@ class _Stop:
 
 
 def supervise(config: DictConfig, output: Path, total_steps: int, resumed: Metrics | None = None) -> int:
-    """Run verl to its end; returns the exit code. Nothing of it is left running on any way out.
+    """Run verl to its end; returns the exit code. No process of it survives, however the run ends.
 
-    resumed: what the step to go on from had to log when its checkpoint was written.
+    resumed: the metrics of the step to resume from, as known when its checkpoint was written.
     """
     files, log, started = RunFiles(output), output / "train.log", time.time()
     command = [sys.executable, "-m", "seg_zero.training.supervision.keeper"]

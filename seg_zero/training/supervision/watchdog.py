@@ -1,4 +1,4 @@
-"""Why a run failed, and whether one that is still alive ever will end."""
+"""Why a run failed, and whether a live one hangs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SECOND_HAND = (
     "Worker failed",
     "Sync replay buffer selected terminal groups",  # all answers of a question failed
 )
-# After these a run never goes on, yet verl 0.9.1 waits for the dead part for ever. The first that is found names it.
+# After these a run cannot continue, yet verl 0.9.1 waits forever for the dead part. The first one found names it.
 _FATAL = {
     b"has been marked dead because": "a machine of the Ray cluster",
     b"EngineCore encountered a fatal error": "a vLLM process",
@@ -50,7 +50,7 @@ def last_error(log: Path) -> str:
 
 
 class Watchdog:
-    """Decides when a run that is still alive has in fact ended: it is silent, or a part of it died.
+    """Detects a run that is alive but cannot finish: it is silent, or a part of it died.
 
     minutes: longest time without metrics. processes: tells the essential processes that live now.
     grace_seconds: time that a dying run has to end by itself.
@@ -83,7 +83,7 @@ class Watchdog:
         return f"no metrics for {self._limit / 60:g} minutes; the run hangs"
 
     def died(self) -> str | None:
-        """What died before the run ended by itself, or None: processes that vanish in an ordinary end do not count."""
+        """What died before the run ended by itself, or None; processes that exit in an orderly end do not count."""
         self._fatal_message()
         return self._log_says and (self._dead or self._log_says)
 

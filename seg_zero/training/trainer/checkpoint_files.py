@@ -1,4 +1,4 @@
-"""Adds to each checkpoint what verl does not know of (``trainer.checkpoint_callback_class``)."""
+"""Adds to each checkpoint the files that verl does not write (``trainer.checkpoint_callback_class``)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Checkpoints that are there whole or not at all, and which of them stay.
+"""Checkpoints that are complete or absent, and which of them are kept.
 
-A checkpoint is written to ``checkpoints/.writing/`` and renamed to ``checkpoints/global_step_N`` when every
-file is there; then the file from which verl resumes is replaced. Whatever kills the run in between, the
-checkpoint that counts is a whole one.
+A checkpoint is written to ``checkpoints/.writing/`` and renamed to ``checkpoints/global_step_N`` when complete;
+then the file from which verl resumes is replaced. Whenever the run is killed, verl resumes from a complete
+checkpoint.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Checkpoints:
         self.folder, self.keep_last, self.keep_best = folder, keep_last, keep_best
 
     def steps(self) -> list[int]:
-        """Steps of the whole checkpoints, ascending."""
+        """Steps of the complete checkpoints, ascending."""
         names = (_STEP.fullmatch(path.name) for path in self.folder.glob("global_step_*"))
         return sorted(int(name[1]) for name in names if name is not None)
 
@@ -66,7 +66,7 @@ class Checkpoints:
         return int(text)
 
     def metrics(self, step: int) -> dict[str, Any] | None:
-        """What the step of a checkpoint had to log when it was written."""
+        """The metrics of a checkpoint's step, as known when it was written."""
         path = self.folder / f"global_step_{step}" / METRICS
         return json.loads(path.read_text()) if path.is_file() else None
 
@@ -75,7 +75,7 @@ class Checkpoints:
         return Best(**json.loads(path.read_text())) if path.is_file() else None
 
     def clean(self) -> None:
-        """Remove what a killed run left half-written or half-removed."""
+        """Remove folders that a killed run left half-written or half-removed."""
         for path in (self.folder / _WRITING, *self.folder.glob(".removing_*")):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -105,7 +105,7 @@ class Checkpoints:
             raise InputError(
                 f"the disk of {self.folder} is full ({free / 2**20:.0f} MiB free), step {step} could not be saved; the "
                 f"checkpoints of earlier steps are as they were ({whole}); free some space or lower "
-                "checkpoints.keep_last, the same command goes on"
+                "checkpoints.keep_last, then rerun the same command to resume"
             ) from error
         finally:
             self.clean()

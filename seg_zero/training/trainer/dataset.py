@@ -1,7 +1,7 @@
 """Dataset rows as verl's V1 trainer wants them (``data.custom_cls``).
 
-Prompts and images come from :mod:`seg_zero.prompting` alone, so that training asks exactly what
-inference and evaluation ask.
+Prompts and images come only from :mod:`seg_zero.prompting`, so training uses exactly the prompts of
+inference and evaluation.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from seg_zero.training.row_files import chosen_rows, names_of
 
 
 def ground_truth_of(row: Row, spec: PromptSpec, view: View) -> str:
-    """The row's solution in the coordinates of answers and the format its template asks for."""
+    """The row's solution in the coordinates of answers and the format of its template."""
     objects = [to_policy_pixels(view.to_view(item), spec, *view.size) for item in row.objects()]
     try:
         return ground_truth(objects, spec)
@@ -50,7 +50,7 @@ class SegmentationDataset(Dataset):
 
     ``data_files`` holds names that :func:`seg_zero.data.source.open_rows` accepts. ``config`` is verl's
     ``data`` section with the keys of configs/data/rows.yaml: ``prompt`` (arguments of :func:`spec_of_family`),
-    ``augmentation`` (fields of :class:`Augmentation`; for training rows only), ``bad_rows`` (rows to leave out).
+    ``augmentation`` (fields of :class:`Augmentation`; for training rows only), ``bad_rows`` (rows to skip).
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class SegmentationDataset(Dataset):
             raise InputError("the policy folder has no image processor; copy preprocessor_config.json there")
         self.spec = spec_of_family(**config.prompt)
         check_processor(processor, self.spec, "the policy")
-        # verl does not say which split it asks for.
+        # verl does not say which split it wants.
         training = names_of(data_files) == names_of(config.train_files)
-        self.held_out = False  # set by the trainer, who knows which rows are: both names may be the same
+        self.held_out = False  # set by the trainer; the names do not tell, since both may be the same
         self.augmentation = Augmentation(**config.augmentation) if training else Augmentation()
         lengths = PromptLengths(processor, self.spec, dict(config.mm_processor_kwargs))
         self.sources: list[RowSource] = [

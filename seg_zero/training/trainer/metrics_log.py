@@ -13,7 +13,7 @@ Metrics = dict[str, Any]
 
 
 def read_metrics(path: Path) -> list[Metrics]:
-    """The rows of a ``metrics.jsonl``; none if it is not there, and none of a line that a kill cut short."""
+    """The rows of a ``metrics.jsonl``; empty if the file is missing; a line cut short by a kill is skipped."""
     if not path.is_file():
         return []
     lines = path.read_bytes().splitlines(keepends=True)
@@ -23,10 +23,10 @@ def read_metrics(path: Path) -> list[Metrics]:
 class MetricsLog:
     """Follows verl's log and keeps ``metrics.jsonl``: one object per logged step, ``{"step": n, name: value}``.
 
-    verl starts its own file anew on every start; here the steps of earlier starts are kept, and those that a
-    resumed run does again are replaced. A step whose checkpoint is there has its row, whatever ended the run before
-    it was logged: of rows that a killed launcher left unread and of ``resumed``, the row in the checkpoint from
-    which the run goes on, what is missing is added. ``extra`` gives metrics that verl does not know.
+    verl overwrites its own file on every start; here the steps of earlier starts are kept, and steps that a
+    resumed run repeats are replaced. Every step up to the checkpoint has its row, even if the run was killed before
+    logging it: missing values are added from rows that a killed launcher left unread and from ``resumed``, the row
+    in the checkpoint that the run resumes from. ``extra`` gives metrics that verl does not have.
     """
 
     def __init__(self, source: Path, target: Path, extra: Callable[[], Metrics] = dict, resumed: Metrics | None = None):

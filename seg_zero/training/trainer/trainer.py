@@ -1,7 +1,7 @@
-"""verl's synchronous trainer with what a run of days needs (``trainer.v1.trainer_mode=seg_zero``).
+"""verl's synchronous trainer with what a run over several days needs (``trainer.v1.trainer_mode=seg_zero``).
 
-Whole checkpoints, the best one kept; validation by masks; updates that are not finite counted and stopped;
-an orderly end when asked for one. The training step itself is verl's.
+It adds complete checkpoints, of which the best is kept; validation by masks; a limit on updates that are not finite;
+and an orderly end on request. The training step itself is verl's.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SegZeroTrainer(PPOTrainerSync):
 
     @property
     def trainer_mode(self) -> str:
-        """verl asks for its own modes by name; this one is its synchronous mode."""
+        """The mode as verl names it: this trainer runs verl's synchronous mode."""
         return "sync"
 
     @trainer_mode.setter
@@ -202,7 +202,7 @@ class SegZeroTrainer(PPOTrainerSync):
     # Health
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        """verl leaves out an update whose gradient is not finite; here it is counted, and many of them end the run."""
+        """verl skips updates whose gradient is not finite; here they are also counted, and too many end the run."""
         if self._one_update:
             batch.extra_info.update(one_update.settings(self.config))
         batch = super()._update_actor(batch, metrics)

@@ -1,7 +1,7 @@
-"""What a validation during training says: gIoU, cIoU, format, histograms of terms, and pictures of answers.
+"""The results of a validation during training: gIoU, cIoU, format, histograms of terms, and pictures of answers.
 
 verl generates greedy answers to the held-out rows and scores them; the reward adapter asks SAM2 for their
-masks. Here that becomes numbers by the rules of :mod:`seg_zero.metrics.reasoning`, and things to look at.
+masks. This module turns them into numbers by the rules of :mod:`seg_zero.metrics.reasoning`, and into pictures.
 """
 
 from __future__ import annotations

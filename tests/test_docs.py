@@ -51,6 +51,21 @@ def test_index_links_every_page() -> None:
     assert sorted(page.name for page in set(INDEX.parent.glob("*.md")) - {INDEX} - linked) == []
 
 
+def rooms_of(folder: Path) -> set[str]:
+    names = {path.stem for path in folder.iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
+    return {name for name in names if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    ("package", "heading"), [("seg_zero", "## Rooms"), ("seg_zero/training", "Inside `seg_zero/training`")]
+)
+def test_architecture_lists_every_room_once(package: str, heading: str) -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.split(heading)[1].split("|---|---|\n")[1].split("\n\n")[0]
+    listed = [name.rstrip("/") for line in table.splitlines() for name in re.findall(r"`([\w/]+)`", line.split("|")[1])]
+    assert sorted(listed) == sorted(rooms_of(ROOT / package))
+
+
 def path_exists(path: str) -> bool:
     """Whether a path (with wildcards, or up to its first placeholder such as NAME) is in the repository."""
     parts = Path(path.rstrip(".")).parts

@@ -45,7 +45,7 @@ class UnansweredReply(Reply):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How many answers to each request, and how: greedily at temperature 0, else by chance.
+    """How many answers to each request, and how: greedily at temperature 0, else sampled.
 
     The chance depends on ``seed`` and the request's key alone, not on what else is asked.
     """

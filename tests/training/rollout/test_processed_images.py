@@ -49,7 +49,7 @@ def test_a_rollout_processes_images_once_where_it_is_switched_on(on: bool, monke
     """Off, the processor is verl's own."""
 
     def upstream(loop: Any, config: Any, processor: Any) -> None:
-        loop.config, loop.processor = config, processor
+        loop.config, loop.processor, loop.server_manager = config, processor, None
 
     monkeypatch.setattr(SingleTurnAgentLoop, "__init__", upstream)
     processor = make_processor("qwen2_5_vl")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def command(folder: Path, *more: str) -> list[str]:
-    rows = folder / "rows.parquet"
+    rows = folder.parent / "evaluation_rows.parquet"  # of both jobs: its name is part of the results
     write_split(rows, HELD_OUT_SEED, 260)
     words = ["evaluate", "--data", str(rows), "--out", str(folder / "out"), "--max_new_tokens", "96"]
     return [sys.executable, "-m", "seg_zero.cli", *words, *more]

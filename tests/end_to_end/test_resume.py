@@ -70,7 +70,7 @@ def named(processes: list[psutil.Process], prefix: str) -> psutil.Process:
 def launcher_of(process: subprocess.Popen[str]) -> psutil.Process:
     """The launcher: the process itself, into which the script turns."""
     launcher = psutil.Process(process.pid)
-    assert "seg_zero.training.launch.start" in launcher.cmdline()
+    assert "seg_zero.training.launch" in launcher.cmdline()
     return launcher
 
 

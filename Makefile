@@ -1,5 +1,5 @@
 # make demo   set up, then run the whole chain on the embedded models (2 cores are enough)
-# make test   set up, then lint, type-check and test (at most 20 minutes)
+# make test   set up, then lint, type-check and test
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 

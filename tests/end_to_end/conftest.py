@@ -1,4 +1,4 @@
-"""Marks the tests of this folder, and runs their jobs two at a time (tests/helpers/background.py)."""
+"""Marks the tests of this folder, and runs their jobs beside the tests (tests/helpers/background.py)."""
 
 from __future__ import annotations
 

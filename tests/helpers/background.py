@@ -1,4 +1,4 @@
-"""Jobs of the end-to-end tests: each waits for processes most of its time, so two run at once beside the tests.
+"""Jobs of the end-to-end tests, run in the background while the tests that need earlier ones go on.
 
 A test names its jobs, functions of an empty folder, and asks for their results:
 
@@ -23,7 +23,7 @@ import pytest
 
 T = TypeVar("T")
 Job = Callable[[Path], T]
-AT_ONCE = 2  # a training run needs up to 4 GiB, and one core for most of its start-up
+AT_ONCE = 1  # two training runs, one of them with two workers, come too near to 24 GiB
 
 _running: dict[subprocess.Popen[str], int] = {}  # and the thread of the job that started it
 _closed = threading.Event()

@@ -18,8 +18,9 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def command(folder: Path, *more: str) -> list[str]:
-    rows = folder.parent / "evaluation_rows.parquet"  # of both jobs: its name is part of the results
-    write_split(rows, HELD_OUT_SEED, 260)
+    rows = folder.parent / "evaluation_rows.parquet"  # of both jobs: its name and age are part of the results
+    if not rows.is_file():
+        write_split(rows, HELD_OUT_SEED, 260)
     words = ["evaluate", "--data", str(rows), "--out", str(folder / "out"), "--max_new_tokens", "96"]
     return [sys.executable, "-m", "seg_zero.cli", *words, *more]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, one_line
 
 
 def check_upload(repository: str) -> None:
@@ -30,7 +30,7 @@ def check_upload(repository: str) -> None:
         HfApi().whoami()
     except (OfflineModeIsEnabled, HTTPError, OSError) as error:
         raise InputError(
-            f"the hub does not answer or refuses the token ({_short(error)}); nothing was merged"
+            f"the hub does not answer or refuses the token ({one_line(error, 200)}); nothing was merged"
         ) from error
 
 
@@ -49,11 +49,7 @@ def upload(folder: Path, repository: str, *, public: bool = False) -> str:
         api.upload_folder(folder_path=folder, repo_id=repository, commit_message="Upload merged checkpoint")
     except (OfflineModeIsEnabled, HTTPError, OSError) as error:
         raise InputError(
-            f"{folder} is merged, but uploading it failed ({_short(error)}); "
+            f"{folder} is merged, but uploading it failed ({one_line(error, 200)}); "
             f"`hf upload {repository} {folder}` tries again"
         ) from error
     return str(url)
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

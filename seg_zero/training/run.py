@@ -5,52 +5,34 @@ python -m seg_zero.training.run --config-path FOLDER --config-name config
 
 from __future__ import annotations
 
-import os
-from typing import Any
+import sys
+import tempfile
+from pathlib import Path
 
 import hydra
-import ray
 from omegaconf import DictConfig, open_dict
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
-from verl.trainer.ppo.utils import need_critic, need_reference_policy
-from verl.utils.config import validate_config
 
-from seg_zero.training.environment import joins_cluster, worker_variables
-
-
-@ray.remote
-class TaskRunner(TaskRunnerV1.__ray_actor_class__):  # type: ignore[misc,name-defined]
-    """verl's task runner; importing the trainer registers its name."""
-
-    def run(self, config: DictConfig) -> None:
-        import seg_zero.training.trainer.trainer  # noqa: F401
-
-        super().run(config)
-
-
-class TaskRunnerHere:
-    """Starts the task runner on the launcher's machine, where the launcher follows its files (as verl asks for one)."""
-
-    @staticmethod
-    def options(**options: Any) -> Any:
-        here = ray.get_runtime_context().get_node_id()
-        return TaskRunner.options(scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False), **options)
-
-    @staticmethod
-    def remote() -> Any:
-        return TaskRunnerHere.options().remote()
+from seg_zero.training.environment import joins_cluster
+from seg_zero.training.settings import HardwareSettings, read
+from seg_zero.training.supervision import fork_server
 
 
 @hydra.main(config_path=None, version_base=None)
 def main(config: DictConfig) -> None:
-    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    if joins_cluster(config):
-        settings = config.ray_kwargs.ray_init
-        with open_dict(settings):  # workers of an own Ray inherit the environment
-            given = settings.runtime_env.get("env_vars") or {}
-            settings.runtime_env.env_vars = {**worker_variables(os.environ), **given}
-    run_ppo(config, task_runner_class=TaskRunnerHere)
+    if read(config, HardwareSettings).fork_processes and sys.platform == "linux" and not joins_cluster(config):
+        with tempfile.TemporaryDirectory(prefix="seg_zero_") as folder:  # a socket's path must be short
+            settings = config.ray_kwargs.ray_init.runtime_env
+            with open_dict(settings):
+                settings.py_executable = fork_server.start(Path(folder))
+            _train(config)
+    else:
+        _train(config)
+
+
+def _train(config: DictConfig) -> None:
+    from seg_zero.training.task_runner import train  # imports verl while the fork server imports the same
+
+    train(config)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ class HardwareSettings:
     SECTION: ClassVar[str] = "hardware"
 
     device_memory_gib: Annotated[float | None, _or_null(_POSITIVE)]
+    fork_processes: Annotated[bool, _SWITCH]
 
 
 @dataclass(frozen=True)

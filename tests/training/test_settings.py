@@ -48,6 +48,7 @@ def test_sections_come_as_typed_values() -> None:
         ("reward.mask_scorer.device=gpu", "is not cpu or cuda; set it to one of them"),
         ("reward.mask_scorer.num_gpus=-0.5", "is not a number from 0 up; set it to 0 or more"),
         ("reward.mask_scorer.timeout_seconds=0", "is not a number above 0; set it to more than 0"),
+        ("hardware.fork_processes=1", "is not true or false; set it to true or false"),
         ("engine.vision_once=no thanks", "is not true or false; set it to true or false"),
         ("engine.one_update=null", "is not true or false; set it to true or false"),
     ],

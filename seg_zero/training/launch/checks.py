@@ -238,6 +238,15 @@ def check_devices(
         )
 
 
+def check_forks(config: DictConfig) -> None:
+    """A copy of a process cannot use CUDA if the process itself, by an import, has begun to."""
+    if config.trainer.device != "cpu" and read(config, HardwareSettings).fork_processes:
+        raise InputError(
+            f"hardware.fork_processes=true needs trainer.device=cpu, here it is {config.trainer.device}; "
+            "set hardware.fork_processes=false"
+        )
+
+
 def check_attention(config: DictConfig, installed: Callable[[str], object] = importlib.util.find_spec) -> None:
     """Packed sequences and flash_attention_2 need the flash-attn package, which pip has to compile."""
     model = config.actor_rollout_ref.model
@@ -256,6 +265,7 @@ def check_run(config: DictConfig) -> None:
     check_batches(config)
     check_prompt_fits(config)
     check_devices(config)
+    check_forks(config)
     check_attention(config)
     check_policy(config)
     check_fit(config)

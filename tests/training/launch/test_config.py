@@ -306,6 +306,12 @@ def test_too_few_devices() -> None:
         checks.check_devices(cpu, cpus=lambda: 2)
 
 
+def test_processes_that_use_cuda_are_not_forked() -> None:
+    checks.check_forks(load_config(TINY))
+    with pytest.raises(InputError, match="set hardware.fork_processes=false"):
+        checks.check_forks(load_config(["hardware=4x80g", "hardware.fork_processes=true"]))
+
+
 def test_missing_flash_attention() -> None:
     with pytest.raises(InputError, match="flash-attn is not installed"):
         checks.check_attention(load_config(["hardware=4x80g"]), installed=lambda _: None)

@@ -62,6 +62,7 @@ setup(
         "dev": [
             "pytest",
             "pytest-timeout",
+            "pytest-xdist",
             "hypothesis",
             "schemathesis",
             "playwright",

@@ -62,8 +62,7 @@ def family_run(folder: Path, family: str) -> Family:
     settings = [f"worker.actor.model.model_path={model}", f"policy.family={family}", f"policy.image_size={side}"]
     trained = two_steps(folder, *settings, f"policy.max_pixels={side**2}")
     merged = merge(trained.out / "checkpoints" / "global_step_2", folder / "merged")
-    texts = {name: greedy_texts(name, merged, trained.scenes, 24)[0] for name in ("transformers", "vllm")}
-    return Family(trained.metrics, merged, texts)
+    return Family(trained.metrics, merged, greedy_texts(merged, trained.scenes, 24)[0])
 
 
 FAMILIES = {family: partial(family_run, family=family) for family in ("qwen2_vl", "qwen3_vl", "glm4v")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import subprocess
 import time
@@ -15,30 +14,16 @@ import psutil
 import pytest
 from helpers import background
 from helpers.background import Background, needs
-from helpers.training_runs import launch_command, write_scenes
+from helpers.training_runs import write_scenes
+from helpers.whole_run import ROWS, STEPS, steps_of, uninterrupted, whole_command
 
-STEPS = 6
 UNREACHED = 40  # steps of the broken run: more than it ever does, as a run that ends by itself leaves nothing to break
-ROWS = 28  # two epochs at 6 prompts a step: the order of the second counts too
 
 pytestmark = pytest.mark.timeout(900)
 
 
 def command(scenes: Path, out: Path, steps: int) -> list[str]:
-    return launch_command(
-        scenes,
-        out,
-        "data.train_batch_size=6",
-        "worker.rollout.n=4",
-        "data.val_max_samples=6",
-        "trainer.test_freq=2",
-        "trainer.save_freq=2",
-        "trainer.val_before_train=false",
-        "worker.actor.micro_batch_size_per_device_for_update=8",
-        "worker.actor.micro_batch_size_per_device_for_experience=8",
-        "worker.actor.optim.lr=1e-3",
-        f"trainer.total_training_steps={steps}",
-    )
+    return whole_command(scenes, out, steps, "trainer.val_before_train=false")
 
 
 def wait_for(condition: Callable[[], bool], running: subprocess.Popen[str], seconds: float = 300) -> None:
@@ -48,11 +33,6 @@ def wait_for(condition: Callable[[], bool], running: subprocess.Popen[str], seco
         assert running.poll() is None, running.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.2)
-
-
-def steps_of(out: Path) -> list[dict[str, Any]]:
-    path = out / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -88,14 +68,6 @@ def check_ended(processes: list[psutil.Process], seconds: float) -> None:
     while (left := alive(processes)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert left == []
-
-
-def uninterrupted(folder: Path) -> list[dict[str, Any]]:
-    """The metrics of each step."""
-    scenes, out = write_scenes(folder, ROWS), folder / "run"
-    result = background.run(command(scenes, out, STEPS), 400)
-    assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
-    return steps_of(out)
 
 
 def broken(folder: Path) -> list[dict[str, Any]]:
@@ -142,7 +114,7 @@ def broken(folder: Path) -> list[dict[str, Any]]:
 
 @needs(uninterrupted, broken)
 def test_kills_and_an_orderly_stop_change_nothing(finished: Background) -> None:
-    expected, found = finished(uninterrupted), finished(broken)
+    expected, found = finished(uninterrupted).metrics, finished(broken)
     done = len(found)
     assert [step["step"] for step in expected] == list(range(1, STEPS + 1))
     assert [step["step"] for step in found] == list(range(1, done + 1)) and done >= 5

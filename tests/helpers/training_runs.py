@@ -70,25 +70,24 @@ import json, sys
 from seg_zero.data.source import open_rows
 from seg_zero.policy import Request, Sampling, TransformersPolicy, VllmPolicy
 if __name__ == "__main__":
-    folder, scenes, tokens, many = sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
-    kind = {"transformers": TransformersPolicy, "vllm": VllmPolicy}[sys.argv[1]]
-    rows = open_rows(scenes)[:6]
-    policy = kind.from_pretrained(folder, max_new_tokens=tokens)
-    texts = policy.generate([row.image() for row in rows], [row.problem for row in rows])
+    folder, scenes, tokens, many = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    rows, texts = open_rows(scenes)[:6], {}
+    for name, kind in {"transformers": TransformersPolicy, "vllm": VllmPolicy}.items():
+        policy = kind.from_pretrained(folder, max_new_tokens=tokens)
+        texts[name] = policy.generate([row.image() for row in rows], [row.problem for row in rows])
     requests = [Request(n, rows[n % 6].image(), rows[n % 6].problem) for n in range(many)]
     answers = sum(len(reply.texts) for reply in policy.stream(requests, Sampling(2, 1.0)))
     print("RESULT" + json.dumps([texts, answers]))
 """
 
 
-def greedy_texts(engine: str, model: Path, scenes: Path, tokens: int, many: int = 0) -> tuple[list[str], int]:
-    """Greedy answers to six rows by transformers or vLLM, in a process of its own.
+def greedy_texts(model: Path, scenes: Path, tokens: int, many: int = 0) -> tuple[dict[str, list[str]], int]:
+    """Greedy answers to six rows by transformers and by vLLM, in a process of their own.
 
-    Second, the number of answers received when ``many`` prompts are sampled twice each, all at once.
+    Second, the number of answers received from vLLM when ``many`` prompts are sampled twice each, all at once.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", GREEDY, engine, str(model), str(scenes), str(tokens), str(many)]
-    result = run(command, 300, environment)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    result = run([sys.executable, "-c", GREEDY, str(model), str(scenes), str(tokens), str(many)], 300, environment)
     assert result.returncode == 0, result.stderr[-3000:]
     texts, answers = next(json.loads(line[6:]) for line in result.stdout.splitlines() if line.startswith("RESULT"))
     return texts, answers

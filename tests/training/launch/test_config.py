@@ -308,7 +308,7 @@ def test_too_few_devices() -> None:
 
 def test_processes_that_use_cuda_are_not_forked() -> None:
     checks.check_forks(load_config(TINY))
-    with pytest.raises(InputError, match="set hardware.fork_processes=false"):
+    with pytest.raises(InputError, match=r"set hardware\.fork_processes=false"):
         checks.check_forks(load_config(["hardware=4x80g", "hardware.fork_processes=true"]))
 
 

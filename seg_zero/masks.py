@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -12,28 +12,42 @@ from scipy.ndimage import distance_transform_edt
 
 from seg_zero.objects import Point, PromptObject
 
+PointRule = Literal["inscribed", "published"]
+POINT_RULES: tuple[PointRule, ...] = get_args(PointRule)
 OUTSIDE = 0.02  # of the side: how far a polygon may reach out of its image
 
 
-def mask_to_prompt_object(mask: np.ndarray) -> PromptObject:
+def mask_to_prompt_object(mask: np.ndarray, points: PointRule = "inscribed") -> PromptObject:
     """Box and two points of a boolean H x W mask, in its pixels.
 
     The box holds the extreme pixels (inclusive). Point 1 is the maximum of the distance transform (the
     centre of the largest inscribed circle); point 2 is the maximum within the half of the mask that is
-    farther from point 1. Raises ValueError for an empty mask.
+    farther from point 1. Of equal maxima, the first in reading order counts. Raises ValueError for an empty mask.
+
+    ``points="published"`` follows the notebook behind the published training sets. There the edge of the image
+    does not bound the mask, so an object cut off by it has its points near or on the edge. And the farther
+    half is what lies strictly beyond the median distance, not what lies at least as far. Where nothing lies beyond it
+    (masks of a few pixels), both rules take the pixels at that distance.
     """
     ys, xs = np.nonzero(mask)
     if len(xs) == 0:
         raise ValueError("the mask is empty: it has no box and no points")
     x1, x2, y1, y2 = int(xs.min()), int(xs.max()), int(ys.min()), int(ys.max())
-    # A border of zeros makes the crop's edge count as outside, as it does in the whole image.
-    depth = distance_transform_edt(np.pad(mask[y1 : y2 + 1, x1 : x2 + 1], 1))[1:-1, 1:-1][ys - y1, xs - x1]
+    if points == "published":
+        # The nearest pixel off the mask is never beyond the box's margin of one pixel, which ends at the image's edge.
+        left, top = max(x1 - 1, 0), max(y1 - 1, 0)
+        depth = distance_transform_edt(mask[top : y2 + 2, left : x2 + 2])[ys - top, xs - left]
+    else:
+        # A border of zeros makes the crop's edge count as outside, at the image's edge too.
+        depth = distance_transform_edt(np.pad(mask[y1 : y2 + 1, x1 : x2 + 1], 1))[1:-1, 1:-1][ys - y1, xs - x1]
     first = int(depth.argmax())
     distance = np.hypot(xs - xs[first], ys - ys[first])
-    far = np.nonzero(distance >= np.median(distance))[0]
+    median = np.median(distance)
+    beyond = distance > median if points == "published" else distance >= median
+    far = np.nonzero(beyond if beyond.any() else distance >= median)[0]
     second = int(far[depth[far].argmax()])
-    points: tuple[Point, ...] = tuple((float(xs[i]), float(ys[i])) for i in (first, second))
-    return PromptObject((float(x1), float(y1), float(x2), float(y2)), points)
+    found: tuple[Point, ...] = tuple((float(xs[i]), float(ys[i])) for i in (first, second))
+    return PromptObject((float(x1), float(y1), float(x2), float(y2)), found)
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_edt
 
 from seg_zero.masks import decode_mask, encode_mask, mask_to_prompt_object, segmentation_to_mask
 
@@ -46,6 +47,40 @@ def test_box_and_points_by_hand(mask: np.ndarray, box: Any, points: Any) -> None
     if points[1] is not None:
         assert found.points[1] == points[1]
     assert all(mask[int(y), int(x)] for x, y in found.points)
+
+
+@pytest.mark.parametrize(
+    ("mask", "points"),
+    [
+        # 3 deep in the centre as under our rule, but only the 12 pixels farther than the median are eligible.
+        (blank(10, 12, (3, 2, 7, 6)), ((5, 4), (3, 2))),
+        # The left edge does not bound it: column 0 is as deep as the rows above and below allow.
+        (blank(10, 12, (0, 2, 4, 6)), ((0, 4), (3, 3))),
+        # Distances 0, 1, 2, 3, 4 from the first pixel: beyond the median of 2 are the last two.
+        (blank(3, 9, (2, 1, 6, 1)), ((2, 1), (5, 1))),
+        # Nothing is farther than the median of 0.
+        (blank(4, 9, (8, 3, 8, 3)), ((8, 3), (8, 3))),
+    ],
+    ids=["square", "square at the border", "line", "pixel"],
+)
+def test_published_points_by_hand(mask: np.ndarray, points: Any) -> None:
+    assert mask_to_prompt_object(mask, "published").points == points
+    assert mask_to_prompt_object(mask, "published").box == mask_to_prompt_object(mask).box
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 20), st.integers(2, 20), st.floats(0.3, 0.99), st.integers(0, 1000))
+def test_published_points_do_not_depend_on_cropping(height: int, width: int, density: float, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < density
+    if not mask.any() or mask.all():
+        return
+    depth = distance_transform_edt(mask) * mask
+    (x1, y1), (x2, y2) = ((int(x), int(y)) for x, y in mask_to_prompt_object(mask, "published").points)
+    assert (y1, x1) == np.unravel_index(depth.argmax(), depth.shape)
+    ys, xs = np.nonzero(mask)
+    far = (distance := np.hypot(xs - x1, ys - y1)) > np.median(distance)
+    if far.any():
+        assert depth[y2, x2] == depth[ys[far], xs[far]].max() and np.hypot(x2 - x1, y2 - y1) > np.median(distance)
 
 
 def test_points_of_a_photo_sized_mask_take_milliseconds() -> None:
@@ -117,7 +152,7 @@ def test_malformed_segmentations_are_named(segmentation: Any, words: str) -> Non
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 70), st.floats(0, 1), st.integers(0, 1000))
-def test_run_lengths_come_back(height: int, width: int, share: float, seed: int) -> None:
-    mask = np.random.default_rng(seed).random((height, width)) < share
+def test_run_lengths_come_back(height: int, width: int, density: float, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < density
     assert (decode_mask(encode_mask(mask)) == mask).all()
     assert (segmentation_to_mask(encode_mask(mask), height, width) == mask).all()

@@ -14,12 +14,14 @@ from typing import Any
 from seg_zero.data.check import count_cores
 from seg_zero.errors import InputError
 from seg_zero.files import write_text
+from seg_zero.masks import POINT_RULES
 
 # Name -> (module, what it reads). A builder's module has add_arguments(parser) and source(args).
 BUILDERS: dict[str, tuple[str, str]] = {
     "refcoco": ("seg_zero.data.builders.refcoco", "RefCOCO, RefCOCO+ and RefCOCOg"),
     "grefcoco": ("seg_zero.data.builders.grefcoco", "gRefCOCO: one, several or no object"),
     "lvis": ("seg_zero.data.builders.lvis", "LVIS v1: all objects of a category"),
+    "lisa_plus": ("seg_zero.data.builders.lisa_plus", "LISA++: reasoning questions about several objects of COCO"),
     "coco": ("seg_zero.data.builders.coco", "COCO instances: all objects of a category"),
     "reasonseg": ("seg_zero.data.builders.reasonseg", "ReasonSeg: reasoning questions, with ignored pixels"),
     "labelme": ("seg_zero.data.builders.labelme", "a folder of LabelMe files"),
@@ -53,6 +55,13 @@ def _add_builder_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--strict", action="store_true", help="treat objects without an area as errors (default: drop and count them)"
+    )
+    parser.add_argument(
+        "--points",
+        choices=POINT_RULES,
+        default="inscribed",
+        help="how points are taken from masks: inscribed (default), or published, as in the published training sets; "
+        "docs/datasets.md says how they differ",
     )
     parser.add_argument(
         "--sam2_filter", metavar="MODEL", help="drop rows this SAM2 (file, folder, hub id or 'tiny') cannot segment"
@@ -101,6 +110,7 @@ def _build(module: Any, args: argparse.Namespace) -> int:
             workers=args.workers,
             skip_bad=args.skip_bad,
             strict=args.strict,
+            points=args.points,
             segmenter=segmenter,
             min_agreement=args.min_agreement,
             progress=bar.update,

@@ -24,7 +24,7 @@ from seg_zero.answer import parse_solution, write_solution_multi, write_solution
 from seg_zero.data.rows import Row, write_rows
 from seg_zero.errors import InputError
 from seg_zero.images import load_image
-from seg_zero.masks import encode_mask, mask_to_prompt_object, resize_mask
+from seg_zero.masks import PointRule, encode_mask, mask_to_prompt_object, resize_mask
 from seg_zero.metrics import intersection_union, iou_of
 from seg_zero.objects import PromptObject
 from seg_zero.policy.families import spec_of_stored_images
@@ -119,10 +119,11 @@ def example_to_row(example: Example, image_size: int | None, strict: bool = True
     return found.row
 
 
-def attempt(example: Example, image_size: int | None, strict: bool = False) -> Attempt:
+def attempt(example: Example, image_size: int | None, strict: bool = False, points: PointRule = "inscribed") -> Attempt:
     """The row of an example; ``image_size`` is the side that images are stretched to, None keeps them.
 
-    Boxes and points are taken from the original masks, then scaled and rounded. JPEG stays JPEG (quality
+    Boxes and points are taken from the original masks (``points``: see
+    :func:`seg_zero.masks.mask_to_prompt_object`), then scaled and rounded. JPEG stays JPEG (quality
     95, full colour resolution), everything else becomes PNG; an image that is not resized keeps its bytes.
     An object without an area at the row's size (a line of pixels, or none) is not a target: its pixels count neither
     way. With ``strict`` it is an error. Raises InputError for an unreadable image, a mask of another size or an empty
@@ -146,7 +147,7 @@ def attempt(example: Example, image_size: int | None, strict: bool = False) -> A
     spec = None if image_size is None else spec_of_stored_images(image_size)
     objects, union, thin = [], np.zeros((height, width), dtype=bool), np.zeros((height, width), dtype=bool)
     for mask in example.masks:
-        item = mask_to_prompt_object(mask) if mask.any() else None
+        item = mask_to_prompt_object(mask, points) if mask.any() else None
         if item is not None and spec is not None:
             item = to_policy_pixels(item, spec, width, height)
         if item is not None and has_area(item):
@@ -193,31 +194,33 @@ def attempt(example: Example, image_size: int | None, strict: bool = False) -> A
 
 
 def _attempts_of(
-    records: Sequence[T], load: Callable[[T], Example], image_size: int | None, strict: bool
+    records: Sequence[T], load: Callable[[T], Example], image_size: int | None, strict: bool, points: PointRule
 ) -> list[Attempt]:
     attempts = []
     for record in records:
         try:
-            attempts.append(attempt(load(record), image_size, strict))
+            attempts.append(attempt(load(record), image_size, strict, points))
         except InputError as error:
             attempts.append(Attempt(problem=str(error)))
     return attempts
 
 
-def _attempts(source: Source[T], image_size: int | None, strict: bool, workers: int) -> Generator[Attempt, None, None]:
+def _attempts(
+    source: Source[T], image_size: int | None, strict: bool, points: PointRule, workers: int
+) -> Generator[Attempt, None, None]:
     """The attempts at all records, in their order. Closing it ends the workers after what they have begun."""
     chunks = (source.records[start : start + CHUNK] for start in range(0, len(source.records), CHUNK))
     if workers <= 1 or len(source.records) <= CHUNK:
         for chunk in chunks:
             for record in chunk:
-                yield from _attempts_of([record], source.load, image_size, strict)
+                yield from _attempts_of([record], source.load, image_size, strict, points)
         return
     # Not forked: torch, which the filter needs, does not survive a fork of a process with threads.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         waiting: deque[Future[list[Attempt]]] = deque()
         try:
             for chunk in chunks:
-                waiting.append(pool.submit(_attempts_of, chunk, source.load, image_size, strict))
+                waiting.append(pool.submit(_attempts_of, chunk, source.load, image_size, strict, points))
                 if len(waiting) > 2 * workers:  # finished rows wait in memory, so not too many of them
                     yield from waiting.popleft().result()
             while waiting:
@@ -250,6 +253,7 @@ def build(
     workers: int = 1,
     skip_bad: bool = False,
     strict: bool = False,
+    points: PointRule = "inscribed",
     segmenter: Any = None,
     min_agreement: float = 0.6,
     progress: Callable[[], None] | None = None,
@@ -258,14 +262,14 @@ def build(
 
     An unusable record ends the build with an InputError; with ``skip_bad`` it is listed in the report instead.
     Objects without an area, and questions with only such objects, are dropped and counted; with ``strict`` they
-    are unusable records. With ``segmenter``, rows on which SAM2 agrees less than
-    ``min_agreement`` are dropped and counted. Raises InputError if no row is left.
+    are unusable records. ``points`` is the rule by which points are taken from masks. With ``segmenter``, rows on
+    which SAM2 agrees less than ``min_agreement`` are dropped and counted. Raises InputError if no row is left.
     """
     report = BuildReport()
     seen: set[str] = set()
 
     def rows() -> Iterator[Row]:
-        with closing(_attempts(source, image_size, strict, workers)) as results:
+        with closing(_attempts(source, image_size, strict, points, workers)) as results:
             for result in results:
                 if progress is not None:
                     progress()

@@ -64,8 +64,16 @@ def _compact(entry: Entry) -> Entry:
     return entry
 
 
-def read_json(path: Path, what: str) -> Any:
-    """The content of a JSON file. Raises InputError for a missing, unreadable or truncated one."""
+def read_json(path: Path, what: str, omit: str = "") -> Any:
+    """The content of a JSON file, without the entries named ``omit``: a large part that nobody reads takes no memory.
+
+    Raises InputError for a missing, unreadable or truncated file.
+    """
+
+    def kept(entry: Entry) -> Entry:
+        entry.pop(omit, None)
+        return _compact(entry)
+
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -73,7 +81,7 @@ def read_json(path: Path, what: str) -> Any:
     except UnicodeDecodeError as error:
         raise InputError(f"{what} {path} is not JSON ({error.reason}); is it another file, or compressed?") from error
     try:
-        return json.loads(text, object_hook=_compact)
+        return json.loads(text, object_hook=kept)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what} {path} is not whole JSON ({error}); download it again") from error
 

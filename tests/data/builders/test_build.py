@@ -15,7 +15,7 @@ from seg_zero.answer import parse_solution
 from seg_zero.data.builders.build import Attempt, Example, Source, attempt, build, example_to_row
 from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.errors import InputError
-from seg_zero.masks import mask_to_prompt_object
+from seg_zero.masks import PointRule, mask_to_prompt_object
 
 
 def picture(width: int, height: int, kind: str = "PNG") -> bytes:
@@ -44,6 +44,14 @@ def test_stretching_scales_and_rounds_what_the_original_mask_says() -> None:
     truth = row.truth()
     assert truth is not None
     assert mask_to_prompt_object(truth).box == (14, 14, 27, 27)  # whole pixels of the original, stretched
+
+
+def test_points_follow_the_published_rule_if_asked_for() -> None:
+    cut_off = replace(WIDE, masks=(rectangle(40, 20, 0, 5, 9, 9),))  # by the left edge of the image
+    expected: dict[PointRule, tuple[int, int]] = {"inscribed": (2, 7), "published": (0, 7)}
+    for points, first in expected.items():
+        row = attempt(cut_off, None, points=points).row
+        assert row is not None and row.objects()[0].points[0] == first
 
 
 def test_an_image_that_is_not_stretched_keeps_its_bytes_and_coordinates() -> None:

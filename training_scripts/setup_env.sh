@@ -74,7 +74,7 @@ say "installing $(grep -c == "requirements/$variant.txt") pinned packages (about
 SAM2_BUILD_CUDA=0 "$uv" pip install --python .venv/bin/python --no-deps --compile-bytecode \
   --build-constraints requirements/build.txt --requirement "requirements/$variant.txt" ||
   fail "the packages could not be installed (see above)" \
-    "check the network and the disk, then run the same command again: it goes on where it stopped"
+    "check the network and the disk, then rerun the same command to resume"
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable . ||
   fail "the project itself could not be installed" "see the message above"
 

@@ -116,14 +116,14 @@ def _build(module: Any, args: argparse.Namespace) -> int:
             progress=bar.update,
         )
     for problem in report.problems[:SHOWN_PROBLEMS]:
-        print(f"left out: {problem}")
+        print(f"skipped: {problem}")
     if len(report.problems) > SHOWN_PROBLEMS:
-        everything = Path(f"{args.out}.left_out.txt")
+        everything = Path(f"{args.out}.skipped.txt")
         write_text(everything, "".join(f"{problem}\n" for problem in report.problems))
-        print(f"left out: {len(report.problems) - SHOWN_PROBLEMS} more; all are in {everything}")
+        print(f"skipped: {len(report.problems) - SHOWN_PROBLEMS} more; all are in {everything}")
     for note in source.notes:
         print(note)
-    print(f"{report.rows} rows written to {args.out}; {len(report.problems)} unusable examples left out", end="")
+    print(f"{report.rows} rows written to {args.out}; {len(report.problems)} unusable examples skipped", end="")
     if report.thin_objects:
         thin = (
             f"{report.thin_objects} objects without an area, and {report.thin_questions} questions that had no others"

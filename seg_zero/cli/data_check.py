@@ -72,7 +72,7 @@ def histograms(report: CheckReport) -> str:
     """Question lengths, objects per row and box sizes of a checked dataset."""
     lengths = [0, 10, 20, 40, 80, 160, 320, np.inf]
     objects = [0, 1, 2, 3, 4, 6, 11, 21, np.inf]
-    shares = [0, 0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, np.inf]
+    fractions = [0, 0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, np.inf]
     return "\n".join(
         [
             histogram(
@@ -88,9 +88,9 @@ def histograms(report: CheckReport) -> str:
                 ["0", "1", "2", "3", "4-5", "6-10", "11-20", "21 and more"],
             ),
             histogram(
-                "box size as a share of the image",
+                "box size as a fraction of the image",
                 report.box_shares,
-                shares,
+                fractions,
                 ["below 0.01 %", "0.01-0.1 %", "0.1-1 %", "1-3 %", "3-10 %", "10-30 %", "above 30 %"],
             ),
         ]

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import math
+from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,21 +167,23 @@ def add_split_options(parser: argparse.ArgumentParser) -> None:
         default="all",
         help="take all pictures, or those for training or for validation: one picture is never in both (default: all)",
     )
-    parser.add_argument("--val_share", type=float, default=0.1, help="fraction of pictures in val (default: 0.1)")
+    parser.add_argument("--val_fraction", type=float, default=0.1, help="fraction of pictures in val (default: 0.1)")
+    # The option's former name.
+    parser.add_argument("--val_share", dest="val_fraction", type=float, default=SUPPRESS, help=SUPPRESS)
 
 
-def take_split(records: Sequence[T], picture_of: Callable[[T], str], split: str, val_share: float) -> list[T]:
+def take_split(records: Sequence[T], picture_of: Callable[[T], str], split: str, val_fraction: float) -> list[T]:
     """The records of ``split``, whole pictures at a time.
 
-    Pictures are ranked by a hash of ``picture_of``; the first ``val_share`` of them (at least one) is val, so
+    Pictures are ranked by a hash of ``picture_of``; the first ``val_fraction`` of them (at least one) is val, so
     the split depends on the names alone, and train and val made from one source never share a picture.
     """
-    if not 0 < val_share < 1:
-        raise InputError(f"--val_share {val_share} is not between 0 and 1; try 0.1")
+    if not 0 < val_fraction < 1:
+        raise InputError(f"--val_fraction {val_fraction} is not between 0 and 1; try 0.1")
     if split == "all":
         return list(records)
     names = sorted({picture_of(r) for r in records}, key=lambda name: hashlib.sha256(name.encode()).digest())
     if len(names) < 2:
         raise InputError(f"--split {split} needs two pictures or more, there are {len(names)}")
-    held_out = set(names[: min(len(names) - 1, math.ceil(val_share * len(names)))])
+    held_out = set(names[: min(len(names) - 1, math.ceil(val_fraction * len(names)))])
     return [r for r in records if (picture_of(r) in held_out) == (split == "val")]

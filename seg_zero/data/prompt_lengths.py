@@ -107,5 +107,5 @@ def keep_short(source: RowSource, lengths: PromptLengths, limit: int) -> RowSour
         )
     if len(kept) == len(counts):
         return source
-    print(f"{len(counts) - len(kept)} of {len(counts)} prompts of {source.name} exceed {limit} tokens and are left out")
+    print(f"{len(counts) - len(kept)} of {len(counts)} prompts of {source.name} exceed {limit} tokens and are skipped")
     return source.select(kept)

@@ -79,9 +79,9 @@ def _outcomes(summary: Summary) -> str:
     for kind, values in summary.kinds.items():
         cells = [f"<td>{html.escape(kind) or '(none)'}</td><td>{values['rows']}</td><td>{values['gIoU']:.3f}</td>"]
         for name in shown:
-            share = values["outcomes"].get(name, 0) / values["rows"]
+            fraction = values["outcomes"].get(name, 0) / values["rows"]
             cells.append(
-                f'<td style="background: rgb(29 78 216 / {share * 0.35:.2f})">{values["outcomes"].get(name, 0)}</td>'
+                f'<td style="background: rgb(29 78 216 / {fraction * 0.35:.2f})">{values["outcomes"].get(name, 0)}</td>'
             )
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f"<table><tr>{head}</tr>{''.join(lines)}</table>"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, one_line
 from seg_zero.export.shards import LazyTensor
 
 
@@ -20,16 +20,19 @@ def _meta_model(files: Path, weights: Mapping[str, LazyTensor]) -> Any:
 
     transformers_logging.disable_progress_bar()
     source = files / "config.json"
+    dtype = next((tensor.dtype for tensor in weights.values() if tensor.dtype.is_floating_point), None)
+    if dtype is None:
+        raise InputError(f"the shards for {source} hold no weights; give a checkpoint that training wrote")
     try:
         config = AutoConfig.from_pretrained(files)
-        dtype = next(tensor.dtype for tensor in weights.values() if tensor.dtype.is_floating_point)
         with torch.device("meta"):
             model: Any = AutoModelForImageTextToText.from_config(config, dtype=dtype)
         empty = {name: torch.empty(t.shape, dtype=t.dtype, device="meta") for name, t in weights.items()}
         absent, unknown = model.load_state_dict(empty, strict=False, assign=True)
-    except (ValueError, KeyError, RuntimeError, StopIteration) as error:
-        reason = " ".join(str(error).split())[:200] or "no weights"
-        raise InputError(f"{source} does not fit the shards ({reason}); take it from the trained model") from error
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            f"{source} does not fit the shards ({one_line(error)}); take it from the trained model"
+        ) from error
     model.tie_weights()
     missing = set(absent) - set(getattr(model, "all_tied_weights_keys", None) or {})
     if unknown or missing:

@@ -56,6 +56,16 @@ _DEVICE = Rule("cpu or cuda", "set it to one of them", lambda v: v in ("cpu", "c
 
 
 @dataclass(frozen=True)
+class RunSettings:
+    """Keys of no section."""
+
+    SECTION: ClassVar[str] = ""
+
+    output_dir: Annotated[str, _TEXT]
+    watchdog_minutes: Annotated[float, _POSITIVE]
+
+
+@dataclass(frozen=True)
 class CheckpointSettings:
     SECTION: ClassVar[str] = "checkpoints"
 
@@ -137,7 +147,8 @@ class MaskScorerSettings:
 
 
 Section = (
-    CheckpointSettings
+    RunSettings
+    | CheckpointSettings
     | ValidationSettings
     | HealthSettings
     | HardwareSettings
@@ -146,6 +157,7 @@ Section = (
     | MaskScorerSettings
 )
 SECTIONS: tuple[type[Section], ...] = (
+    RunSettings,
     CheckpointSettings,
     ValidationSettings,
     HealthSettings,
@@ -158,29 +170,29 @@ Settings = TypeVar("Settings")
 
 
 def from_mapping(name: str, values: object, section: type[Settings]) -> Settings:
-    """The section ``name`` from plain values.
+    """The section ``name`` ("": keys of no section) from plain values.
 
     Raises InputError, naming key, value and remedy, for a key that is unknown, has no value or a wrong one.
     """
     if not isinstance(values, Mapping):
         raise InputError(f"{name}={values} is not a section; give its keys, e.g. {name}.{next(iter(_rules(section)))}")
-    rules = _rules(section)
+    rules, prefix = _rules(section), f"{name}." if name else ""
     for key in map(str, values):
         if key not in rules:
             near = difflib.get_close_matches(key, rules, n=3) or list(rules)
-            listed = ", ".join(f"{name}.{one}" for one in near)
-            raise InputError(f"unknown configuration key {f'{name}.{key}'!r}; nearest existing: {listed}")
+            listed = ", ".join(f"{prefix}{one}" for one in near)
+            raise InputError(f"unknown configuration key {f'{prefix}{key}'!r}; nearest existing: {listed}")
     found: dict[str, Any] = {}
     for key, rule in rules.items():
         if key not in values:
-            raise InputError(f"configuration: {name}.{key} has no value; set it, e.g. {name}.{key}=VALUE")
+            raise InputError(f"configuration: {prefix}{key} has no value; set it, e.g. {prefix}{key}=VALUE")
         value = values[key]
         if not isinstance(rule, Rule):
-            found[key] = from_mapping(f"{name}.{key}", value, rule)
+            found[key] = from_mapping(f"{prefix}{key}", value, rule)
         elif rule.holds(value):
             found[key] = value
         else:
-            raise InputError(f"{name}.{key}={_written(value)} is not {rule.wanted}; {rule.remedy}")
+            raise InputError(f"{prefix}{key}={_written(value)} is not {rule.wanted}; {rule.remedy}")
     return section(**found)
 
 
@@ -202,6 +214,8 @@ def _rules(section: type) -> dict[str, Any]:
 def read(config: DictConfig, section: type[Settings]) -> Settings:
     """A section of a whole configuration, e.g. ``read(config, HealthSettings)``; errors of :func:`from_mapping`."""
     name: str = section.SECTION  # type: ignore[attr-defined]
+    if not name:  # beside verl's keys, of which the section knows nothing
+        return from_mapping(name, {key: config[key] for key in _rules(section) if key in config}, section)
     node = OmegaConf.select(config, name)
     return from_mapping(name, OmegaConf.to_container(node) if OmegaConf.is_config(node) else node, section)
 

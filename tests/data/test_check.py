@@ -191,7 +191,7 @@ def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert f"{path}: 20 rows, 2 with errors" in printed
     assert "1  unreadable image" in printed and "row 7 (row-7): unreadable solution: cannot read" in printed
     assert "no remarks" in printed
-    for title in ("question length in characters", "objects per row", "box size as a share"):
+    for title in ("question length in characters", "objects per row", "box size as a fraction"):
         assert title in printed
     problems = [json.loads(line) for line in (out / "problems.jsonl").read_text().splitlines()]
     assert [(p["row"], p["error"]) for p in problems] == [(4, True), (7, True)]
@@ -242,7 +242,7 @@ def test_import_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "2 of 20 rows of" in capsys.readouterr().err and not out.exists()
     assert main(["data", "import", str(path), "--out", str(out), "--skip-bad"]) == 0
     printed = capsys.readouterr().out
-    assert "left out: row 4 (row-4): unreadable image" in printed and f"18 rows written to {out}; 2 left out" in printed
+    assert "skipped: row 4 (row-4): unreadable image" in printed and f"18 rows written to {out}; 2 skipped" in printed
     kept = [row for row in open_rows(path) if row.id not in ("row-4", "row-7")]
     assert open_rows(out)[:] == kept
     write_rows(path, [_row(0, problem="")])
@@ -282,7 +282,7 @@ def test_training_refuses_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture
         checks.find_bad_rows(config, skip_bad=False)
     message = str(error.value)
     assert "2 of 20 rows of" in message and "(1 unreadable image, 1 unreadable solution)" in message
-    assert "row 4 (row-4)" in message and "--skip-bad leaves them out" in message and "\n" not in message
+    assert "row 4 (row-4)" in message and "--skip-bad skips them" in message and "\n" not in message
     assert list(checks.find_bad_rows(config, skip_bad=True).values()) == [[4, 7]]
     assert "2 of 20 rows of" in capsys.readouterr().out
     good = _config(_dataset(tmp_path, bad=False), tmp_path)

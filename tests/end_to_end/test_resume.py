@@ -102,7 +102,7 @@ def broken(folder: Path) -> list[dict[str, Any]]:
     family = descendants(process)
     launcher_of(process).send_signal(signal.SIGINT)
     output = process.communicate(timeout=200)[0]
-    assert process.returncode == 130 and "the same command goes on" in output, output
+    assert process.returncode == 130 and "rerun the same command to resume" in output, output
     check_ended(family, 0)
 
     done = len(steps_of(out))

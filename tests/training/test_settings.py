@@ -25,11 +25,16 @@ def test_sections_come_as_typed_values() -> None:
     scorer = settings.read(config, settings.MaskScorerSettings)
     assert (scorer.device, scorer.num_gpus, scorer.timeout_seconds) == ("cpu", 0.0, 120.0)
     assert settings.read(config, settings.HardwareSettings).device_memory_gib is None
+    assert settings.read(config, settings.RunSettings).watchdog_minutes == 30
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("watchdog_minutes=0", "is not a number above 0; set it to more than 0"),
+        ("watchdog_minutes=null", "is not a number above 0; set it to more than 0"),
+        ("watchdog_minutes=soon", "is not a number above 0; set it to more than 0"),
+        ("output_dir=''", "is not a text; set it to a name"),
         ("checkpoints.keep_last=-1", "is not a whole number from 0 up; set it to 0 or more"),
         ("checkpoints.keep_last=2.5", "is not a whole number from 0 up; set it to 0 or more"),
         ("checkpoints.keep_last=true", "is not a whole number from 0 up; set it to 0 or more"),
@@ -87,6 +92,11 @@ def test_unknown_keys_lead_to_the_nearest(override: str, nearest: str) -> None:
 def test_sections_of_a_written_configuration_are_checked_as_well(health: object, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         settings.read(OmegaConf.create({"health": health}), settings.HealthSettings)
+
+
+def test_a_key_of_no_section_is_named_as_it_is() -> None:
+    with pytest.raises(InputError, match=r"^configuration: watchdog_minutes has no value; set it"):
+        settings.read(OmegaConf.create({"output_dir": "outputs/run"}), settings.RunSettings)
 
 
 @pytest.mark.parametrize("on", [True, False])

@@ -278,7 +278,7 @@ def build(
                     problem = f"example {row.id!r} is in the source more than once; the first of them counts"
                 if problem is not None:
                     if not skip_bad:
-                        raise InputError(f"{problem}. --skip-bad leaves such examples out and lists them")
+                        raise InputError(f"{problem}. --skip-bad skips and lists such examples")
                     report.problems.append(problem)
                     continue
                 report.thin_objects += result.degenerate

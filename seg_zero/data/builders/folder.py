@@ -202,5 +202,5 @@ def source(args: argparse.Namespace) -> Source[Record]:
     questions = Path(args.questions)
     root = Path(args.root) if args.root else questions.parent
     records = list_records(questions, root, args.encoding)
-    records = take_split(records, lambda r: os.path.relpath(r.image, root), args.split, args.val_share)
+    records = take_split(records, lambda r: os.path.relpath(r.image, root), args.split, args.val_fraction)
     return Source(records, partial(load, mask_values=args.mask_values, ignore_value=args.ignore_value))

@@ -34,7 +34,7 @@ def import_rows(
     if bad and not skip_bad:
         raise InputError(
             f"{len(bad)} of {len(source)} rows of {source.name} have errors, the first: {report.errors[0].line()}. "
-            "--skip-bad leaves them out"
+            "--skip-bad skips them"
         )
     if len(bad) == len(source):
         raise InputError(f"no row of {source.name} is good; see `seg-zero data check {source.name}`")
@@ -66,6 +66,6 @@ def run(args: argparse.Namespace) -> int:
             progress=lambda more: bar.update(min(more, 2 * len(source) - bar.n)),
         )
     for problem in report.errors:
-        print(f"left out: {problem.line()}")
-    print(f"{len(source) - len(report.bad_rows)} rows written to {args.out}; {len(report.bad_rows)} left out")
+        print(f"skipped: {problem.line()}")
+    print(f"{len(source) - len(report.bad_rows)} rows written to {args.out}; {len(report.bad_rows)} skipped")
     return 0

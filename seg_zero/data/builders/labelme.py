@@ -288,4 +288,4 @@ def source(args: argparse.Namespace) -> Source[Record]:
     """The records of ``seg-zero data labelme``."""
     root = Path(args.root)
     records = list_records(root, Path(args.questions) if args.questions else None, args.encoding)
-    return Source(take_split(records, lambda r: os.path.relpath(r.file, root), args.split, args.val_share), load)
+    return Source(take_split(records, lambda r: os.path.relpath(r.file, root), args.split, args.val_fraction), load)

@@ -112,9 +112,9 @@ def find_bad_rows(config: DictConfig, skip_bad: bool) -> dict[str, list[int]]:
             first = "; ".join(problem.line() for problem in report.errors[:3])
             raise InputError(
                 f"{len(report.bad_rows)} of {report.rows} rows of {source.name} have errors ({counts}): {first}. "
-                f"`seg-zero data check {source.name}` lists all; --skip-bad leaves them out"
+                f"`seg-zero data check {source.name}` lists all; --skip-bad skips them"
             )
-        print(f"data: {len(report.bad_rows):,} of {report.rows:,} rows of {source.name} are left out ({counts}){when}")
+        print(f"data: {len(report.bad_rows):,} of {report.rows:,} rows of {source.name} are skipped ({counts}){when}")
         bad[source.name] = report.bad_rows
     return bad
 
@@ -233,7 +233,7 @@ def check_devices(
         have, what = gpus(), "GPUs"
     if asked > have:
         raise InputError(
-            f"trainer.n_gpus_per_node={asked} asks for {asked} {what}, this machine has {have}; "
+            f"trainer.n_gpus_per_node={asked} requests {asked} {what}, this machine has {have}; "
             "lower it or choose another hardware= (hardware=cpu_2core needs no GPU)"
         )
 

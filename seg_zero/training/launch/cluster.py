@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from seg_zero.data.source import split_name
 from seg_zero.errors import InputError
+from seg_zero.segmenter.files import FORCE_TRANSFORMERS
 from seg_zero.training.environment import training_environment, worker_variables
 from seg_zero.training.launch import checks
 from seg_zero.training.row_files import names_of, open_all
@@ -70,8 +71,8 @@ def address_of(config: DictConfig, environment: Mapping[str, str] = os.environ) 
     address = given or environment.get("RAY_ADDRESS") or (OWN if config.trainer.nnodes == 1 else "auto")
     if address == OWN and config.trainer.nnodes > 1:
         raise InputError(
-            f"trainer.nnodes={config.trainer.nnodes} machines, but {name}=local starts Ray on this one alone; leave it "
-            "away, after `ray start --head` here and `ray start --address=HEAD:6379` on the others"
+            f"trainer.nnodes={config.trainer.nnodes} machines, but {name}=local starts Ray on this one alone; omit it, "
+            "after `ray start --head` here and `ray start --address=HEAD:6379` on the others"
         )
     host, _, port = str(address).rpartition(":")
     if address not in (OWN, "auto") and ("//" in str(address) or not host or not port.isdigit()):
@@ -98,8 +99,15 @@ def use_absolute_names(config: DictConfig) -> None:
         names = [_absolute(name) for name in names_of(config.data[key])]
         config.data[key] = names if OmegaConf.is_list(config.data[key]) else names[0]
     scorer = config.reward.mask_scorer
-    if Path(scorer.segmentation_model).expanduser().exists():
-        scorer.segmentation_model = str(Path(scorer.segmentation_model).expanduser().resolve())
+    prefix, path = _segmenter_path(scorer.segmentation_model)
+    if path.exists():
+        scorer.segmentation_model = f"{prefix}{path.resolve()}"
+
+
+def _segmenter_path(name: str) -> tuple[str, Path]:
+    """The prefix of a segmenter's name that chooses its format, or "", and the rest as a path (it may be a hub id)."""
+    prefix = FORCE_TRANSFORMERS if name.startswith(FORCE_TRANSFORMERS) else ""
+    return prefix, Path(name.removeprefix(prefix)).expanduser()
 
 
 def _absolute(name: str) -> str:
@@ -113,7 +121,8 @@ def shared_paths(config: DictConfig) -> tuple[str, ...]:
     sources = open_all(config.data.train_files, True) + open_all(config.data.val_files, False)
     found = [split_name(source.name)[0] for source in sources]
     found += [config.actor_rollout_ref.model.path, config.actor_rollout_ref.rollout.agent.agent_loop_config_path]
-    found += [config.reward.mask_scorer.segmentation_model, config.reward.custom_reward_function.path]
+    segmenter = str(_segmenter_path(config.reward.mask_scorer.segmentation_model)[1])
+    found += [segmenter, config.reward.custom_reward_function.path]
     return tuple(dict.fromkeys(path for path in found if os.path.isabs(path) and os.path.exists(path)))
 
 
@@ -203,7 +212,7 @@ def fault(asked: Asked, found: Mapping[str, Any]) -> str | None:
     where = f"the Ray cluster at {found['address']}"
     if holding(nodes, asked.gpus, asked.cpus) < asked.nodes:
         return (
-            f"the run asks for {wanted} (trainer.nnodes, trainer.n_gpus_per_node), {where} has: "
+            f"the run requests {wanted} (trainer.nnodes, trainer.n_gpus_per_node), {where} has: "
             f"{_listed(nodes, '')}; start Ray on more machines, or lower them"
         )
     for node in nodes:
@@ -216,7 +225,7 @@ def fault(asked: Asked, found: Mapping[str, Any]) -> str | None:
         return f"another training run uses {where}, and verl allows one at a time; wait for its end or stop it"
     if holding(nodes, asked.gpus, asked.cpus, "free_") < asked.nodes:
         return (
-            f"the run asks for {wanted}, but other jobs have booked parts of {where}; free are: "
+            f"the run requests {wanted}, but other jobs have booked parts of {where}; free are: "
             f"{_listed(nodes, 'free_')}; see `ray status`"
         )
     if asked.gpu_everywhere and any(node["gpus"] < 1 for node in nodes):

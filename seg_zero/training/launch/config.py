@@ -18,20 +18,20 @@ from omegaconf.errors import OmegaConfBaseException
 from seg_zero.errors import InputError
 from seg_zero.policy.families import family_named
 from seg_zero.training import settings
-from seg_zero.training.launch.renamed_keys import RENAMED, REPLACED
+from seg_zero.training.launch.renamed_keys import MOVED_MODULES, RENAMED, REPLACED
 
 CONFIG_NAME = "grpo"
 GROUPS = ("policy", "data", "reward", "hardware", "schedule", "algorithm")
 # Sections that are read by this project alone: a key added to them with + would be read by nobody.
-_CLOSED = ("worker", *(section.SECTION for section in settings.SECTIONS))
+_CLOSED = ("worker", *(section.SECTION for section in settings.SECTIONS if section.SECTION))
 _NOT_A_KEY = re.compile(r"Could not override '([^']+)'")
 _NOT_AN_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'")
 _OVERRIDE = re.compile(r"(?P<add>\+{0,2})(?P<key>[^=+~]+)=(?P<value>.*)", re.DOTALL)
-_ALIAS = re.compile(r"\$\{(worker\.[\w.]+)\}")
+_ALIAS = re.compile(r"\$\{((?:worker|policy|engine)\.[\w.]+)\}")
 
 # Arithmetic for values that follow from others; resolved here, so that no other process needs it.
 OmegaConf.register_new_resolver("add", lambda a, b: a + b, replace=True)
-OmegaConf.register_new_resolver("share", lambda part, whole: max(1, round(part * whole)), replace=True)
+OmegaConf.register_new_resolver("fraction", lambda part, whole: max(1, round(part * whole)), replace=True)
 OmegaConf.register_new_resolver("lora_exclude", lambda family: family_named(family).lora_exclude, replace=True)
 
 
@@ -54,7 +54,10 @@ def key_names(config: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def short_names() -> dict[str, list[str]]:
-    """The published short keys, each with verl's keys that take their value from it, as ``grpo.yaml`` says."""
+    """Short keys (the published ones, and those of our sections), each with verl's keys that take their value from it.
+
+    ``grpo.yaml`` says which.
+    """
     written = OmegaConf.load(package_folder("seg_zero.configs") / f"{CONFIG_NAME}.yaml")
     assert isinstance(written, DictConfig)
     found: dict[str, list[str]] = {}
@@ -146,11 +149,23 @@ def _check_twice(config: DictConfig, overrides: Sequence[str]) -> None:
             OmegaConf.update(config, short, values[long_names[0]])
 
 
+def _check_modules(config: DictConfig) -> None:
+    """A value that names a module by its former place is refused: verl would fail on it late, in a worker."""
+    for key in key_names(config):
+        value = OmegaConf.select(config, key)
+        if not isinstance(value, str):
+            continue
+        name = value.removeprefix("pkg://")
+        for old, new in MOVED_MODULES.items():
+            if name == old or name.startswith(f"{old}."):
+                raise InputError(f"{key}={value} names a module that has moved; give {value.replace(old, new)}")
+
+
 def load_config(overrides: Sequence[str]) -> DictConfig:
     """The full training configuration with all interpolations resolved.
 
     Raises InputError for an unknown key (naming the nearest ones, or what replaces it), an unknown group option or
-    policy family, a malformed override, a mandatory value that is not set, a value that
+    policy family, a malformed override, a mandatory value that is not set, a module that has moved, a value that
     :mod:`seg_zero.training.settings` refuses, or a short and a long name of one setting with two values.
     """
     try:
@@ -163,6 +178,7 @@ def load_config(overrides: Sequence[str]) -> DictConfig:
         OmegaConf.resolve(config)
     except (ConfigCompositionException, MissingConfigException, HydraException, OmegaConfBaseException) as error:
         raise _explain(error, overrides) from error
+    _check_modules(config)
     _check_twice(config, overrides)
     settings.check(config)
     return config

@@ -1,4 +1,4 @@
-"""Keys of EasyR1 and the published Seg-Zero scripts that are renamed or unused here."""
+"""Keys of EasyR1 and the published Seg-Zero scripts that are renamed or unused here, and modules that moved."""
 
 from __future__ import annotations
 
@@ -49,4 +49,16 @@ REPLACED = {
     "worker.reward.reward_function": "add a term under reward.terms, see docs/rewards.md",
     "worker.reward.reward_type": "choose with reward=seg_strict, seg, vision_reasoner or seg_zero",
     "worker.rollout.limit_images": "omit it; every question has one image",
+}
+
+# Modules that values of the configuration name, as of runs before they moved, and where they are now.
+MOVED_MODULES = {
+    "seg_zero.training.agent_loop": "seg_zero.training.rollout.agent_loop",
+    "seg_zero.training.checkpoint_files": "seg_zero.training.trainer.checkpoint_files",
+    "seg_zero.training.cpu_worker": "seg_zero.training.cpu.worker",
+    "seg_zero.training.dataset": "seg_zero.training.trainer.dataset",
+    "seg_zero.training.gpu_worker": "seg_zero.training.engine.gpu_worker",
+    "seg_zero.training.replay": "seg_zero.training.rollout.replay",
+    "seg_zero.training.reward": "seg_zero.training.rollout.reward",
+    "seg_zero.training.vllm_worker": "seg_zero.training.cpu.vllm_worker",
 }

@@ -16,6 +16,7 @@ from seg_zero.errors import print_error
 from seg_zero.files import locked
 from seg_zero.training.environment import joins_cluster, training_environment
 from seg_zero.training.run_files import RunFiles
+from seg_zero.training.settings import RunSettings, read
 from seg_zero.training.supervision import processes
 from seg_zero.training.supervision.watchdog import Watchdog, last_error
 from seg_zero.training.trainer.metrics_log import Metrics, MetricsLog, follow
@@ -48,7 +49,7 @@ class _Stop:
             raise SystemExit(128 + signum)
         self.asked = True
         self._files.request_stop()
-        print("\nstopping after this step, with a checkpoint; once more stops at once", flush=True)
+        print("\nstopping after this step, with a checkpoint; press Ctrl-C again to stop at once", flush=True)
 
 
 def supervise(config: DictConfig, output: Path, total_steps: int, resumed: Metrics | None = None) -> int:
@@ -72,7 +73,7 @@ def supervise(config: DictConfig, output: Path, total_steps: int, resumed: Metri
         processes.adopt_orphans()
         try:
             child = processes.start(command, environment, log, lock)
-            watchdog = Watchdog(log, config.watchdog_minutes, processes.essential)
+            watchdog = Watchdog(log, read(config, RunSettings).watchdog_minutes, processes.essential)
             code = None
             while code is None:
                 code = child.poll()  # before reading the metrics, so that the last step is seen
@@ -100,7 +101,7 @@ def supervise(config: DictConfig, output: Path, total_steps: int, resumed: Metri
         print_error(f"training failed: {cause}; log: {log}")
         return 1
     if stop.asked:
-        print(f"stopped as asked; the same command goes on: {output}", flush=True)
+        print(f"stopped as requested; rerun the same command to resume: {output}", flush=True)
         return 130
     print(f"done in {time.time() - started:.0f} s: {output}", flush=True)
     return 0

@@ -244,11 +244,19 @@ def test_train_and_val_share_no_picture_and_lose_no_question() -> None:
     assert not pictures["train"] & pictures["val"] and len(pictures["val"]) == 3
     assert take_split(records[::-1], lambda r: r[0], "val", 0.3) == parts["val"][::-1]
     assert take_split([("a", 1), ("b", 2)], lambda r: r[0], "train", 0.9)
-    for share in (0.0, 1.0, float("nan")):
-        with pytest.raises(InputError, match="--val_share"):
-            take_split(records, lambda r: r[0], "all", share)
+    for fraction in (0.0, 1.0, float("nan")):
+        with pytest.raises(InputError, match="--val_fraction"):
+            take_split(records, lambda r: r[0], "all", fraction)
     with pytest.raises(InputError, match="two pictures"):
         take_split([("a", 1)], lambda r: r[0], "val", 0.3)
+
+
+@pytest.mark.parametrize("option", ["--val_fraction", "--val_share"])
+def test_the_fraction_for_validation_goes_by_its_former_name_too(option: str) -> None:
+    parser = argparse.ArgumentParser()
+    folder.add_arguments(parser)
+    assert parser.parse_args(["--questions", "q.csv"]).val_fraction == 0.1
+    assert parser.parse_args(["--questions", "q.csv", option, "0.3"]).val_fraction == 0.3
 
 
 def test_the_command(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ def test_a_cluster_that_does_not_answer_ends_in_one_line(tmp_path: Path, monkeyp
 
 def test_gpus_of_a_cluster_are_not_counted_here(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config([*TINY, "hardware=2x8x80g", "trainer.device=cuda"])
-    with pytest.raises(InputError, match="asks for 8 GPUs, this machine has 0"):
+    with pytest.raises(InputError, match="requests 8 GPUs, this machine has 0"):
         checks.check_devices(config, gpus=lambda: 0)
     cluster.choose(config, {})
     checks.check_devices(config, gpus=lambda: 0)
@@ -116,6 +116,27 @@ def test_data_and_sam2_are_named_absolutely(tmp_path: Path, monkeypatch: pytest.
     assert any(path.endswith("agent_loops.yaml") for path in shared)
 
 
+def test_a_segmenter_in_the_other_format_is_named_absolutely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes have other working directories; what follows "transformers:" is a path too."""
+    rows, folder = tmp_path / "rows.parquet", tmp_path / "models" / "sam"
+    write_split(rows, seed=4, count=3)
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "transformers:models/sam": f"transformers:{folder}",
+        "models/sam": str(folder),
+        "transformers:facebook/sam2.1-hiera-large": "transformers:facebook/sam2.1-hiera-large",
+        "tiny": "tiny",
+    }
+    for name, absolute in names.items():
+        given = [f"data.{key}_files={rows}" for key in ("train", "val")]
+        config = load_config([*TINY, *given, f"policy.segmentation_model='{name}'"])
+        start.resolve_agent_loops(config)
+        cluster.use_absolute_names(config)
+        assert config.reward.mask_scorer.segmentation_model == absolute
+        assert (str(folder) in cluster.shared_paths(config)) == ("models/sam" in name)
+
+
 def test_what_a_node_is_asked(tmp_path: Path) -> None:
     """Runs on every node without our code: here in a plain Python."""
     here = tmp_path / "here"
@@ -145,7 +166,7 @@ def cluster_of(*nodes: dict[str, Any], **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["nodes"].pop(), "asks for 2 nodes with 8 GPUs and 25 CPUs each"),
+        (lambda c: c["nodes"].pop(), "requests 2 nodes with 8 GPUs and 25 CPUs each"),
         (lambda c: c["nodes"].pop(), "10.0.0.1:6379 has: head 8 GPUs and 64 CPUs; start Ray on more machines"),
         (lambda c: c["nodes"][1].update(cpus=24), "w 8 GPUs and 24 CPUs"),
         (

@@ -216,6 +216,22 @@ def test_short_and_long_keys(key: str, value: object, reached: str) -> None:
     assert OmegaConf.select(loaded(*SET[key.startswith("worker.")]), reached) == value
 
 
+@pytest.mark.parametrize(
+    ("long", "short"),
+    [
+        ("trainer.v1.sampler.sampler_kwargs.sort_by_length", "engine.sort_by_length"),
+        ("actor_rollout_ref.model.lora.group_by_length", "engine.group_by_length"),
+        ("actor_rollout_ref.actor.freeze_vision_tower", "policy.freeze_vision"),
+    ],
+)
+def test_what_is_given_under_the_name_that_verl_reads_shows_in_our_sections(long: str, short: str) -> None:
+    """The plan of --dry-run and the engine read the same value."""
+    config = load_config([*TINY, f"{long}=false"])
+    assert OmegaConf.select(config, long) is OmegaConf.select(config, short) is False
+    with pytest.raises(InputError, match=f"^{short}=True and {long}=False are the same setting"):
+        load_config([*TINY, f"{long}=false", f"{short}=true"])
+
+
 def test_every_short_name_reaches_verl() -> None:
     config = loaded(*TINY)
     for short, long_names in short_names().items():
@@ -299,10 +315,10 @@ def test_bad_input_is_one_line(override: str, message: str, tmp_path: Path) -> N
 
 def test_too_few_devices() -> None:
     gpu = load_config(["hardware=4x80g"])
-    with pytest.raises(InputError, match="asks for 4 GPUs, this machine has 1"):
+    with pytest.raises(InputError, match="requests 4 GPUs, this machine has 1"):
         checks.check_devices(gpu, gpus=lambda: 1)
     cpu = load_config([*TINY, "trainer.n_gpus_per_node=4"])
-    with pytest.raises(InputError, match="asks for 4 CPU cores, this machine has 2"):
+    with pytest.raises(InputError, match="requests 4 CPU cores, this machine has 2"):
         checks.check_devices(cpu, cpus=lambda: 2)
 
 

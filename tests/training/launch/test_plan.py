@@ -206,7 +206,7 @@ def test_what_a_plan_says() -> None:
     assert "At most 160 questions per step" in text
     assert "8.29 billion parameters; an image is 900 tokens" in text
     assert "WARNING: vLLM's own buffers" in text
-    assert "Not on this machine: trainer.n_gpus_per_node=8 asks for 8 GPUs" in text or checks.count_gpus() >= 8
+    assert "Not on this machine: trainer.n_gpus_per_node=8 requests 8 GPUs" in text or checks.count_gpus() >= 8
     unknown = plan.plan(load_config([*SEVEN, "worker.actor.model.model_path=some/model"]), None)
     assert "Memory: unknown, the model some/model is not here." in unknown
 

@@ -13,6 +13,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from torchdata.stateful_dataloader import StatefulDataLoader
+from verl.trainer.ppo.utils import create_rl_sampler
 
 from seg_zero.data.augmentation import View, whole
 from seg_zero.data.cache import cache_folder
@@ -157,6 +159,16 @@ def test_bad_rows_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text(json.dumps({str(path): [0]}))
     with pytest.raises(InputError, match="no row is left of"):
         _dataset(path, [_row(0)], bad_rows=str(tmp_path / "bad.json"))
+
+
+def test_the_position_in_the_data_is_saved_as_plain_values(tmp_path: Path) -> None:
+    """A checkpoint that named our modules could not be resumed once they move."""
+    dataset = _dataset(tmp_path / "rows.parquet", [_row(n) for n in range(5)])
+    sampler = create_rl_sampler(OmegaConf.create({"shuffle": True, "seed": 1}), dataset)
+    loader = StatefulDataLoader(dataset, 2, sampler=sampler, drop_last=True, collate_fn=list)
+    next(iter(loader))
+    torch.save(loader.state_dict(), tmp_path / "data.pt")
+    torch.load(tmp_path / "data.pt", weights_only=True)
 
 
 def test_only_training_rows_are_varied(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_long_lists_of_problems_go_to_a_file(root: Path, capsys: pytest.CaptureF
     run(root, *REFCOCOG, "--refs", str(root / "refs.json"), "--skip-bad", "--workers", "1")
     printed = capsys.readouterr().out
     assert "2 rows written" in printed and "30 unusable" in printed and "10 more" in printed
-    assert len((root / "rows.parquet.left_out.txt").read_text().splitlines()) == 30
+    assert len((root / "rows.parquet.skipped.txt").read_text().splitlines()) == 30
 
 
 def test_missing_image_and_malformed_annotation(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

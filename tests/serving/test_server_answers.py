@@ -1,0 +1,105 @@
+"""The server gives the answers of the pipeline."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.pictures import encoded
+from helpers.serving import NEW_TOKENS, PICTURE, Serving, metric
+from PIL import Image
+
+from seg_zero.masks import decode_mask
+from seg_zero.pipeline import SegmentationResult
+from seg_zero.policy import Reply, Request, TransformersPolicy
+
+
+def test_many_users_at_once_each_get_the_answer_of_the_pipeline(
+    serving: Serving, expected: list[tuple[bytes, SegmentationResult]]
+) -> None:
+    assert len({result.text for _, result in expected}) > 4
+    asked = expected * 3
+    with ThreadPoolExecutor(len(asked)) as users:
+        answers = list(users.map(lambda one: serving.ask(one[0], one[1].question), asked))
+    for answer, (_, result) in zip(answers, asked, strict=True):
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        assert (found["question"], found["text"], found["thinking"]) == (result.question, result.text, result.thinking)
+        assert [item["box"] for item in found["objects"]] == [list(item.box or ()) for item in result.objects]
+        assert [item["score"] for item in found["objects"]] == pytest.approx(result.scores.tolist(), abs=1e-5)
+        for item, mask in zip(found["objects"], result.masks, strict=True):
+            assert (decode_mask(item["mask"]) == mask).all()
+        assert (decode_mask(found["mask"]) == result.mask).all()
+        assert set(found["seconds"]) == {"waiting", "policy", "embedding", "segmenter"}
+    assert metric(serving, 'seg_zero_policy_batch_size_bucket{le="1.0"}') < metric(
+        serving, "seg_zero_policy_batch_size_count"
+    )
+
+
+def test_a_policy_answers_what_it_has_before_more_is_asked_for(
+    expected: list[tuple[bytes, SegmentationResult]],
+) -> None:
+    """Of a batch of eight, one request is there; the next comes when the first is answered."""
+    asked = [(Image.open(io.BytesIO(picture)).convert("RGB"), result) for picture, result in expected[:2]]
+    answered = list[Reply]()
+
+    def feed() -> Iterator[Request | None]:
+        for number, (image, result) in enumerate(asked):
+            assert len(answered) == number
+            yield Request(number, image, result.question)
+            yield None
+
+    for reply in TransformersPolicy.from_pretrained(max_new_tokens=NEW_TOKENS).stream(feed()):
+        answered.append(reply)
+    assert [reply.texts for reply in answered] == [result.texts for _, result in asked]
+
+
+def test_masks_come_as_pictures_where_asked_for(
+    serving: Serving, expected: list[tuple[bytes, SegmentationResult]]
+) -> None:
+    picture, result = next(one for one in expected if len(one[1].objects) > 0)
+
+    def mask_of(data: bytes) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(data))) == 255
+
+    found = serving.ask(picture, result.question, png="true", per_object="true").json()
+    assert (mask_of(base64.b64decode(found["png"])) == result.mask).all()
+    assert (mask_of(base64.b64decode(found["objects"][0]["png"])) == result.masks[0]).all()
+    only = serving.ask(picture, result.question, png="true").json()
+    assert only["png"] == found["png"] and only["objects"][0]["png"] is None
+    raw = serving.client.post(
+        "/v1/segment",
+        files={"image": picture}, data={"question": result.question}, headers={"Accept": "image/png"},
+    )  # fmt: skip
+    assert raw.headers["content-type"] == "image/png" and (mask_of(raw.content) == result.mask).all()
+
+
+def test_every_kind_of_picture_is_taken(serving: Serving) -> None:
+    for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"):
+        found = serving.ask(encoded(Image.new("RGB", (50, 30), "red"), kind), "the cup").json()
+        assert (found["width"], found["height"]) == (50, 30)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "I see nothing",
+        "<think>a</think><answer>[{</answer>",
+        '<think>a</think><answer>[{"bbox_2d": [NaN, 1, 2, 3], "point_2d": [1, 1]}]</answer>',
+        '<think>a</think><answer>[{"bbox_2d": [1e999, 1, 2, 3]}]</answer>',
+        "\x00\ud800" + "[" * 5000,
+    ],
+)
+def test_unreadable_text_of_the_policy_is_an_answer_with_a_problem(gated: Any, text: str) -> None:
+    policy, server = gated(lambda question: text)
+    policy.gate.set()
+    answer = server.ask(PICTURE, "the cup")
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert found["problem"] and found["objects"] == [] and not decode_mask(found["mask"]).any()

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _long_prompts(source: RowSource, args: argparse.Namespace) -> list[Problem]:
-    """Remarks on the prompts that training would skip because of their length."""
+    """Warnings about prompts that training would skip because of their length."""
     from seg_zero.data.prompt_lengths import PromptLengths, prompt_lengths
     from seg_zero.policy.loading import load_processor
     from seg_zero.policy.model_files import default_spec, resolve_model
@@ -100,7 +100,7 @@ def histograms(report: CheckReport) -> str:
 def summary(report: CheckReport) -> str:
     """Number of problems of each sort, and the first of each, for printing."""
     lines = [f"{report.source}: {report.rows:,} rows, {len(report.bad_rows):,} with errors"]
-    for title, wanted in (("errors (training refuses such rows)", True), ("remarks (such rows can be used)", False)):
+    for title, wanted in (("errors (training refuses such rows)", True), ("warnings (such rows can be used)", False)):
         found = [problem for problem in report.problems if problem.is_error == wanted]
         if not found:
             lines.append(f"no {title.split(' (')[0]}")

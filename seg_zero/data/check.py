@@ -1,6 +1,6 @@
 """Finds what is wrong with the rows of a dataset, on all cores.
 
-Training rejects rows with errors: it cannot use them, or would learn something wrong from them. Rows with remarks are
+Training rejects rows with errors: it cannot use them, or would learn something wrong from them. Rows with warnings are
 usable, but worth a look.
 """
 
@@ -38,7 +38,7 @@ ERRORS = (
     "point outside the image",
     "solution does not fit the template",
 )
-REMARKS = (
+WARNINGS = (
     "duplicate id",
     "point outside its box",
     "point outside the mask",
@@ -52,7 +52,7 @@ _ROWS_PER_PROCESS = 512  # fewer are not worth the start of a process
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with one row: ``what`` is one of ERRORS or REMARKS, ``detail`` says more."""
+    """One thing wrong with one row: ``what`` is one of ERRORS or WARNINGS, ``detail`` says more."""
 
     row: int
     id: str
@@ -92,7 +92,7 @@ class CheckReport:
     def counts(self) -> dict[str, int]:
         """Rows per sort of problem, errors first."""
         found = Counter(what for what, _ in {(problem.what, problem.row) for problem in self.problems})
-        return {what: found[what] for what in (*ERRORS, *REMARKS) if found[what]}
+        return {what: found[what] for what in (*ERRORS, *WARNINGS) if found[what]}
 
 
 @dataclass

@@ -17,7 +17,7 @@ from seg_zero.cli.data_check import histogram
 from seg_zero.cli.main import main
 from seg_zero.data import check as check_module
 from seg_zero.data.cache import cache_folder
-from seg_zero.data.check import ERRORS, REMARKS, check, check_once
+from seg_zero.data.check import ERRORS, WARNINGS, check, check_once
 from seg_zero.data.contact_sheet import TILE, contact_sheet, draw_row
 from seg_zero.data.rows import Row, write_rows
 from seg_zero.data.source import open_rows
@@ -84,7 +84,7 @@ def test_each_problem_is_found(change: dict[str, Any], what: str, tmp_path: Path
     assert {problem.row for problem in report.problems} == {1}
     assert report.counts()[what] == 1
     assert report.bad_rows == ([1] if what in ERRORS else [])
-    assert what in ERRORS + REMARKS and all("\n" not in problem.line() for problem in report.problems)
+    assert what in ERRORS + WARNINGS and all("\n" not in problem.line() for problem in report.problems)
 
 
 def test_good_rows_have_no_problem(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     printed = capsys.readouterr().out
     assert f"{path}: 20 rows, 2 with errors" in printed
     assert "1  unreadable image" in printed and "row 7 (row-7): unreadable solution: cannot read" in printed
-    assert "no remarks" in printed
+    assert "no warnings" in printed
     for title in ("question length in characters", "objects per row", "box size as a fraction"):
         assert title in printed
     problems = [json.loads(line) for line in (out / "problems.jsonl").read_text().splitlines()]

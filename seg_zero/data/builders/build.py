@@ -125,9 +125,9 @@ def attempt(example: Example, image_size: int | None, strict: bool = False, poin
     Boxes and points are taken from the original masks (``points``: see
     :func:`seg_zero.masks.mask_to_prompt_object`), then scaled and rounded. JPEG stays JPEG (quality
     95, full colour resolution), everything else becomes PNG; an image that is not resized keeps its bytes.
-    An object without an area at the row's size (a line of pixels, or none) is not a target: its pixels count neither
-    way. With ``strict`` it is an error. Raises InputError for an unreadable image, a mask of another size or an empty
-    question.
+    An object without an area at the row's size (a line of pixels, or none left) is not a target: its pixels count
+    neither way. With ``strict`` it is an error. Raises InputError for an unreadable image, a mask of another size or
+    an empty question.
     """
     name = f"example {example.id!r}"
     if not example.question.strip():
@@ -150,14 +150,19 @@ def attempt(example: Example, image_size: int | None, strict: bool = False, poin
         item = mask_to_prompt_object(mask, points) if mask.any() else None
         if item is not None and spec is not None:
             item = to_policy_pixels(item, spec, width, height)
-        if item is not None and has_area(item):
+        if item is None:
+            fault = "its mask is empty"
+        elif not has_area(item):
+            fault = "an object so thin that its box has no area"
+        elif image_size is not None and not resize_mask(mask, (image_size, image_size)).any():
+            fault = f"an object of which no pixel is left at {image_size} pixels"
+        else:
             objects.append(item)
             union |= mask
-        elif strict:
-            what = "its mask is empty" if item is None else "an object so thin that its box has no area"
-            raise InputError(f"{name}: {what}; remove it, join it to others, or take a larger --image_size")
-        else:
-            thin |= mask
+            continue
+        if strict:
+            raise InputError(f"{name}: {fault}; remove it, join it to others, or take a larger --image_size")
+        thin |= mask
     degenerate = len(example.masks) - len(objects)
     if degenerate and not objects:
         return Attempt(degenerate=degenerate)
@@ -174,10 +179,7 @@ def attempt(example: Example, image_size: int | None, strict: bool = False, poin
         with Image.open(io.BytesIO(data) if data is not None else example.image) as stored:
             lossy = stored.format == "JPEG"
         data = _encoded(resize_for_policy(image, spec), lossy)
-        stretched = resize_mask(union, (image_size, image_size))
-        if example.masks and not stretched.any():
-            raise InputError(f"{name}: nothing of its mask is left at {image_size} pixels; take a larger --image_size")
-        union = stretched
+        union = resize_mask(union, (image_size, image_size))
         ignore = None if ignore is None else resize_mask(ignore, (image_size, image_size))
     row = Row(
         id=example.id,

@@ -18,7 +18,9 @@ from seg_zero.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="file, folder, hub id or NAME@SPLIT (docs/data.md lists all kinds)")
     parser.add_argument("--out", required=True, help="parquet file to write")
-    parser.add_argument("--skip-bad", action="store_true", help="leave rows with errors out and list them")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="skip and list rows with errors (default: stop at the first)"
+    )
     parser.add_argument("--workers", type=int, default=count_cores(), help="processes (default: one per core)")
 
 

@@ -197,6 +197,19 @@ def test_an_object_without_area_is_dropped_and_its_pixels_count_neither_way(size
     assert attempt(replace(WIDE, masks=(line,)), size) == Attempt(degenerate=1)
 
 
+def test_an_object_that_vanishes_at_the_size_of_the_row_is_dropped_too() -> None:
+    """Its box still has an area, but all of its pixels lie between those that are kept (53 is one)."""
+    small = rectangle(200, 200, 52, 52, 52, 52) | rectangle(200, 200, 54, 54, 54, 54)
+    large = rectangle(200, 200, 100, 100, 180, 180)
+    example = Example("mixed", "both", picture(200, 200), (small, large))
+    found = attempt(example, 28)
+    assert found.row is not None and found.degenerate == 1 and len(found.row.objects()) == 1
+    assert attempt(replace(example, masks=(small,)), 28) == Attempt(degenerate=1)
+    with pytest.raises(InputError, match="example 'mixed': an object of which no pixel is left at 28 pixels"):
+        attempt(example, 28, strict=True)
+    assert attempt(example, None).degenerate == 0
+
+
 def test_objects_without_area_are_counted_or_with_strict_stop_the_build(tmp_path: Path) -> None:
     line = rectangle(40, 20, 30, 5, 30, 15)
     examples = [WIDE, replace(WIDE, id="both", masks=(*WIDE.masks, line)), replace(WIDE, id="line", masks=(line,))]

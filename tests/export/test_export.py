@@ -25,6 +25,7 @@ from seg_zero.cli.merge import main as merge_command
 from seg_zero.errors import InputError
 from seg_zero.export.card import model_card, read_run
 from seg_zero.export.merge import merge
+from seg_zero.export.write_model import write_model
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = {
@@ -64,6 +65,11 @@ def test_card_says_what_was_trained(step: Path, tmp_path: Path) -> None:
     ):  # fmt: skip
         assert fact in card.text, fact
     assert "secret" not in card.content
+
+
+def test_shards_without_weights_are_named(step: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the shards for .*config\.json hold no weights"):
+        write_model(step / "actor" / "huggingface", {}, tmp_path, "5GB")
 
 
 def test_card_without_a_run_and_cards_that_exist(step: Path, tmp_path: Path) -> None:

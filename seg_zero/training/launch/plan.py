@@ -130,8 +130,8 @@ def _batch_lines(b: Batches, dynamic: bool) -> Iterator[str]:
         return
     made = b.steps or 0
     yield (
-        f"{b.rows:,} training rows: {b.steps_per_epoch} steps per epoch, {b.rows_left} rows over (others in each "
-        f"epoch); {made} steps in all = {made * b.prompts / b.rows:.2f} epochs, {made * b.samples:,} samples."
+        f"{b.rows:,} training rows: {b.steps_per_epoch} steps per epoch, {b.rows_left} rows left over (different ones "
+        f"in each epoch); {made} steps in all = {made * b.prompts / b.rows:.2f} epochs, {made * b.samples:,} samples."
     )
 
 
@@ -154,7 +154,7 @@ def _loss_lines(config: DictConfig, b: Batches) -> Iterator[str]:
     if algorithm.rollout_correction.rollout_is:
         correction = algorithm.rollout_correction
         yield (
-            f"Importance sampling between vLLM and FSDP: per {correction.rollout_is}, weights cut at "
+            f"Importance sampling between vLLM and FSDP: per {correction.rollout_is}, weights truncated at "
             f"{correction.rollout_is_threshold}."
         )
 
@@ -193,11 +193,11 @@ def _memory_lines(memory: Memory, card_gib: float | None, longest: int) -> Itera
     )
     full = r.cache_tokens // longest
     yield (
-        f"Sampling, GiB per {where}: vLLM {_gib(r.share)}, of it weights {_gib(r.weights)} and KV cache at most "
+        f"Sampling, GiB per {where}: vLLM {_gib(r.share)}, of which weights {_gib(r.weights)} and KV cache at most "
         f"{_gib(max(0, r.share - r.weights))} = {r.cache_tokens:,} tokens = {full} answers of full length at a time."
     )
     yield (
-        f"Main memory per node: {_gib(memory.host)} GiB for what is offloaded, the reference among it "
+        f"Main memory per node: {_gib(memory.host)} GiB for what is offloaded, including the reference "
         f"({_gib(memory.reference)} per worker)."
     )
     if card_gib is None or memory.on_cpu:
@@ -222,7 +222,7 @@ def _here_lines(config: DictConfig) -> Iterator[str]:
         where = "started on this machine" if address == "auto" else f"at {address}"
         yield (
             f"Joins the Ray cluster {where}, which needs {nodes} node{'s' * (nodes > 1)} with {gpus} "
-            f"GPU{'s' * (gpus > 1)} each; a run looks whether it has them."
+            f"GPU{'s' * (gpus > 1)} each; a run checks that it has them."
         )
     for check in (checks.check_devices, checks.check_attention):
         try:
@@ -246,7 +246,7 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
     lines = [*_batch_lines(b, config.actor_rollout_ref.actor.use_dynamic_bsz), *_loss_lines(config, b)]
     lines += _engine_lines(config)
     if model is None:
-        lines.append(f"Memory: unknown, the model {name} is not here.")
+        lines.append(f"Memory: unknown, the model {name} is not on this machine.")
     else:
         image_tokens = checks.prompt_spec(config).image_tokens
         memory = estimate(config, model, image_tokens)

@@ -208,7 +208,7 @@ def test_what_a_plan_says() -> None:
     assert "WARNING: vLLM's own buffers" in text
     assert "Not on this machine: trainer.n_gpus_per_node=8 requests 8 GPUs" in text or checks.count_gpus() >= 8
     unknown = plan.plan(load_config([*SEVEN, "worker.actor.model.model_path=some/model"]), None)
-    assert "Memory: unknown, the model some/model is not here." in unknown
+    assert "Memory: unknown, the model some/model is not on this machine." in unknown
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_dry_run_is_one_yaml_file_and_checks_the_rows_that_are_here(tmp_path: 
         [*command, f"data.val_files={rows}"], capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path
     )
     assert result.stdout.startswith("# Each step asks 16 questions")
-    assert "# 40 training rows: 2 steps per epoch, 8 rows over" in result.stdout
+    assert "# 40 training rows: 2 steps per epoch, 8 rows left over" in result.stdout
     config = OmegaConf.create(result.stdout)
     assert config.data.train_batch_size == 16  # type: ignore[union-attr]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.parquet"]  # nothing is started or written

@@ -63,7 +63,7 @@ def ours(prediction: str, truth: str) -> dict[str, float]:
 
 def _iou(a: list[float], b: list[float]) -> float:
     x1, y1, x2, y2 = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
-    inter = (x2 - x1 + 1) * (y2 - y1 + 1) if x1 < x2 and y1 < y2 else 0.0
+    inter = max(x2 - x1 + 1, 0) * max(y2 - y1 + 1, 0)  # both corner pixels belong to a box
     return inter / ((a[2] - a[0] + 1) * (a[3] - a[1] + 1) + (b[2] - b[0] + 1) * (b[3] - b[1] + 1) - inter)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,14 @@ TEMPLATES: dict[str, str] = {
     "brief": 'Find "{question}". Reply <think></think><answer></answer>.',
 }
 
+
+NORMALISATIONS: dict[str, Callable[[str], str]] = {
+    # Lower case, single spaces, no final full stop, comma or colon. Quotes, ? and ! mean something and stay.
+    "plain": lambda question: " ".join(question.split()).lower().rstrip(" .,;:"),
+    # As the published code of Seg-Zero and VisionReasoner prepares its training questions.
+    "published": lambda question: question.lower().strip("."),
+    "none": lambda question: question,
+}
 
 THOUSAND = 1000.0  # the side of every image in coordinates that do not depend on its size
 COORDINATES = ("pixels", "thousand")
@@ -125,21 +134,17 @@ def check_question(question: str) -> None:
 
     Raises InputError for a question without words, or with a control token, which would count as an image or a turn.
     """
-    normalise_question(question)
-
-
-def normalise_question(question: str) -> str:
-    """The question as prompts hold it: lower case, outer white space and final punctuation removed.
-
-    Raises as :func:`check_question`.
-    """
-    text = " ".join(question.split()).lower().rstrip(" .!?,;:\"'")
-    if not text:
+    if not "".join(question.split()).strip(".!?,;:\"'"):
         raise InputError(f"the question {question!r} is empty; describe what to segment")
-    token = _CONTROL_TOKEN.search(text)
+    token = _CONTROL_TOKEN.search(question.lower())
     if token is not None:
         raise InputError(f"the question holds the control token {token[0]!r}; remove it")
-    return text
+
+
+def normalise_question(question: str, rule: str = "plain") -> str:
+    """The question as prompts hold it, by a rule of :data:`NORMALISATIONS`; raises as :func:`check_question`."""
+    check_question(question)
+    return NORMALISATIONS[rule](question)
 
 
 def prompt_text(question: str, spec: PromptSpec) -> str:

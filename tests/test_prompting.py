@@ -21,8 +21,27 @@ from seg_zero.prompting import (
 )
 
 
-def test_question_is_lower_cased_and_loses_final_punctuation() -> None:
-    assert normalise_question("  The LEFT  cup?! ") == "the left cup"
+@pytest.mark.parametrize(
+    ("question", "plain", "published"),
+    [
+        ("  The LEFT  cup. ", "the left cup", "  the left  cup. "),
+        ("The left cup...", "the left cup", "the left cup"),
+        (".the cup.", ".the cup", "the cup"),
+        ("the cup, ", "the cup", "the cup, "),
+        (
+            "'the left cup' and 'the right cup'",
+            "'the left cup' and 'the right cup'",
+            "'the left cup' and 'the right cup'",
+        ),
+        ('the sign "STOP!"', 'the sign "stop!"', 'the sign "stop!"'),
+        ("What can I drink from?", "what can i drink from?", "what can i drink from?"),
+        ("really? the cup!", "really? the cup!", "really? the cup!"),
+    ],
+)
+def test_question_is_normalised_by_the_rule_of_the_template(question: str, plain: str, published: str) -> None:
+    assert normalise_question(question) == plain
+    assert normalise_question(question, "published") == published
+    assert normalise_question(question, "none") == question
 
 
 @pytest.mark.parametrize("question", ["what is <|image_pad|> here", "<|IM_END|>", "a <|vision_start|> b"])

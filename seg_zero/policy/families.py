@@ -5,15 +5,20 @@ A family is what ``model_type`` in a model's config.json says. docs/policies.md 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError
 from seg_zero.prompting import PromptSpec
 
 DEFAULT_FAMILY = "qwen2_5_vl"
+_PUBLISHED_WORDS = re.compile(r"seg[-_]?zero|visionreasoner")
+# Seg-Zero-3B, Seg-Zero-7B-Best-on-ReasonSegTest, VisionReasoner-7B and so on.
+_PUBLISHED_NAME = re.compile(rf"(?:{_PUBLISHED_WORDS.pattern})[-_]\d+(?:\.\d+)?b(?![a-z0-9])")
 PUBLISHED_IMAGE_SIZE = 840  # pixels, rounded to whole image tokens of the family
 
 
@@ -144,9 +149,31 @@ def family_named(name: str) -> Family:
         raise InputError(f"policy family {name!r} is not supported; choose one of {', '.join(FAMILIES)}") from None
 
 
+def name_of(model: str) -> str:
+    """The name that a model goes by, whatever folder it is in: the last part of its hub id or path, in lower case.
+
+    A snapshot in the hub's cache (``models--USER--NAME/snapshots/COMMIT``) has the name of its repository.
+    """
+    parts = Path(os.path.abspath(model)).parts
+    if len(parts) > 2 and parts[-2] == "snapshots" and parts[-3].startswith("models--"):
+        return parts[-3].rpartition("--")[2].lower()
+    return parts[-1].lower()
+
+
+def format_by_name(model: str) -> str | None:
+    """The answer format, "single" or "multi", that a name after Seg-Zero or VisionReasoner speaks of; else None."""
+    found = set(_PUBLISHED_WORDS.findall(name_of(model)))
+    return None if not found else "multi" if "visionreasoner" in found else "single"
+
+
+def is_published(model: str) -> bool:
+    """Whether the name is that of a published checkpoint of Seg-Zero or VisionReasoner."""
+    return _PUBLISHED_NAME.match(name_of(model)) is not None
+
+
 def family_by_hub_name(model: str) -> str | None:
     """The family that the name of a model speaks of, such as ``Qwen/Qwen3-VL-4B-Instruct``; None if it names none."""
-    name = model.lower()
+    name = name_of(model)
     return next((family for family, known in FAMILIES.items() if known.hub_name in name), None)
 
 
@@ -155,9 +182,9 @@ def published_settings(model: str) -> dict[str, Any] | None:
 
     Names such as Seg-Zero-7B and VisionReasoner-7B, which were trained from Qwen2.5-VL, count as that.
     """
-    name = model.lower()
+    name = name_of(model)
     family = family_by_hub_name(name)
-    if family is None and re.search(r"seg-?zero|visionreasoner", name):
+    if family is None and _PUBLISHED_WORDS.search(name):
         family = DEFAULT_FAMILY
     found = re.search(r"(?<![0-9.])(\d+)b(?![a-z0-9])", name)
     if family is None or found is None or int(found[1]) not in FAMILIES[family].published:

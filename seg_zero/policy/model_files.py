@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError
-from seg_zero.policy.families import DEFAULT_FAMILY, FAMILIES, family_by_hub_name, family_named, spec_of_family
+from seg_zero.policy.families import (
+    DEFAULT_FAMILY,
+    FAMILIES,
+    family_by_hub_name,
+    family_named,
+    format_by_name,
+    spec_of_family,
+)
 from seg_zero.prompting import SPEC_FILE, PromptSpec
 
 TINY_POLICY = Path(__file__).parents[1] / "models" / "tiny_policy"
@@ -70,9 +77,10 @@ def model_type_of(model: str) -> str | None:
 
 
 def default_spec(model: str, template: str | None = None, image_size: int | None = None) -> PromptSpec:
-    """The prompt settings of a model: its own ``seg_zero.json``, else the published ones of its family.
+    """The prompt settings of a model: its own ``seg_zero.json``, else the published ones of its family and name.
 
-    A hub id whose config.json cannot be read has the family that its name speaks of. ``template`` and
+    The name is the last part of path or hub id. A hub id whose config.json cannot be read has the family that its
+    name speaks of. ``template`` and
     ``image_size`` replace single values.
     """
     saved = None if Path(model).is_dir() else hub_file(model, SPEC_FILE)
@@ -80,7 +88,7 @@ def default_spec(model: str, template: str | None = None, image_size: int | None
     if spec is None:
         family = model_type_of(model) or family_by_hub_name(model) or DEFAULT_FAMILY
         size = family_named(family).image_size
-        spec = spec_of_family("single" if "seg-zero" in model.lower() else "multi", size, family)
+        spec = spec_of_family(format_by_name(model) or "multi", size, family)
     return replace(spec, template=template or spec.template, image_size=image_size or spec.image_size)
 
 

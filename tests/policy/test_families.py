@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from seg_zero.errors import InputError
-from seg_zero.policy.families import FAMILIES, family_by_hub_name, spec_of_family, spec_of_stored_images
+from seg_zero.policy.families import (
+    FAMILIES,
+    family_by_hub_name,
+    format_by_name,
+    is_published,
+    spec_of_family,
+    spec_of_stored_images,
+)
 from seg_zero.prompting import PromptSpec
 
 
@@ -55,6 +62,32 @@ def test_settings_saved_before_there_were_families_mean_qwen2_5_vl(tmp_path: Pat
 )
 def test_names_of_published_models_tell_the_family(model: str, family: str | None) -> None:
     assert family_by_hub_name(model) == family
+
+
+@pytest.mark.parametrize(
+    ("model", "expected", "published"),
+    [
+        ("Ricky06662/Seg-Zero-7B", "single", True),
+        ("Ricky06662/Seg-Zero-3B-Best-on-ReasonSegTest", "single", True),
+        ("Ricky06662/VisionReasoner-7B", "multi", True),
+        ("/x/Seg-Zero/pretrained_models/VisionReasoner-7B", "multi", True),
+        ("/x/VisionReasoner/pretrained_models/Seg-Zero-7B/", "single", True),
+        ("pretrained_models/seg_zero_3b", "single", True),
+        ("/c/hub/models--Ricky06662--VisionReasoner-7B/snapshots/0a1b", "multi", True),
+        ("me/my-seg-zero-3b", "single", False),
+        ("/x/Seg-Zero", "single", False),
+        ("/x/Seg-Zero-7B/outputs/merged", None, False),
+        ("Seg-Zero-7B/Qwen2.5-VL-7B-Instruct", None, False),
+        ("/x/Seg-Zero/Qwen2.5-VL-7B-Instruct", None, False),
+    ],
+)
+def test_the_last_part_of_a_name_tells_the_published_format(model: str, expected: str | None, published: bool) -> None:
+    assert (format_by_name(model), is_published(model)) == (expected, published)
+
+
+def test_folders_above_a_model_say_nothing_about_its_family() -> None:
+    assert family_by_hub_name("/models/qwen2-vl/Qwen3-VL-4B-Instruct") == "qwen3_vl"
+    assert family_by_hub_name("/models/qwen2-vl/mine") is None
 
 
 def test_the_default_prompt_settings_are_those_of_the_default_family() -> None:

@@ -101,6 +101,17 @@ def test_prompt_settings_follow_the_model(
     assert changed == PromptSpec("single", 448, expected.coordinates, expected.token_pixels)
 
 
+def test_the_name_of_the_folder_decides_the_format_unless_settings_lie_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "Seg-Zero" / "pretrained_models" / "VisionReasoner-7B"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    assert default_spec(str(folder)) == PromptSpec("multi", 840)
+    single = folder.rename(folder.with_name("Seg-Zero-7B"))
+    assert default_spec(str(single)) == PromptSpec("single", 840)
+    PromptSpec("multi", 448).save(single)
+    assert default_spec(str(single)) == PromptSpec("multi", 448)
+
+
 def test_a_hub_that_cannot_be_reached_leaves_the_published_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert default_spec("nobody/no-such-model") == PromptSpec("multi", 840)

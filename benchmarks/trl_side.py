@@ -45,7 +45,11 @@ def make_dataset(path: str, spec: PromptSpec) -> Dataset:
         objects = [to_policy_pixels(item, spec, *image.size) for item in row.objects()]
         prompt = build_messages(row.problem, spec)
         found.append(
-            {"prompt": prompt, "images": [resize_for_policy(image, spec)], "solution": ground_truth(objects, spec)}
+            {
+                "prompt": prompt,
+                "images": [resize_for_policy(image, spec, "training")],
+                "solution": ground_truth(objects, spec),
+            }
         )
     return Dataset.from_list(found)
 

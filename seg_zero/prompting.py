@@ -1,4 +1,4 @@
-"""Question and image to chat messages: the one prompt and the one resize rule.
+"""Question and image to chat messages: the one prompt and the one place that resizes.
 
 Training, evaluation and inference all build their prompts here, so a policy is always asked as it was
 trained. The settings that decide a prompt travel with a checkpoint in the file
@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from seg_zero.answer import Answer, parse_answer
 from seg_zero.errors import InputError
+from seg_zero.files import write_json
 from seg_zero.objects import PromptObject
 
 SPEC_FILE = "seg_zero.json"
@@ -60,6 +62,7 @@ NORMALISATIONS: dict[str, Callable[[str], str]] = {
 
 THOUSAND = 1000.0  # the side of every image in coordinates that do not depend on its size
 COORDINATES = ("pixels", "thousand")
+RESIZES = ("area", "bilinear")
 
 
 @dataclass(frozen=True)
@@ -71,18 +74,25 @@ class PromptSpec:
         the published data). A multiple of ``token_pixels``, so that the processor does not resize once more.
     coordinates: "pixels": answers are in pixels of that square; "thousand": in thousandths of its side.
     token_pixels: side in pixels of the square that becomes one image token.
+    training_resize, answering_resize: how images are resized, one of :data:`RESIZES`; by default as for the published
+        models: areas are averaged for training, and images are interpolated for answers.
     """
 
     template: str = "multi"
     image_size: int = 840
     coordinates: str = "pixels"
     token_pixels: int = 28
+    training_resize: str = "area"
+    answering_resize: str = "bilinear"
 
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
             raise InputError(f"unknown prompt template {self.template!r}; choose one of {sorted(TEMPLATES)}")
         if self.coordinates not in COORDINATES:
             raise InputError(f"unknown coordinates {self.coordinates!r}; choose one of {', '.join(COORDINATES)}")
+        for name in ("training_resize", "answering_resize"):
+            if getattr(self, name) not in RESIZES:
+                raise InputError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(RESIZES)}")
         side, token = self.image_size, self.token_pixels
         if not isinstance(token, int) or token < 1:
             raise InputError(
@@ -108,7 +118,7 @@ class PromptSpec:
         return self.template != "single"
 
     def save(self, folder: Path) -> None:
-        (Path(folder) / SPEC_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        write_json(Path(folder) / SPEC_FILE, asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> PromptSpec | None:
@@ -117,7 +127,7 @@ class PromptSpec:
         if not path.is_file():
             return None
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_text(encoding="utf-8"))
             unknown = set(values) - {f.name for f in fields(cls)}
             if unknown:
                 raise ValueError(f"unknown keys {sorted(unknown)}")
@@ -161,16 +171,20 @@ def build_messages(question: str, spec: PromptSpec, image: Image.Image | None = 
     return [{"role": "user", "content": [entry, {"type": "text", "text": prompt_text(question, spec)}]}]
 
 
-def resize_for_policy(image: Image.Image, spec: PromptSpec) -> Image.Image:
+def resize_for_policy(image: Image.Image, spec: PromptSpec, use: str = "answering") -> Image.Image:
     """The RGB image stretched to ``spec.image_size`` squared, as the policy sees it.
 
-    Shrinking averages areas (box filter); enlarging interpolates.
+    use: "training" or "answering", of which the spec tells the rule: "area" (each pixel is the mean of the area it
+    covers, as OpenCV's INTER_AREA computes it) or "bilinear" (Pillow's).
     """
     side = spec.image_size
     if image.size == (side, side):
         return image
-    shrinks = image.width >= side and image.height >= side
-    return image.resize((side, side), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+    if {"training": spec.training_resize, "answering": spec.answering_resize}[use] == "bilinear":
+        return image.resize((side, side), Image.Resampling.BILINEAR)
+    import cv2  # takes longer to import than the rest of this module
+
+    return Image.fromarray(cv2.resize(np.asarray(image), (side, side), interpolation=cv2.INTER_AREA))
 
 
 def to_image_pixels(item: PromptObject, spec: PromptSpec, width: int, height: int) -> PromptObject:

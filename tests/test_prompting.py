@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -84,11 +85,64 @@ def test_impossible_spec_is_refused(template: str, size: int) -> None:
         PromptSpec(template, size)
 
 
-def test_shrinking_averages_areas() -> None:
-    checker = np.indices((224, 224)).sum(axis=0) % 2 * 254
-    small = resize_for_policy(Image.fromarray(checker.astype(np.uint8)).convert("RGB"), PromptSpec("brief", 112))
-    assert small.size == (112, 112)
-    assert set(np.asarray(small).ravel()) == {127}
+SIZES = [
+    *((841, 841), (839, 839), (1000, 900), (1680, 1680), (640, 480), (480, 640), (500, 375), (1333, 800)),
+    *((4000, 3000), (100, 7), (2001, 1), (840, 1201)),
+]
+
+
+def _noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def _area_weights(source: int, target: int) -> np.ndarray:
+    """The fraction of each target pixel that each source pixel covers, target x source."""
+    edges = np.arange(target + 1) * source / target
+    low, high = edges[:-1, None], edges[1:, None]
+    place = np.arange(source)[None]
+    overlap = np.clip(np.minimum(high, place + 1) - np.maximum(low, place), 0, None)
+    return overlap * target / source
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_training_resizes_as_opencv_averages_areas(size: tuple[int, int]) -> None:
+    image, spec = _noise(*size), PromptSpec("multi", 840)
+    found = np.asarray(resize_for_policy(image, spec, "training")).astype(int)
+    expected = cv2.resize(np.asarray(image), (840, 840), interpolation=cv2.INTER_AREA)
+    assert found.shape == (840, 840, 3) and np.abs(found - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(841, 841), (1000, 900), (1333, 1001), (4000, 3000), (640, 480)])
+def test_training_resizes_by_true_area_averages(size: tuple[int, int]) -> None:
+    """Where both sides shrink or both grow; where one shrinks and the other grows, OpenCV itself interpolates."""
+    image, spec = _noise(*size), PromptSpec("multi", 840)
+    width, height = size
+    mean = np.einsum("yY,YXc->yXc", _area_weights(height, 840), np.asarray(image).astype(float))
+    mean = np.einsum("xX,yXc->yxc", _area_weights(width, 840), mean)
+    assert np.abs(np.asarray(resize_for_policy(image, spec, "training")) - mean).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(841, 841), (640, 480), (4000, 3000), (1333, 800)])
+def test_answering_resizes_bilinearly_as_the_published_code_does(size: tuple[int, int]) -> None:
+    image, spec = _noise(*size), PromptSpec("multi", 840)
+    expected = image.resize((840, 840), Image.Resampling.BILINEAR)
+    assert np.array_equal(np.asarray(resize_for_policy(image, spec)), np.asarray(expected))
+
+
+def test_the_spec_decides_how_images_are_resized(tmp_path: Path) -> None:
+    image, usual = _noise(150, 130), PromptSpec("brief", 112)
+    swapped = PromptSpec("brief", 112, training_resize="bilinear", answering_resize="area")
+    swapped.save(tmp_path)
+    assert PromptSpec.load(tmp_path) == swapped
+    assert resize_for_policy(image, swapped) == resize_for_policy(image, usual, "training")
+    assert resize_for_policy(image, swapped, "training") == resize_for_policy(image, usual)
+    with pytest.raises(InputError, match="unknown answering_resize 'cubic'; choose one of area, bilinear"):
+        PromptSpec("brief", 112, answering_resize="cubic")
+
+
+def test_an_image_of_the_right_size_is_not_touched() -> None:
+    image = _noise(112, 112)
+    assert resize_for_policy(image, PromptSpec("brief", 112), "training") is image
 
 
 def test_coordinates_return_to_the_original_pixels() -> None:

@@ -178,7 +178,7 @@ def attempt(example: Example, image_size: int | None, strict: bool = False, poin
         assert spec is not None
         with Image.open(io.BytesIO(data) if data is not None else example.image) as stored:
             lossy = stored.format == "JPEG"
-        data = _encoded(resize_for_policy(image, spec), lossy)
+        data = _encoded(resize_for_policy(image, spec, "training"), lossy)
         union = resize_mask(union, (image_size, image_size))
         ignore = None if ignore is None else resize_mask(ignore, (image_size, image_size))
     row = Row(

@@ -67,6 +67,7 @@ class SegmentationDataset(Dataset):
         check_processor(processor, self.spec, "the policy")
         # verl does not say which split it wants.
         training = names_of(data_files) == names_of(config.train_files)
+        self.use = "training"  # of resizing; the trainer sets "answering" for held-out rows
         self.held_out = False  # set by the trainer; the names do not tell, since both may be the same
         self.augmentation = Augmentation(**config.augmentation) if training else Augmentation()
         lengths = PromptLengths(processor, self.spec, dict(config.mm_processor_kwargs))
@@ -85,8 +86,9 @@ class SegmentationDataset(Dataset):
         row, side = source[place], self.spec.answer_side
         image = row.image()
         view = self._view(image.size, row)
+        picture = resize_for_policy(view.picture(image), self.spec, self.use)
         return {
-            "raw_prompt": build_messages(row.problem, self.spec, resize_for_policy(view.picture(image), self.spec)),
+            "raw_prompt": build_messages(row.problem, self.spec, picture),
             "data_source": short_name(source.name),
             "reward_model": {"style": "rule", "ground_truth": ground_truth_of(row, self.spec, view)},
             "extra_info": {

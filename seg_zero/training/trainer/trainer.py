@@ -88,6 +88,7 @@ class SegZeroTrainer(PPOTrainerSync):
 
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
+        self.val_dataset.use = "answering"
         self.val_dataset.held_out = bool(self.config.data.segment_held_out)
 
     def _next_train_batch(self, num_prompts: int | None = None) -> TensorDict:

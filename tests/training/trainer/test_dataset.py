@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,7 +95,7 @@ def test_a_sample_is_what_verl_needs(tmp_path: Path) -> None:
     spec = PromptSpec("brief", 112)
     seen = images_of(sample["raw_prompt"])
     assert seen is not None
-    expected = resize_for_policy(_row().image(), spec)
+    expected = resize_for_policy(_row().image(), spec, "training")
     assert sample["raw_prompt"] == build_messages("the red circle", spec, seen[0])
     assert np.array_equal(np.asarray(seen[0]), np.asarray(expected))
     assert json.loads(sample["reward_model"]["ground_truth"]) == [{"bbox_2d": [11, 11, 56, 34], "point_2d": [34, 22]}]
@@ -189,7 +190,18 @@ def test_only_training_rows_are_varied(tmp_path: Path) -> None:
     spec = PromptSpec("brief", 112)
     assert first["reward_model"]["ground_truth"] == ground_truth_of(_row(), spec, view)
     seen = images_of(first["raw_prompt"])
-    assert seen is not None and seen[0] == resize_for_policy(view.picture(_row().image()), spec)
+    assert seen is not None and seen[0] == resize_for_policy(view.picture(_row().image()), spec, "training")
+
+
+def test_held_out_rows_are_resized_as_for_answers(tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 150, 3), dtype=np.uint8))
+    dataset = _dataset(tmp_path / "rows.parquet", [replace(_row(), image_bytes=encode_png(noise))])
+    seen = {}
+    for use in ("training", "answering"):
+        dataset.use = use
+        seen[use] = (images_of(dataset[0]["raw_prompt"]) or [])[0]
+        assert seen[use] == resize_for_policy(noise, PromptSpec("brief", 112), use)
+    assert seen["training"] != seen["answering"]
 
 
 def test_several_datasets_are_one(tmp_path: Path) -> None:

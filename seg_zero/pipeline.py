@@ -23,7 +23,7 @@ from seg_zero.objects import PromptObject
 from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling
 from seg_zero.policy.loading import load_policy
 from seg_zero.policy.model_files import default_spec, resolve_model
-from seg_zero.prompting import check_question, read_objects
+from seg_zero.prompting import PromptTemplate, check_question, read_objects
 from seg_zero.segmenter import Embedding, Segmentation, Segmenter, load_segmenter
 from seg_zero.votes import fuse
 
@@ -151,6 +151,7 @@ class ReasoningSegmenter:
         device: str | None = None,
         dtype: str | torch.dtype | None = None,
         template: str | None = None,
+        prompt_template: PromptTemplate | Path | str | None = None,
         image_size: int | None = None,
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> ReasoningSegmenter:
@@ -159,13 +160,15 @@ class ReasoningSegmenter:
         policy: folder or hub id of a Qwen2-VL, Qwen2.5-VL, Qwen3-VL or GLM-4.1V (e.g. Ricky06662/VisionReasoner-7B);
         segmenter: checkpoint file, folder or hub id, see :func:`seg_zero.segmenter.files.find`; device: e.g.
         "cuda:1" (None: CUDA, else MPS, else CPU); dtype: of the policy, "float32", "bfloat16" or "float16"
-        (None: bfloat16 on CUDA, float32 elsewhere; the segmenter keeps to that rule); template, image_size:
-        replace the prompt settings that belong
-        to the policy. Raises InputError if something is missing or does not fit.
+        (None: bfloat16 on CUDA, float32 elsewhere; the segmenter keeps to that rule); template, prompt_template (also
+        a file that ``seg-zero prompt import`` wrote), image_size: replace the prompt settings that belong to the
+        policy. Raises InputError if something is missing or does not fit.
         """
         device = choose_device(device)
         kind = choose_dtype(dtype, device)
-        spec = default_spec(resolve_model(policy), template, image_size)
+        if prompt_template is not None and not isinstance(prompt_template, PromptTemplate):
+            prompt_template = PromptTemplate.read(prompt_template)
+        spec = default_spec(resolve_model(policy), template, image_size, prompt_template)
         return cls(
             load_policy(policy, spec=spec, device=device, dtype=kind, max_new_tokens=max_new_tokens),
             load_segmenter(segmenter, device=device),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ NORMALISATIONS: dict[str, Callable[[str], str]] = {
     "none": lambda question: question,
 }
 
+_CONTROL_TOKEN = re.compile(r"<\|[a-z_0-9]+\|>")  # as all supported tokenizers write them
+
 THOUSAND = 1000.0  # the side of every image in coordinates that do not depend on its size
 COORDINATES = ("pixels", "thousand")
 RESIZES = ("area", "bilinear")
@@ -69,13 +71,16 @@ RESIZES = ("area", "bilinear")
 class PromptSpec:
     """The settings that decide a prompt and the meaning of its answer; saved with the checkpoint.
 
-    template: a key of :data:`TEMPLATES`.
+    template: a key of :data:`TEMPLATES`; with ``text``, the answer format alone: "single" or "multi".
     image_size: side in pixels of the square that every image is stretched to (aspect not kept, as in
         the published data). A multiple of ``token_pixels``, so that the processor does not resize once more.
     coordinates: "pixels": answers are in pixels of that square; "thousand": in thousandths of its side.
     token_pixels: side in pixels of the square that becomes one image token.
     training_resize, answering_resize: how images are resized, one of :data:`RESIZES`; by default as for the published
         models: areas are averaged for training, and images are interpolated for answers.
+    text: a wording of its own with ``{question}`` in the place of the question; None: that of ``template``.
+    newline: whether a newline stands between image and text.
+    normalisation: what is done to a question, a key of :data:`NORMALISATIONS`.
     """
 
     template: str = "multi"
@@ -84,10 +89,19 @@ class PromptSpec:
     token_pixels: int = 28
     training_resize: str = "area"
     answering_resize: str = "bilinear"
+    text: str | None = None
+    newline: bool = False
+    normalisation: str = "plain"
 
     def __post_init__(self) -> None:
         if self.template not in TEMPLATES:
             raise InputError(f"unknown prompt template {self.template!r}; choose one of {sorted(TEMPLATES)}")
+        if self.text is not None:
+            _check_wording(self.text, self.template)
+        if not isinstance(self.newline, bool):
+            raise InputError(f"newline {self.newline!r} is not true or false; it says whether one follows the image")
+        if self.normalisation not in NORMALISATIONS:
+            raise InputError(f"unknown normalisation {self.normalisation!r}; choose one of {', '.join(NORMALISATIONS)}")
         if self.coordinates not in COORDINATES:
             raise InputError(f"unknown coordinates {self.coordinates!r}; choose one of {', '.join(COORDINATES)}")
         for name in ("training_resize", "answering_resize"):
@@ -103,6 +117,10 @@ class PromptSpec:
                 f"image_size {side} is not a multiple of {token} within {token}..{128 * token} pixels; "
                 f"try {max(1, round(840 / token)) * token}"
             )
+
+    def in_words_of(self, template: str) -> PromptSpec:
+        """These settings with the wording of a key of :data:`TEMPLATES` in place of their own."""
+        return replace(self, template=template, text=None, newline=False, normalisation="plain")
 
     @property
     def answer_side(self) -> float:
@@ -127,16 +145,89 @@ class PromptSpec:
         if not path.is_file():
             return None
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            unknown = set(values) - {f.name for f in fields(cls)}
-            if unknown:
-                raise ValueError(f"unknown keys {sorted(unknown)}")
-            return cls(**values)
+            return cls(**_read_keys(path, cls))
         except (ValueError, TypeError) as error:
             raise InputError(f"cannot read {path}: {error}. Delete it to use the defaults") from error
 
 
-_CONTROL_TOKEN = re.compile(r"<\|[a-z_0-9]+\|>")  # as all supported tokenizers write them
+@dataclass(frozen=True)
+class PromptTemplate:
+    """A wording that is not among :data:`TEMPLATES`, and what belongs to it; kept in a JSON file with these keys.
+
+    format: of answers, "single" or "multi". image_size, coordinates: None leaves those of the model. The rest as in
+    :class:`PromptSpec`. Raises InputError for values that cannot be used.
+    """
+
+    text: str
+    format: str
+    newline: bool = False
+    normalisation: str = "plain"
+    image_size: int | None = None
+    coordinates: str | None = None
+
+    def __post_init__(self) -> None:
+        coordinates = "pixels" if self.coordinates is None else self.coordinates
+        PromptSpec(
+            self.format,
+            coordinates=coordinates,
+            text=self.text,
+            newline=self.newline,
+            normalisation=self.normalisation,
+        )
+        if self.image_size is not None and (type(self.image_size) is not int or self.image_size < 1):
+            raise InputError(f"image_size {self.image_size!r} is not a number of pixels; give one such as 840")
+
+    def applied_to(self, spec: PromptSpec) -> PromptSpec:
+        """The settings of a model, asked in these words."""
+        return replace(
+            spec,
+            template=self.format,
+            text=self.text,
+            newline=self.newline,
+            normalisation=self.normalisation,
+            image_size=spec.image_size if self.image_size is None else self.image_size,
+            coordinates=spec.coordinates if self.coordinates is None else self.coordinates,
+        )
+
+    def write(self, path: Path) -> None:
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path | str) -> PromptTemplate:
+        """Raises InputError for a file that is no template."""
+        try:
+            return cls(**_read_keys(Path(path), cls))
+        except OSError as error:
+            raise InputError(f"prompt template {path} cannot be read ({error.strerror}); check the path") from error
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"prompt template {path} cannot be used: {error}. `seg-zero prompt import` writes such files"
+            ) from error
+
+
+def _read_keys(path: Path, kind: type[PromptSpec] | type[PromptTemplate]) -> dict[str, Any]:
+    """The object in a JSON file, whose keys are fields of ``kind``. Raises ValueError."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError("it is not a JSON object")
+    known = {one.name: one for one in fields(kind)}
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ValueError(f"unknown keys {unknown}; there are {', '.join(known)}")
+    missing = [name for name, one in known.items() if one.default is MISSING and name not in values]
+    if missing:
+        raise ValueError(f"{missing[0]!r} is missing")
+    return values
+
+
+def _check_wording(text: object, answer_format: str) -> None:
+    if not isinstance(text, str) or "{question}" not in text:
+        raise InputError("the text of the prompt has no {question}; write it where the question belongs")
+    if answer_format not in ("single", "multi"):
+        raise InputError(f"format {answer_format!r} of a prompt with a text of its own must be single or multi")
+    token = _CONTROL_TOKEN.search(text) or re.search("<image>", text)
+    if token is not None:
+        raise InputError(f"the text of the prompt holds the control token {token[0]!r}; the image is put before it")
 
 
 def check_question(question: str) -> None:
@@ -158,8 +249,9 @@ def normalise_question(question: str, rule: str = "plain") -> str:
 
 
 def prompt_text(question: str, spec: PromptSpec) -> str:
-    """The text of the prompt; raises as :func:`check_question`."""
-    return TEMPLATES[spec.template].replace("{question}", normalise_question(question))
+    """The text of the prompt, which follows the image; raises as :func:`check_question`."""
+    words = TEMPLATES[spec.template] if spec.text is None else spec.text
+    return "\n" * spec.newline + words.replace("{question}", normalise_question(question, spec.normalisation))
 
 
 def build_messages(question: str, spec: PromptSpec, image: Image.Image | None = None) -> list[dict[str, Any]]:

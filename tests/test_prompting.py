@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from seg_zero.objects import PromptObject
 from seg_zero.prompting import (
     TEMPLATES,
     PromptSpec,
+    PromptTemplate,
     build_messages,
     normalise_question,
     resize_for_policy,
@@ -161,3 +163,77 @@ def test_thousandths_return_to_the_original_pixels_whatever_the_image_size(image
     assert original.box == pytest.approx((64.0, 96.0, 320.0, 480.0))
     back = to_policy_pixels(original, spec, 640, 480)
     assert back.box == pytest.approx(item.box) and back.points[0] == pytest.approx(item.points[0])
+
+
+WORDS = "Point out '{question}', I mean '{question}'. <think>why</think><answer>{'bbox': [1,2,3,4]}</answer>"
+OWN = PromptTemplate(WORDS, "single", newline=True, normalisation="published", image_size=560, coordinates="pixels")
+
+
+def test_a_template_brings_its_wording_and_what_belongs_to_it() -> None:
+    spec = OWN.applied_to(PromptSpec("multi", 840))
+    assert (spec.image_size, spec.multi, spec.token_pixels) == (560, False, 28)
+    (message,) = build_messages(" The 'red {cup}'?.", spec)
+    words = WORDS.replace("{question}", " the 'red {cup}'?")
+    assert message["content"] == [{"type": "image"}, {"type": "text", "text": "\n" + words}]
+    plain = PromptTemplate(WORDS, "multi").applied_to(PromptSpec("single", 832, "thousand", 32))
+    assert plain == PromptSpec("multi", 832, "thousand", 32, text=WORDS)
+    assert build_messages(" The cup.", plain)[0]["content"][1]["text"] == WORDS.replace("{question}", "the cup")
+
+
+def test_a_template_travels_with_the_model_folder(tmp_path: Path) -> None:
+    spec = OWN.applied_to(PromptSpec())
+    spec.save(tmp_path)
+    assert PromptSpec.load(tmp_path) == spec
+    saved = json.loads((tmp_path / "seg_zero.json").read_text())
+    assert (saved["text"], saved["template"], saved["newline"], saved["normalisation"]) == (
+        WORDS,
+        "single",
+        True,
+        "published",
+    )
+    assert (saved["training_resize"], saved["answering_resize"]) == ("area", "bilinear")
+
+
+def test_template_files_come_back_as_they_were_written(tmp_path: Path) -> None:
+    OWN.write(tmp_path / "new" / "prompt.json")
+    assert PromptTemplate.read(tmp_path / "new" / "prompt.json") == OWN
+    (tmp_path / "short.json").write_text(json.dumps({"text": "où est {question}", "format": "multi"}), encoding="utf-8")
+    assert PromptTemplate.read(tmp_path / "short.json") == PromptTemplate("où est {question}", "multi")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"text": "find it", "format": "multi"}, "has no {question}"),
+        ({"text": 5, "format": "multi"}, "has no {question}"),
+        ({"format": "multi"}, "'text' is missing"),
+        ({"text": "{question}"}, "'format' is missing"),
+        ({"text": "{question}", "format": "brief"}, "format 'brief' .* must be single or multi"),
+        ({"text": "{question}", "format": "many"}, "'many'"),
+        ({"text": "{question}", "format": "multi", "newline": "yes"}, "newline 'yes' is not true or false"),
+        ({"text": "{question}", "format": "multi", "normalisation": "upper"}, "unknown normalisation 'upper'"),
+        ({"text": "{question}", "format": "multi", "coordinates": "inches"}, "unknown coordinates 'inches'"),
+        ({"text": "{question}", "format": "multi", "image_size": "big"}, "image_size 'big'"),
+        ({"text": "{question}", "format": "multi", "colour": 1}, "unknown keys \\['colour'\\]"),
+        ({"text": "<image>{question}", "format": "multi"}, "control token '<image>'"),
+        ({"text": "<|image_pad|>{question}", "format": "multi"}, "control token '<\\|image_pad\\|>'"),
+        (["{question}"], "not a JSON object"),
+    ],
+)
+def test_template_files_that_cannot_be_used_are_named(values: object, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "prompt.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=message) as error:
+        PromptTemplate.read(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_template_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.json cannot be read \(No such file"):
+        PromptTemplate.read(tmp_path / "none.json")
+    (tmp_path / "prompt.txt").write_text("find {question}")
+    with pytest.raises(InputError, match=r"prompt\.txt cannot be used"):
+        PromptTemplate.read(tmp_path / "prompt.txt")
+    (tmp_path / "latin.json").write_bytes(b'{"text": "\xe9"}')
+    with pytest.raises(InputError, match=r"latin\.json cannot be used"):
+        PromptTemplate.read(tmp_path / "latin.json")

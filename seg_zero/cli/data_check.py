@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from seg_zero.cli.options import add_prompt_template_option, prompt_template_of
 from seg_zero.data.check import CheckReport, Problem, check, count_cores
 from seg_zero.data.contact_sheet import contact_sheet
 from seg_zero.data.source import RowSource, open_rows
 from seg_zero.errors import InputError
 from seg_zero.files import write_image, write_json, write_text
-from seg_zero.prompting import TEMPLATES
+from seg_zero.prompting import TEMPLATES, PromptTemplate
 
 _LISTED = 10  # problems printed; --out keeps all
 _BAR = 40
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", help="also count prompts over --max_prompt_length for this policy (folder or hub id)"
     )
+    add_prompt_template_option(parser)
     parser.add_argument(
         "--image_size", type=int, help="with --policy: side of its input in pixels (default: that of the policy)"
     )
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _long_prompts(source: RowSource, args: argparse.Namespace) -> list[Problem]:
+def _long_prompts(source: RowSource, args: argparse.Namespace, wording: PromptTemplate | None) -> list[Problem]:
     """Warnings about prompts that training would skip because of their length."""
     from seg_zero.data.prompt_lengths import PromptLengths, prompt_lengths
     from seg_zero.policy.loading import load_processor
@@ -48,7 +50,7 @@ def _long_prompts(source: RowSource, args: argparse.Namespace) -> list[Problem]:
 
     model = resolve_model(args.policy)
     processor = load_processor(model)
-    spec = default_spec(model, args.template, args.image_size)
+    spec = default_spec(model, args.template, args.image_size, wording)
     counts, limit = prompt_lengths(source, PromptLengths(processor, spec, {})), args.max_prompt_length
     ids = source.column("id")
     return [
@@ -151,14 +153,16 @@ def run(args: argparse.Namespace) -> int:
     for name in ("samples", "workers", "max_prompt_length"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} {getattr(args, name)}: give 1 or more")
+    wording = prompt_template_of(args)
+    template = args.template if wording is None else wording.format
     source = open_rows(args.name)
     if not len(source):
         raise InputError(f"dataset {args.name} has no rows; there is nothing to check")
     with tqdm(total=len(source), unit="row", file=sys.stderr) as bar:
-        report = check(source, args.template, args.workers, lambda more: bar.update(min(more, len(source) - bar.n)))
+        report = check(source, template, args.workers, lambda more: bar.update(min(more, len(source) - bar.n)))
     if args.policy:
         readable = source.select(np.setdiff1d(np.arange(len(source)), report.bad_rows))
-        report.problems += _long_prompts(readable, args)
+        report.problems += _long_prompts(readable, args, wording)
     written = write_report(Path(args.out), source, report, args.samples, args.seed) if args.out else []
     print(summary(report))
     print(histograms(report))

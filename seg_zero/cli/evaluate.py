@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from seg_zero.cli.options import add_model_options
+from seg_zero.cli.options import add_model_options, prompt_template_of
 from seg_zero.errors import InputError
 from seg_zero.extras import VLLM, require
 
@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     if args.votes > 1 and not 0 < args.temperature <= 2:
         raise InputError(f"--temperature {args.temperature} must be above 0 and at most 2, or all votes are the same")
 
+    template = prompt_template_of(args)
     import torch
     from tqdm import tqdm
 
@@ -81,6 +82,7 @@ def main(argv: Sequence[str]) -> int:
         engine=engine,
         device=args.device,
         template=args.template,
+        prompt_template=template,
         image_size=args.image_size,
         max_new_tokens=args.max_new_tokens,
         batch_size=args.batch_size,

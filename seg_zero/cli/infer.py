@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_zero.cli.infer_inputs import Job, Question, find_images, plan_jobs, read_questions, shown
-from seg_zero.cli.options import add_model_options
+from seg_zero.cli.options import add_model_options, prompt_template_of
 from seg_zero.data.inputs import PICTURES
 from seg_zero.errors import InputError, print_error
 from seg_zero.prompting import check_question
@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
     outputs = _outputs(args.outputs)
     if args.max_new_tokens < 1:
         raise InputError(f"--max_new_tokens {args.max_new_tokens} must be at least 1")
+    template = prompt_template_of(args)
     plan = _plan(args)
     from seg_zero.images import load_image
 
@@ -67,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
         device=args.device,
         dtype=args.dtype,
         template=args.template,
+        prompt_template=template,
         image_size=args.image_size,
         max_new_tokens=args.max_new_tokens,
     )

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from seg_zero.cli.options import add_prompt_template_option, prompt_template_of
 from seg_zero.errors import print_error
 from seg_zero.export.merge import DTYPES, MAX_SHARD_SIZE, VerificationError, merge
 from seg_zero.prompting import SPEC_FILE
@@ -31,10 +32,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--max_shard_size", default=MAX_SHARD_SIZE, help="largest weights file, about the memory needed (default: 5GB)"
     )
+    add_prompt_template_option(parser)
     parser.add_argument("--verify", action="store_true", help="compare the outputs of the written model and the shards")
     parser.add_argument("--hf_upload_path", metavar="USER/NAME", help="push the folder to this hub repository")
     parser.add_argument("--public", action="store_true", help="make that repository public (default: private)")
     arguments = parser.parse_args(argv)
+    template = prompt_template_of(arguments)
     if arguments.hf_upload_path is not None:
         from seg_zero.export.upload import check_upload
 
@@ -47,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
             lora=arguments.lora,
             base_model=arguments.base_model,
             max_shard_size=arguments.max_shard_size,
+            prompt_template=template,
             verify=arguments.verify,
         )
     except VerificationError as error:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+from seg_zero.errors import InputError
+
+if TYPE_CHECKING:
+    from seg_zero.prompting import PromptTemplate
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -18,11 +24,36 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="tiny",
         help="segmenter: checkpoint file, folder or hub id (default: tiny, an embedded SAM2)",
     )
-    parser.add_argument("--template", choices=("single", "multi", "brief"), help="prompt (default: that of the model)")
-    parser.add_argument(
-        "--image_size", type=int, help="side of the policy's input in pixels (default: that of the model)"
-    )
+    add_prompt_options(parser)
     parser.add_argument(
         "--max_new_tokens", type=int, default=1024, help="longest answer, in tokens (default: %(default)s)"
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if available)")
+
+
+def add_prompt_options(parser: argparse.ArgumentParser) -> None:
+    """Options that replace the prompt settings of a policy."""
+    parser.add_argument("--template", choices=("single", "multi", "brief"), help="prompt (default: that of the model)")
+    add_prompt_template_option(parser)
+    parser.add_argument(
+        "--image_size", type=int, help="side of the policy's input in pixels (default: that of the model)"
+    )
+
+
+def add_prompt_template_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prompt_template",
+        metavar="FILE",
+        help="prompt from a file that `seg-zero prompt import` writes (default: that of the model)",
+    )
+
+
+def prompt_template_of(args: argparse.Namespace) -> PromptTemplate | None:
+    """What ``--prompt_template`` names. Raises InputError for a file that is none, and for ``--template`` beside it."""
+    from seg_zero.prompting import PromptTemplate
+
+    if args.prompt_template is None:
+        return None
+    if getattr(args, "template", None) is not None:
+        raise InputError(f"--template {args.template} and --prompt_template were both given; give one of them")
+    return PromptTemplate.read(args.prompt_template)

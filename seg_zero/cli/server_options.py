@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from seg_zero.cli.options import add_model_options
+from seg_zero.cli.options import add_model_options, prompt_template_of
 from seg_zero.errors import InputError
 from seg_zero.extras import VLLM
 from seg_zero.policy import Policy
@@ -56,7 +56,8 @@ def packages_of(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def prompt_of(args: argparse.Namespace) -> PromptSpec:
-    return default_spec(resolve_model(args.reasoning_model_path), args.template, args.image_size)
+    template = prompt_template_of(args)
+    return default_spec(resolve_model(args.reasoning_model_path), args.template, args.image_size, template)
 
 
 def load_engine(args: argparse.Namespace, spec: PromptSpec, batch_size: int) -> Policy:

@@ -63,7 +63,10 @@ class PromptLengths:
         tokenizer = self._processor.tokenizer
         content = tokenizer.backend_tokenizer.to_str()
         rendered = self._render("probe")
-        return digest(content, rendered, self._spec.template, self._spec.image_size, self._image_tokens, self._kwargs)
+        spec = self._spec
+        return digest(
+            content, rendered, spec.template, spec.normalisation, spec.image_size, self._image_tokens, self._kwargs
+        )
 
 
 def prompt_lengths(source: RowSource, lengths: PromptLengths) -> np.ndarray:

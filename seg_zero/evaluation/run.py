@@ -24,6 +24,7 @@ from seg_zero.files import write_json
 from seg_zero.policy import GREEDY, Policy, Sampling
 from seg_zero.policy.loading import load_policy
 from seg_zero.policy.model_files import default_spec, resolve_model
+from seg_zero.prompting import PromptSpec, PromptTemplate
 from seg_zero.segmenter import Segmenter, files_of, load_segmenter
 
 _END_BYTES = 1 << 20
@@ -46,17 +47,20 @@ class Models:
     engine: str = "transformers"
     device: str | None = None
     template: str | None = None
+    prompt_template: PromptTemplate | None = None
     image_size: int | None = None
     max_new_tokens: int = 1024
     batch_size: int = 32
     tensor_parallel_size: int = 1
 
+    def spec(self) -> PromptSpec:
+        return default_spec(resolve_model(self.policy), self.template, self.image_size, self.prompt_template)
+
     def load(self) -> tuple[Policy, Segmenter]:
-        spec = default_spec(resolve_model(self.policy), self.template, self.image_size)
         policy = load_policy(
             self.policy,
             self.engine,
-            spec=spec,
+            spec=self.spec(),
             device=self.device,
             max_new_tokens=self.max_new_tokens,
             batch_size=self.batch_size,
@@ -74,7 +78,7 @@ class Models:
             "segmenter_files": _digest(files_of(self.segmenter)),
             "engine": self.engine,
             "device": choose_device(self.device).partition(":")[0],
-            "prompt": asdict(default_spec(policy, self.template, self.image_size)),
+            "prompt": asdict(self.spec()),
             "max_new_tokens": self.max_new_tokens,
         }
 

@@ -23,11 +23,13 @@ from seg_zero.errors import InputError
 from seg_zero.export.card import CARD, base_model_of, model_card, read_run
 from seg_zero.export.lora import ADAPTER_FOLDER, merge_adapters, read_alpha, save_adapter
 from seg_zero.policy.lora import is_adapter, is_lora
+from seg_zero.policy.model_files import default_spec
 
 if TYPE_CHECKING:
     import torch
 
     from seg_zero.export.shards import Checkpoint, LazyTensor
+    from seg_zero.prompting import PromptTemplate
 
 DTYPES = ("trained", "float32", "bfloat16", "float16")
 _SIZE = re.compile(r"[1-9]\d*(\.\d+)?(KB|MB|GB|TB)")
@@ -67,6 +69,7 @@ def merge(
     base_model: str | None = None,
     max_shard_size: str = MAX_SHARD_SIZE,
     verify: bool = False,
+    prompt_template: PromptTemplate | None = None,
 ) -> Path:
     """Merge a checkpoint into ``target_dir``; returns the folder, which appears only when complete.
 
@@ -76,6 +79,7 @@ def merge(
     base_model: folder or hub id that the run started from; default what the run's config.yaml says.
     max_shard_size: of one weights file; also about the memory that merging needs.
     verify: compare what the written model and the shards compute.
+    prompt_template: the wording that the folder's seg_zero.json shall hold; None keeps the checkpoint's.
 
     Raises InputError before any work if something is missing, VerificationError if the comparison fails (then
     no folder is left).
@@ -89,6 +93,11 @@ def merge(
     if _SIZE.fullmatch(max_shard_size) is None:
         raise InputError(f"--max_shard_size {max_shard_size!r} is not a size; give one such as 5GB or 500MB")
     alone = lora == "adapter"
+    if alone and prompt_template is not None:
+        raise InputError("--prompt_template has no place in a folder of adapters; omit it or --lora adapter")
+    spec = None
+    if prompt_template is not None:
+        spec = default_spec(str(checkpoint.files), prompt_template=prompt_template)
     target = Path(target_dir) if target_dir is not None else checkpoint.actor / ("adapter" if alone else "merged")
     run = read_run(checkpoint.actor)
     base = base_model or base_model_of(run)
@@ -120,6 +129,8 @@ def merge(
         else:
             write_model(checkpoint.files, weights, partial, max_shard_size)
             _write_side_files(checkpoint, partial)
+            if spec is not None:
+                spec.save(partial)
             if has_adapters:
                 save_adapter(trained, alpha, partial / ADAPTER_FOLDER, base)
         if not (partial / CARD).exists():

@@ -209,12 +209,27 @@ def spec_of_stored_images(side: int) -> PromptSpec:
 
 
 def spec_of_family(
-    template: str, image_size: int, family: str = DEFAULT_FAMILY, coordinates: str | None = None
+    template: str,
+    image_size: int,
+    family: str = DEFAULT_FAMILY,
+    coordinates: str | None = None,
+    *,
+    text: str | None = None,
+    newline: bool = False,
+    normalisation: str = "plain",
 ) -> PromptSpec:
     """Prompt settings for a model of ``family`` (a ``model_type``); ``coordinates`` None: the family's own.
 
-    The arguments are the keys of ``data.prompt`` in a training configuration.
+    The others are those of :class:`PromptSpec`. All are the keys of ``data.prompt`` in a training configuration.
     Raises InputError for a family that is not supported, and for settings that do not fit it.
     """
     known = family_named(family)
-    return PromptSpec(template, image_size, coordinates or known.coordinates, known.token_pixels)
+    return PromptSpec(
+        template,
+        image_size,
+        coordinates or known.coordinates,
+        known.token_pixels,
+        text=text,
+        newline=newline,
+        normalisation=normalisation,
+    )

@@ -17,7 +17,7 @@ from seg_zero.policy.families import (
     format_by_name,
     spec_of_family,
 )
-from seg_zero.prompting import SPEC_FILE, PromptSpec
+from seg_zero.prompting import SPEC_FILE, PromptSpec, PromptTemplate
 
 TINY_POLICY = Path(__file__).parents[1] / "models" / "tiny_policy"
 _HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
@@ -76,20 +76,36 @@ def model_type_of(model: str) -> str | None:
         raise InputError(f"{path} is not JSON ({error}); copy it again from the model") from error
 
 
-def default_spec(model: str, template: str | None = None, image_size: int | None = None) -> PromptSpec:
+def saved_spec(model: str) -> PromptSpec | None:
+    """The ``seg_zero.json`` of a folder or hub id; None if it has none."""
+    saved = None if Path(model).is_dir() else hub_file(model, SPEC_FILE)
+    return PromptSpec.load(Path(model) if saved is None else saved.parent)
+
+
+def default_spec(
+    model: str,
+    template: str | None = None,
+    image_size: int | None = None,
+    prompt_template: PromptTemplate | None = None,
+) -> PromptSpec:
     """The prompt settings of a model: its own ``seg_zero.json``, else the published ones of its family and name.
 
     The name is the last part of path or hub id. A hub id whose config.json cannot be read has the family that its
-    name speaks of. ``template`` and
-    ``image_size`` replace single values.
+    name speaks of. ``prompt_template`` brings a wording and what belongs to it, ``template`` (a key of
+    :data:`seg_zero.prompting.TEMPLATES`) one of ours, and ``image_size`` replaces that value alone.
     """
-    saved = None if Path(model).is_dir() else hub_file(model, SPEC_FILE)
-    spec = PromptSpec.load(Path(model) if saved is None else saved.parent)
+    if template is not None and prompt_template is not None:
+        raise InputError(f"template {template!r} and a prompt template were given; give one of them")
+    spec = saved_spec(model)
     if spec is None:
         family = model_type_of(model) or family_by_hub_name(model) or DEFAULT_FAMILY
         size = family_named(family).image_size
         spec = spec_of_family(format_by_name(model) or "multi", size, family)
-    return replace(spec, template=template or spec.template, image_size=image_size or spec.image_size)
+    if template is not None:
+        spec = spec.in_words_of(template)
+    if prompt_template is not None:
+        spec = prompt_template.applied_to(spec)
+    return replace(spec, image_size=image_size or spec.image_size)
 
 
 def check_processor(processor: Any, spec: PromptSpec, model: str) -> None:

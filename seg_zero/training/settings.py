@@ -125,6 +125,7 @@ class PolicySettings:
 
     family: Annotated[str, _TEXT]
     coordinates: Annotated[str | None, _or_null(_TEXT)]
+    prompt_template: Annotated[str | None, _or_null(_TEXT)]
     freeze_vision: Annotated[bool, _SWITCH]
     lora: LoraSettings
     segmentation_model: Annotated[str, _TEXT]

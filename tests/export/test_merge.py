@@ -21,6 +21,8 @@ from seg_zero.export import merge as merging
 from seg_zero.export import shards
 from seg_zero.export.merge import VerificationError, merge
 from seg_zero.policy.families import FAMILIES
+from seg_zero.policy.model_files import default_spec
+from seg_zero.prompting import PromptSpec, PromptTemplate
 
 pytestmark = pytest.mark.timeout(300)  # four processes write the checkpoints
 
@@ -220,6 +222,18 @@ def test_a_full_disk_is_noticed_before_anything_is_written(
 def test_command(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert merge_command(["--local_dir", str(folders[TWO_WORKERS]), "--target_dir", str(tmp_path / "out")]) == 0
     assert str(tmp_path / "out") in capsys.readouterr().out
+
+
+def test_a_prompt_template_is_written_beside_the_weights(folders: dict[str, Path], tmp_path: Path) -> None:
+    words = PromptTemplate("mine: {question}", "single", newline=True, normalisation="published", image_size=448)
+    words.write(tmp_path / "prompt.json")
+    step, target = folders[TWO_WORKERS], tmp_path / "out"
+    given = ["--local_dir", str(step), "--prompt_template", str(tmp_path / "prompt.json")]
+    assert merge_command([*given, "--target_dir", str(target)]) == 0
+    before = PromptSpec.load(step / "actor" / "huggingface")
+    assert before is not None and PromptSpec.load(target) == default_spec(str(target)) == words.applied_to(before)
+    with pytest.raises(InputError, match="--prompt_template has no place in a folder of adapters"):
+        merge_command([*given, "--target_dir", str(tmp_path / "adapter"), "--lora", "adapter"])
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from seg_zero.errors import InputError
 from seg_zero.policy import TransformersPolicy
 from seg_zero.policy.families import FAMILIES, spec_of_family
 from seg_zero.policy.model_files import TINY_POLICY, default_spec
-from seg_zero.prompting import PromptSpec
+from seg_zero.prompting import PromptSpec, PromptTemplate
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
@@ -110,6 +110,21 @@ def test_the_name_of_the_folder_decides_the_format_unless_settings_lie_in_it(tmp
     assert default_spec(str(single)) == PromptSpec("single", 840)
     PromptSpec("multi", 448).save(single)
     assert default_spec(str(single)) == PromptSpec("multi", 448)
+
+
+def test_the_wording_comes_from_the_options_then_the_folder_then_the_name(tmp_path: Path) -> None:
+    folder = tmp_path / "Seg-Zero-7B"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    mine, other = PromptTemplate("mine: {question}", "multi"), PromptTemplate("other: {question}", "single", True)
+    assert default_spec(str(folder), prompt_template=mine) == PromptSpec("multi", 840, text="mine: {question}")
+    mine.applied_to(PromptSpec()).save(folder)
+    assert default_spec(str(folder)).text == "mine: {question}"
+    changed = default_spec(str(folder), image_size=448, prompt_template=other)
+    assert changed == PromptSpec("single", 448, text="other: {question}", newline=True)
+    assert default_spec(str(folder), template="single") == PromptSpec("single", 840)
+    with pytest.raises(InputError, match="template 'multi' and a prompt template were given; give one"):
+        default_spec(str(folder), template="multi", prompt_template=other)
 
 
 def test_a_hub_that_cannot_be_reached_leaves_the_published_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from seg_zero.errors import InputError
 from seg_zero.policy.families import family_named
+from seg_zero.prompting import PromptSpec, PromptTemplate
 from seg_zero.training import settings
 from seg_zero.training.launch.renamed_keys import MOVED_MODULES, RENAMED, REPLACED
 
@@ -161,6 +162,35 @@ def _check_modules(config: DictConfig) -> None:
                 raise InputError(f"{key}={value} names a module that has moved; give {value.replace(old, new)}")
 
 
+def _put_wording(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Copy what ``policy.prompt_template`` holds into the configuration, so that the run needs the file no more.
+
+    Without the file, the wording that the model's folder carries is used.
+    """
+    policy, prompt, given = config.policy, config.data.prompt, _given(overrides)
+    if policy.prompt_template is not None:
+        if "policy.template" in given:
+            raise InputError(
+                f"policy.template={policy.template} and policy.prompt_template={policy.prompt_template} "
+                "both name a wording; give one of them"
+            )
+        wording = PromptTemplate.read(Path(policy.prompt_template).expanduser())
+    else:
+        folder = Path(config.actor_rollout_ref.model.path).expanduser()
+        saved = PromptSpec.load(folder) if folder.is_dir() else None
+        if saved is None or saved.text is None or prompt.text is not None or "policy.template" in given:
+            return
+        wording = PromptTemplate(saved.text, saved.template, saved.newline, saved.normalisation)
+    prompt.update({"text": wording.text, "newline": wording.newline, "normalisation": wording.normalisation})
+    for key, value in (
+        ("template", wording.format),
+        ("image_size", wording.image_size),
+        ("coordinates", wording.coordinates),
+    ):
+        if value is not None and f"policy.{key}" not in given:
+            policy[key] = prompt[key] = value
+
+
 def load_config(overrides: Sequence[str]) -> DictConfig:
     """The full training configuration with all interpolations resolved.
 
@@ -181,4 +211,5 @@ def load_config(overrides: Sequence[str]) -> DictConfig:
     _check_modules(config)
     _check_twice(config, overrides)
     settings.check(config)
+    _put_wording(config, overrides)
     return config

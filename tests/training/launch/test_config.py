@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.data.synthetic.rows import write_split
 from seg_zero.errors import InputError
-from seg_zero.policy.families import FAMILIES
+from seg_zero.policy.families import FAMILIES, spec_of_family
 from seg_zero.policy.model_files import resolve_model
 from seg_zero.policy.model_size import find_architecture
+from seg_zero.prompting import PromptSpec, PromptTemplate
 from seg_zero.rewards.presets import preset_settings
 from seg_zero.training.launch import checks, start
 from seg_zero.training.launch.config import key_names, load_config, short_names
@@ -94,6 +95,9 @@ def test_published_numbers(dry_runs: dict[str, DictConfig], name: str) -> None:
         "image_size": 840,
         "family": "qwen2_5_vl",
         "coordinates": None,
+        "text": None,
+        "newline": False,
+        "normalisation": "plain",
     }
     assert OmegaConf.to_container(config.reward.terms) == preset_settings(str(recipe["preset"]))
     assert str(recipe["model"]) in config.actor_rollout_ref.model.path
@@ -253,6 +257,38 @@ def test_one_setting_under_two_names() -> None:
     for overrides in (["worker.rollout.n=4", "actor_rollout_ref.rollout.n=2"], ["actor_rollout_ref.rollout.n=2"]):
         with pytest.raises(InputError, match=r"=4 and actor_rollout_ref\.rollout\.n=2 are the same"):
             load_config([*TINY, *overrides, "worker.rollout.n=4"])
+
+
+def test_a_prompt_template_becomes_part_of_the_configuration(tmp_path: Path) -> None:
+    """The run needs the file no more, and its checkpoints carry what was in it."""
+    words = PromptTemplate("mine: {question}", "single", newline=True, normalisation="published", image_size=140)
+    words.write(tmp_path / "prompt.json")
+    given = [*TINY, f"policy.prompt_template={tmp_path / 'prompt.json'}"]
+    config = load_config(given)
+    (tmp_path / "prompt.json").unlink()
+    expected = words.applied_to(PromptSpec("brief", 112))
+    assert (
+        checks.prompt_spec(config)
+        == expected
+        == spec_of_family(**OmegaConf.create(OmegaConf.to_yaml(config)).data.prompt)
+    )
+    assert (config.policy.template, config.policy.image_size) == ("single", 140)
+    words.write(tmp_path / "prompt.json")
+    assert checks.prompt_spec(load_config([*given, "policy.image_size=112"])).image_size == 112
+    with pytest.raises(InputError, match=r"policy\.template=multi and policy\.prompt_template=.* both name a wording"):
+        load_config([*given, "policy.template=multi"])
+    with pytest.raises(InputError, match=r"none\.json cannot be read"):
+        load_config([*TINY, "policy.prompt_template=none.json"])
+
+
+def test_a_model_that_carries_its_wording_is_trained_with_it(tmp_path: Path) -> None:
+    PromptSpec("single", 840, text="mine: {question}", newline=True, normalisation="published").save(tmp_path)
+    given = [*TINY, f"worker.actor.model.model_path={tmp_path}"]
+    spec = checks.prompt_spec(load_config(given))
+    assert spec == PromptSpec("single", 112, text="mine: {question}", newline=True, normalisation="published")
+    assert checks.prompt_spec(load_config([*given, "policy.template=multi"])) == PromptSpec("multi", 112)
+    PromptSpec("single", 840).save(tmp_path)
+    assert checks.prompt_spec(load_config(given)) == PromptSpec("brief", 112)
 
 
 @pytest.mark.parametrize("script", sorted(path.stem for path in SCRIPTS))

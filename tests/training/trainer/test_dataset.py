@@ -25,7 +25,7 @@ from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
 from seg_zero.images import encode_png
 from seg_zero.policy.model_files import TINY_POLICY
-from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
+from seg_zero.prompting import PromptSpec, PromptTemplate, build_messages, resize_for_policy
 from seg_zero.training.rollout.replay import reward_metrics
 from seg_zero.training.supervision.watchdog import Watchdog, last_error
 from seg_zero.training.trainer.dataset import SegmentationDataset, ground_truth_of, images_of
@@ -107,6 +107,16 @@ def test_a_sample_is_what_verl_needs(tmp_path: Path) -> None:
     assert sample["data_source"] == "scenes"
     images, videos, audios = asyncio.run(SegmentationDataset.process_multi_modal_info(sample["raw_prompt"], 14, None))  # type: ignore[arg-type]
     assert images == seen and videos is None and audios is None
+
+
+def test_training_asks_in_the_words_of_the_template_as_inference_does(tmp_path: Path) -> None:
+    words = PromptTemplate("mine: {question}", "single", newline=True, normalisation="published")
+    prompt = {"image_size": 112, "text": words.text, "newline": True, "normalisation": "published"}
+    rows = [_row(problem="The 'LEFT' cup?", solution=SINGLE)]
+    sample = _dataset(tmp_path / "rows.parquet", rows, prompt={**prompt, "template": "single"})[0]
+    (image,) = images_of(sample["raw_prompt"]) or [None]
+    assert sample["raw_prompt"] == build_messages("The 'LEFT' cup?", words.applied_to(PromptSpec("multi", 112)), image)
+    assert sample["raw_prompt"][0]["content"][1]["text"] == "\nmine: the 'left' cup?"
 
 
 def test_truth_and_image_size_are_in_the_coordinates_of_answers(tmp_path: Path) -> None:
@@ -217,6 +227,15 @@ def test_several_datasets_are_one(tmp_path: Path) -> None:
 
 def _lengths(**other: Any) -> PromptLengths:
     return PromptLengths(FakeProcessor(), PromptSpec("brief", 112), other)
+
+
+def test_prompt_lengths_know_wording_and_normalisation() -> None:
+    words = PromptTemplate("mine: {question} and again {question}", "multi", newline=True)
+    spec = words.applied_to(PromptSpec("brief", 112))
+    lengths, plain = PromptLengths(FakeProcessor(), spec, {}), _lengths()
+    assert list(lengths(["the red circle"])) == [16 + 1 + 9]
+    other = PromptLengths(FakeProcessor(), replace(spec, normalisation="published"), {})
+    assert len({lengths.key(), plain.key(), other.key()}) == 3
 
 
 def test_prompt_lengths_are_those_of_the_whole_prompt(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": "gIoU, cIoU and more of a policy over a dataset, with intervals and a report.",
     "compare": "What changed between two evaluations of the same rows.",
     "data": "Make, import or check a dataset file.",
+    "prompt": "Import the prompt of a published repository.",
     "demo": "Data, evaluation, training, merging, evaluation, one answer, and a page about it.",
 }
 

@@ -22,6 +22,12 @@ def print_error(message: object, *details: str) -> None:
     print(f"error: {message}", *details, sep="\n  ", file=sys.stderr, flush=True)
 
 
+def print_warning(message: str | None) -> None:
+    """Print ``warning: message`` to standard error; nothing for None."""
+    if message is not None:
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command with these arguments (default: the process's own) and return its exit code.
 

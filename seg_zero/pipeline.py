@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,13 +23,15 @@ from seg_zero.images import ImageLike, load_image
 from seg_zero.objects import PromptObject
 from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling
 from seg_zero.policy.loading import load_policy
-from seg_zero.policy.model_files import default_spec, resolve_model
+from seg_zero.policy.model_files import default_spec, resolve_model, wording_warning
 from seg_zero.prompting import PromptTemplate, check_question, read_objects
 from seg_zero.segmenter import Embedding, Segmentation, Segmenter, load_segmenter
 from seg_zero.votes import fuse
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 VOTE_TEMPERATURE = 0.7
 EMBEDDINGS = 4  # kept between calls; one of a large SAM2 takes 16 MB
@@ -136,10 +139,13 @@ class ReasoningSegmenter:
 
     Images may be anything that :func:`seg_zero.images.load_image` reads. SAM2 embeds an image while the
     policy writes, and not again for further questions about one of the last ``embeddings`` images.
+    ``warning`` is None, or says why a published policy will answer worse than it could; it is logged too.
     """
 
-    def __init__(self, policy: Policy, segmenter: Segmenter, *, embeddings: int = EMBEDDINGS) -> None:
-        self.policy, self.segmenter = policy, segmenter
+    def __init__(
+        self, policy: Policy, segmenter: Segmenter, *, embeddings: int = EMBEDDINGS, warning: str | None = None
+    ) -> None:
+        self.policy, self.segmenter, self.warning = policy, segmenter, warning
         self._embeddings = _Embeddings(segmenter, embeddings)
 
     @classmethod
@@ -168,10 +174,15 @@ class ReasoningSegmenter:
         kind = choose_dtype(dtype, device)
         if prompt_template is not None and not isinstance(prompt_template, PromptTemplate):
             prompt_template = PromptTemplate.read(prompt_template)
-        spec = default_spec(resolve_model(policy), template, image_size, prompt_template)
+        model = resolve_model(policy)
+        spec = default_spec(model, template, image_size, prompt_template)
+        warning = wording_warning(model, spec)
+        if warning is not None:
+            log.warning("warning: %s", warning)
         return cls(
             load_policy(policy, spec=spec, device=device, dtype=kind, max_new_tokens=max_new_tokens),
             load_segmenter(segmenter, device=device),
+            warning=warning,
         )
 
     def __call__(

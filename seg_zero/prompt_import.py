@@ -78,15 +78,16 @@ def sha256_of(text: str) -> str:
 def import_prompt(path: Path, wanted: str | None = None) -> Imported:
     """The prompt in a source file, or in any of a folder; ``wanted``: the answer format, "single" or "multi".
 
-    An exact published prompt goes before any other, and training code before inference code. Raises InputError for
-    a path without a prompt, and for one with several that these rules do not decide between.
+    An exact published prompt goes before any other, and training code before inference code of the same format.
+    Raises InputError for a path without a prompt, and for one with several that these rules do not decide between.
     """
     problems: list[str] = []
     found = [
         one for file in _files(path) for one in _read(path, file, problems) if wanted in (None, one.template.format)
     ]
-    for rule in ((lambda one: one.exact is not None), (lambda one: one.training)):
-        found = [one for one in found if rule(one)] or found
+    found = [one for one in found if one.exact is not None] or found
+    trained = {one.template.format for one in found if one.training}
+    found = [one for one in found if one.training or one.template.format not in trained]
     if not found:
         reason = f" ({problems[0]})" if problems else ""
         kind = "prompt" if wanted is None else f"{wanted}-object prompt"

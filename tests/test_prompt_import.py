@@ -150,6 +150,11 @@ def test_of_two_formats_one_must_be_chosen(tmp_path: Path) -> None:
         import_prompt(folder)
     assert import_prompt(folder, "single").template.text == SINGLE_TEXT
     assert import_prompt(folder, "multi").where == "b.py:4"
+    mixed = _checkout(
+        tmp_path / "mixed", a=MULTI_INFERENCE.replace('.strip(".\\"?!")', '.strip(".")'), b=SINGLE_TRAINING
+    )
+    with pytest.raises(InputError, match="choose one with --format"):
+        import_prompt(mixed)
     different = _checkout(tmp_path / "two", a=MULTI_TRAINING, b=MULTI_TRAINING.replace("Muse", "Ponder"))
     with pytest.raises(InputError, match=r"multi in a.py:4, multi in b.py:4\); give the file of one of them"):
         import_prompt(different)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seg_zero.cli.options import add_model_options, prompt_template_of
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, print_warning
 from seg_zero.extras import VLLM, require
 
 
@@ -88,6 +88,7 @@ def main(argv: Sequence[str]) -> int:
         batch_size=args.batch_size,
         tensor_parallel_size=args.tensor_parallel_size,
     )
+    print_warning(models.warning())
     start = time.perf_counter()
     done, answered, iou_sum = 0, 0, 0.0
     with tqdm(total=len(rows), unit="row", file=sys.stderr) as bar:

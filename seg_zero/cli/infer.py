@@ -92,6 +92,8 @@ def main(argv: Sequence[str]) -> int:
             path = plan.overlay_of(job)
             stem = job.name if plan.overlay is None else path.stem
             record = record_of(shown(job.image), image, result, per_object=args.per_object)
+            if segmenter.warning is not None:
+                record["warning"] = segmenter.warning
             files = write_files(
                 path, stem, image, result, record, outputs, per_object=args.per_object, show_prompts=args.show_prompts
             )

@@ -57,7 +57,8 @@ def main(argv: Sequence[str]) -> int:
         print_error(error)
         return 1
     if arguments.lora == "merge" and not (target / SPEC_FILE).is_file():
-        print(f"note: the checkpoint has no {SPEC_FILE}; inference will use the default prompt")
+        remedy = "inference will use the default prompt. --prompt_template gives one"
+        print(f"note: the checkpoint has no {SPEC_FILE}; {remedy}")
     print(f"merged into {target}")
     if arguments.hf_upload_path is not None:
         from seg_zero.export.upload import upload

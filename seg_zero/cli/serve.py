@@ -13,8 +13,9 @@ from seg_zero.cli.server_options import (
     load_engine,
     packages_of,
     prompt_of,
+    warning_of,
 )
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, print_warning
 from seg_zero.extras import SERVING, require
 from seg_zero.policy import Policy
 from seg_zero.policy.loading import quiet_transformers
@@ -81,13 +82,16 @@ def main(argv: Sequence[str]) -> int:
     if isinstance(policy, RemotePolicy):
         names |= {"policy": policy.model, "engine": args.policy_url}
         app_options["policy_problem"] = policy.problem
-    app = create_app(service, meters, limits, args.timeout, names, **app_options)
+    served = policy.model if isinstance(policy, RemotePolicy) else None
+    warning = warning_of(args, policy.spec, served)
+    app = create_app(service, meters, limits, args.timeout, names, warning=warning, **app_options)
     patience = int(args.timeout) + 5  # seconds
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=patience)
     try:
         listening.listen(config.backlog)  # now, so that clients can connect once the line below is printed
     except OSError as error:
         raise InputError(f"cannot listen on {args.host}:{args.port} ({error}); give another --port") from error
+    print_warning(warning)
     print(f"serving on http://{args.host}:{args.port} ({', '.join(f'{k} {v}' for k, v in names.items())})", flush=True)
     Server(config, service).run(sockets=[listening])
     finished = service.close(args.timeout)

@@ -17,8 +17,9 @@ from seg_zero.cli.server_options import (
     load_engine,
     packages_of,
     prompt_of,
+    warning_of,
 )
-from seg_zero.errors import InputError, one_line
+from seg_zero.errors import InputError, one_line, print_warning
 from seg_zero.extras import WEB, require
 from seg_zero.policy.loading import quiet_transformers
 from seg_zero.serving.address import bind
@@ -62,6 +63,8 @@ def main(argv: Sequence[str]) -> int:
         about = f"Policy: {args.reasoning_model_path}. SAM2: {args.segmentation_model_path}."
         if args.reasoning_model_path == "tiny":
             about += " The embedded policy knows only synthetic scenes like the examples, and answers hastily."
+        warning = warning_of(args, spec)
+        about += f" Warning: {warning}." if warning else ""
         page = build(Asker(ReasoningSegmenter(policy, segmenter, embeddings=EMBEDDINGS)), limits, about)
         pyplot()  # gradio imports it at the first click, who then waits
         page.queue(api_open=False, max_size=256)
@@ -78,6 +81,7 @@ def main(argv: Sequence[str]) -> int:
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())
+        print_warning(warning)
         print(f"page on http://{args.host}:{args.port}" + (f" and {public}" if public else ""), flush=True)
         ended.wait()
         page.close(verbose=False)

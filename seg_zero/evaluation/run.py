@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from seg_zero.evaluation.summary import Summary, summarise
 from seg_zero.files import write_json
 from seg_zero.policy import GREEDY, Policy, Sampling
 from seg_zero.policy.loading import load_policy
-from seg_zero.policy.model_files import default_spec, resolve_model
+from seg_zero.policy.model_files import default_spec, resolve_model, wording_warning
 from seg_zero.prompting import PromptSpec, PromptTemplate
 from seg_zero.segmenter import Segmenter, files_of, load_segmenter
 
@@ -55,6 +55,10 @@ class Models:
 
     def spec(self) -> PromptSpec:
         return default_spec(resolve_model(self.policy), self.template, self.image_size, self.prompt_template)
+
+    def warning(self) -> str | None:
+        """What is to be said about the prompt before the first answer, or None."""
+        return wording_warning(resolve_model(self.policy), self.spec())
 
     def load(self) -> tuple[Policy, Segmenter]:
         policy = load_policy(
@@ -147,7 +151,7 @@ def evaluate(
                 store.write(part, predictions)
                 if progress is not None:
                     progress(predictions, False)
-        summary = summarise(store.finish(), rule, settings)
+        summary = replace(summarise(store.finish(), rule, settings), warning=models.warning())
         write_json(out / "metrics.json", summary.record())
     return summary
 

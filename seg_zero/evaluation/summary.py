@@ -34,7 +34,8 @@ class Summary:
 
     rows: of the dataset, the denominator of every fraction; metrics: values (0..1) with their 95 % intervals; kinds:
     per kind of question its rows, gIoU and how many rows had each outcome; unparsable: answers that could not be read;
-    failures: rows that could not be read, asked or segmented; truncated: texts that ended at the limit.
+    failures: rows that could not be read, asked or segmented; truncated: texts that ended at the limit; warning: why
+    the policy answered worse than it could, if so.
     """
 
     rule: str
@@ -47,11 +48,14 @@ class Summary:
     truncated: int
     tokens: int
     settings: dict[str, Any] = field(default_factory=dict)
+    warning: str | None = None
 
     def record(self) -> dict[str, Any]:
         """As JSON."""
         values = asdict(self)
         values["metrics"] = {name: interval._asdict() for name, interval in self.metrics.items()}
+        if self.warning is None:
+            del values["warning"]
         return values
 
     def counts_line(self) -> str:
@@ -75,7 +79,8 @@ class Summary:
         """For a report; ``extra`` are lines about this run, such as its time."""
         lines = ["| metric | value | 95 % interval |", "|---|---|---|"]
         lines += [f"| {name} | {i.value:.4f} | {i.low:.4f} to {i.high:.4f} |" for name, i in self.metrics.items()]
-        lines += ["", f"Rule `{self.rule}`. {self.counts_line()}.", *extra]
+        warning = [] if self.warning is None else [f"Warning: {self.warning}."]
+        lines += ["", f"Rule `{self.rule}`. {self.counts_line()}.", *warning, *extra]
         shown = [name for name in OUTCOMES if any(values["outcomes"].get(name) for values in self.kinds.values())]
         lines += ["", f"| kind | rows | gIoU | {' | '.join(shown)} |", "|---" * (3 + len(shown)) + "|"]
         for kind, values in self.kinds.items():

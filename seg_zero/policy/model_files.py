@@ -15,6 +15,7 @@ from seg_zero.policy.families import (
     family_by_hub_name,
     family_named,
     format_by_name,
+    is_published,
     spec_of_family,
 )
 from seg_zero.prompting import SPEC_FILE, PromptSpec, PromptTemplate
@@ -106,6 +107,24 @@ def default_spec(
     if prompt_template is not None:
         spec = prompt_template.applied_to(spec)
     return replace(spec, image_size=image_size or spec.image_size)
+
+
+def wording_warning(
+    model: str, spec: PromptSpec, option: str = "--prompt_template FILE", ask_hub: bool = True
+) -> str | None:
+    """One line if a published checkpoint is about to be asked in other words than it was trained with, else None.
+
+    A model with a ``seg_zero.json`` is not taken for a published one; ``ask_hub``: also look for that file on the hub.
+    ``option``: how a template is given.
+    """
+    if spec.text is not None or not is_published(model):
+        return None
+    if (ask_hub or Path(model).is_dir()) and saved_spec(model) is not None:
+        return None
+    return (
+        f"{model} was trained with a prompt in other words than ours, so its answers will be worse than published; "
+        f"import that prompt with `seg-zero prompt import CHECKOUT_OF_ITS_REPOSITORY` and give {option}"
+    )
 
 
 def check_processor(processor: Any, spec: PromptSpec, model: str) -> None:

@@ -31,6 +31,7 @@ EXAMPLE: dict[str, Any] = {
     "height": 96,
     "problem": None,
     "text": "<think>There is one green circle.</think><answer>[...]</answer>",
+    "warning": None,
     "seconds": {"waiting": 0.001, "policy": 0.62, "embedding": 0.03, "segmenter": 0.01},
 }
 
@@ -66,6 +67,7 @@ class SegmentAnswer(BaseModel):
     height: int
     problem: str | None = Field(description="why the text holds no usable answer")
     text: str = Field(description="the policy's raw output")
+    warning: str | None = Field(description="why the policy answers worse than it could")
     seconds: dict[str, float] = Field(description="time waiting and in the stages; policy and embedding overlap")
 
 
@@ -93,7 +95,7 @@ def _unicode(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def encode(question: str, outcome: Outcome, png: bool, per_object: bool) -> bytes:
+def encode(question: str, outcome: Outcome, png: bool, per_object: bool, warning: str | None = None) -> bytes:
     """JSON of a SegmentAnswer; ``png`` adds the union as a picture, ``per_object`` with it one for each object."""
     objects = [
         FoundObject(
@@ -115,6 +117,7 @@ def encode(question: str, outcome: Outcome, png: bool, per_object: bool) -> byte
         height=outcome.size[1],
         problem=None if outcome.answer.problem is None else _unicode(outcome.answer.problem),
         text=_unicode(outcome.answer.text),
+        warning=warning,
         seconds={name: round(value, 6) for name, value in outcome.seconds.items()},
     )
     return answer.model_dump_json().encode()

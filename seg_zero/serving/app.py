@@ -49,6 +49,7 @@ class Health(BaseModel):
     policy: str
     segmenter: str
     engine: str
+    warning: str | None = Field(description="why the policy answers worse than it could")
 
 
 class Guard:
@@ -119,8 +120,8 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
     return _refusal(500, "the server failed on this request; its log says why")
 
 
-def _json(question: str, png: bool, per_object: bool, outcome: Outcome) -> bytes:
-    return encode(question, outcome, png, per_object)
+def _json(question: str, png: bool, per_object: bool, warning: str | None, outcome: Outcome) -> bytes:
+    return encode(question, outcome, png, per_object, warning)
 
 
 def _picture(outcome: Outcome) -> bytes:
@@ -134,11 +135,12 @@ def create_app(
     timeout: float,
     names: dict[str, str],
     policy_problem: Callable[[], str | None] = lambda: None,
+    warning: str | None = None,
 ) -> FastAPI:
     """The server's routes over a service.
 
     timeout: seconds for one answer; names: of policy, segmenter and engine; policy_problem: says why a remote policy
-    cannot be reached now.
+    cannot be reached now; warning: one line that every answer carries.
     """
     # No pages of interactive documentation: they would load scripts from elsewhere.
     app = FastAPI(title="seg-zero", version="1", docs_url=None, redoc_url=None)
@@ -164,7 +166,9 @@ def create_app(
         read_question(question, limits)
         picture = await run_in_threadpool(read_image, await image.read(), limits)
         as_picture = "image/png" in request.headers.get("accept", "")
-        job = service.submit(picture, question, _picture if as_picture else partial(_json, question, png, per_object))
+        job = service.submit(
+            picture, question, _picture if as_picture else partial(_json, question, png, per_object, warning)
+        )
         try:
             content = await asyncio.wait_for(asyncio.wrap_future(job), timeout)
         except asyncio.TimeoutError:
@@ -177,7 +181,7 @@ def create_app(
         problem = "shutting down" if service.closing else "the policy fails" if service.failing else None
         problem = problem or await run_in_threadpool(policy_problem)
         response.status_code = 503 if problem else 200
-        return Health(ready=problem is None, problem=problem, **names)
+        return Health(ready=problem is None, problem=problem, warning=warning, **names)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:

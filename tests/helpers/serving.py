@@ -49,10 +49,12 @@ class GatedPolicy(Policy):
 class Serving:
     """A client of an app over a policy, with what it is made of."""
 
-    def __init__(self, policy: Policy, segmenter: Segmenter, max_open: int = 64, timeout: float = 60.0) -> None:
+    def __init__(
+        self, policy: Policy, segmenter: Segmenter, max_open: int = 64, timeout: float = 60.0, **options: Any
+    ) -> None:
         self.meters = Meters()
         self.service = Service(policy, segmenter, max_open, self.meters)
-        self.app = create_app(self.service, self.meters, LIMITS, timeout, NAMES)
+        self.app = create_app(self.service, self.meters, LIMITS, timeout, NAMES, **options)
         self.client = TestClient(self.app, raise_server_exceptions=False)
 
     def ask(self, image: bytes, question: str, **fields: str) -> httpx.Response:

@@ -14,7 +14,7 @@ from PIL import Image
 from seg_zero.errors import InputError
 from seg_zero.policy import TransformersPolicy
 from seg_zero.policy.families import FAMILIES, spec_of_family
-from seg_zero.policy.model_files import TINY_POLICY, default_spec
+from seg_zero.policy.model_files import TINY_POLICY, default_spec, wording_warning
 from seg_zero.prompting import PromptSpec, PromptTemplate
 
 
@@ -125,6 +125,27 @@ def test_the_wording_comes_from_the_options_then_the_folder_then_the_name(tmp_pa
     assert default_spec(str(folder), template="single") == PromptSpec("single", 840)
     with pytest.raises(InputError, match="template 'multi' and a prompt template were given; give one"):
         default_spec(str(folder), template="multi", prompt_template=other)
+
+
+def test_a_published_checkpoint_without_its_prompt_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seg_zero.policy.model_files.hub_file", lambda *_: None)
+    folder = tmp_path / "VisionReasoner-7B"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
+    for model in ("Ricky06662/Seg-Zero-7B", str(folder)):
+        line = wording_warning(model, default_spec(model), "--here FILE")
+        assert line is not None and "\n" not in line
+        assert line.startswith(f"{model} was trained with a prompt in other words")
+        assert "seg-zero prompt import" in line and "--here FILE" in line
+        given = default_spec(model, prompt_template=PromptTemplate("mine: {question}", "multi"))
+        assert wording_warning(model, given) is None
+        assert wording_warning(model, default_spec(model, template="multi")) is not None
+    for model in ("Qwen/Qwen2.5-VL-7B-Instruct", "Seg-Zero-7B/mine", str(TINY_POLICY)):
+        assert wording_warning(model, PromptSpec()) is None
+    PromptSpec("multi", 840).save(folder)
+    assert wording_warning(str(folder), default_spec(str(folder))) is None
 
 
 def test_a_hub_that_cannot_be_reached_leaves_the_published_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.pictures import encoded
-from helpers.serving import NEW_TOKENS, PICTURE, Serving, metric
+from helpers.serving import NEW_TOKENS, PICTURE, GatedPolicy, Serving, metric
 from PIL import Image
 
 from seg_zero.masks import decode_mask
 from seg_zero.pipeline import SegmentationResult
 from seg_zero.policy import Reply, Request, TransformersPolicy
+from seg_zero.segmenter import Segmenter
 
 
 def test_many_users_at_once_each_get_the_answer_of_the_pipeline(
@@ -39,6 +40,15 @@ def test_many_users_at_once_each_get_the_answer_of_the_pipeline(
     assert metric(serving, 'seg_zero_policy_batch_size_bucket{le="1.0"}') < metric(
         serving, "seg_zero_policy_batch_size_count"
     )
+
+
+def test_a_warning_about_the_policy_is_in_every_answer(segmenter: Segmenter) -> None:
+    policy = GatedPolicy()
+    policy.gate.set()
+    made = Serving(policy, segmenter, warning="other words")
+    assert made.ask(PICTURE, "the cup").json()["warning"] == "other words"
+    assert made.client.get("/health").json()["warning"] == "other words"
+    assert made.service.close(30)
 
 
 def test_a_policy_answers_what_it_has_before_more_is_asked_for(

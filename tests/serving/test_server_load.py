@@ -70,4 +70,4 @@ def test_closing_answers_what_is_open_and_takes_no_more(gated: Any) -> None:
 
 
 def test_health_names_the_models(serving: Serving) -> None:
-    assert serving.client.get("/health").json() == {"ready": True, "problem": None, **NAMES}
+    assert serving.client.get("/health").json() == {"ready": True, "problem": None, "warning": None, **NAMES}

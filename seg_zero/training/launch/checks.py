@@ -14,7 +14,7 @@ from seg_zero.data.augmentation import Augmentation
 from seg_zero.data.check import ERRORS, check_once, count_cores
 from seg_zero.errors import InputError
 from seg_zero.policy.families import spec_of_family
-from seg_zero.policy.model_files import model_type_of, resolve_model
+from seg_zero.policy.model_files import model_type_of, resolve_model, wording_warning
 from seg_zero.policy.model_size import find_architecture
 from seg_zero.prompting import PromptSpec
 from seg_zero.rewards.presets import Term, read_terms
@@ -46,6 +46,12 @@ def check_policy(config: DictConfig) -> None:
         raise InputError(
             f"policy.family={stated}, but the model {model} is of the family {family}; set policy.family={family}"
         )
+
+
+def prompt_warning(config: DictConfig) -> str | None:
+    """One line if a published checkpoint is trained on with other words than its own, else None."""
+    model = config.actor_rollout_ref.model.path
+    return wording_warning(model, prompt_spec(config), "policy.prompt_template=FILE", ask_hub=False)
 
 
 def check_prompt_fits(config: DictConfig) -> None:

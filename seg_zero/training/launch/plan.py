@@ -245,6 +245,8 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
     b, name = batches(config, rows), config.actor_rollout_ref.model.path
     lines = [*_batch_lines(b, config.actor_rollout_ref.actor.use_dynamic_bsz), *_loss_lines(config, b)]
     lines += _engine_lines(config)
+    if (warning := checks.prompt_warning(config)) is not None:
+        lines.append(f"WARNING: {warning}.")
     if model is None:
         lines.append(f"Memory: unknown, the model {name} is not on this machine.")
     else:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, print_warning
 from seg_zero.extras import TRAINING, VLLM, require
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.training.launch import checks, cluster, plan
@@ -119,6 +119,7 @@ def launch(arguments: Sequence[str]) -> int:
         print(plan.dry_run(config, SYNTHETIC_ROWS, skip_bad), end="")
         return 0
     checks.check_run(config)
+    print_warning(checks.prompt_warning(config))
     make_synthetic_data(config)
     checks.check_data(config)
     output = Path(config.output_dir).resolve()

@@ -24,6 +24,7 @@ from seg_zero.rewards.presets import preset_settings
 from seg_zero.training.launch import checks, start
 from seg_zero.training.launch.config import key_names, load_config, short_names
 from seg_zero.training.launch.memory import GIB, estimate
+from seg_zero.training.launch.plan import plan
 from seg_zero.training.launch.renamed_keys import RENAMED, REPLACED
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -279,6 +280,17 @@ def test_a_prompt_template_becomes_part_of_the_configuration(tmp_path: Path) -> 
         load_config([*given, "policy.template=multi"])
     with pytest.raises(InputError, match=r"none\.json cannot be read"):
         load_config([*TINY, "policy.prompt_template=none.json"])
+
+
+def test_training_on_from_a_published_checkpoint_needs_its_prompt(tmp_path: Path) -> None:
+    given = ["policy=qwen2_5_vl_7b", "worker.actor.model.model_path=Ricky06662/Seg-Zero-7B"]
+    config = load_config(given)
+    line = checks.prompt_warning(config)
+    assert line is not None and "give policy.prompt_template=FILE" in line
+    assert f"WARNING: {line}." in plan(config, None)
+    PromptTemplate("mine: {question}", "single").write(tmp_path / "prompt.json")
+    assert checks.prompt_warning(load_config([*given, f"policy.prompt_template={tmp_path / 'prompt.json'}"])) is None
+    assert checks.prompt_warning(load_config(TINY)) is None
 
 
 def test_a_model_that_carries_its_wording_is_trained_with_it(tmp_path: Path) -> None:

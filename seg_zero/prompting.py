@@ -228,6 +228,12 @@ def _check_wording(text: object, answer_format: str) -> None:
     token = _CONTROL_TOKEN.search(text) or re.search("<image>", text)
     if token is not None:
         raise InputError(f"the text of the prompt holds the control token {token[0]!r}; the image is put before it")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the text of the prompt holds half a character ({error.reason}); write it as UTF-8"
+        ) from error
 
 
 def check_question(question: str) -> None:

@@ -180,6 +180,7 @@ def test_each_text_of_a_file_is_filled_by_the_call_that_follows_it(tmp_path: Pat
         (MULTI_TRAINING.replace('"[{', '"boxes [{'), "the literal for Answer, 'boxes .* neither a JSON object nor"),
         (MULTI_TRAINING.replace('Answer="[', 'Answer=example + "['), "no call user_prompt.format"),
         (MULTI_TRAINING.replace("fit.", "fit <|image_pad|>."), "control token '<\\|image_pad\\|>'"),
+        (MULTI_TRAINING.replace("fit.", "fit\\ud800."), "half a character"),
         ("user_prompt = (", "rows.py is not Python source"),
         ("user_prompt = " + "(" * 5000, "rows.py is not Python source"),
         ("user_prompt = " + "+".join(["'a'"] * 20_000), "rows.py is not Python source"),

@@ -72,6 +72,16 @@ def test_every_template_holds_the_question_and_both_tags(template: str) -> None:
     assert "<think>" in text["text"] and "<answer>" in text["text"]
 
 
+def test_settings_of_earlier_versions_can_be_read(tmp_path: Path) -> None:
+    old = {"template": "multi", "image_size": 832, "coordinates": "thousand", "token_pixels": 32}
+    (tmp_path / "seg_zero.json").write_text(json.dumps(old))
+    spec = PromptSpec.load(tmp_path)
+    assert spec == PromptSpec("multi", 832, "thousand", 32)
+    assert (spec.text, spec.newline, spec.normalisation, spec.training_resize, spec.answering_resize) == (
+        *(None, False, "plain", "area", "bilinear"),
+    )
+
+
 def test_spec_travels_with_the_model_folder(tmp_path: Path) -> None:
     assert PromptSpec.load(tmp_path) is None
     PromptSpec("brief", 112).save(tmp_path)
@@ -217,6 +227,8 @@ def test_template_files_come_back_as_they_were_written(tmp_path: Path) -> None:
         ({"text": "{question}", "format": "multi", "colour": 1}, "unknown keys \\['colour'\\]"),
         ({"text": "<image>{question}", "format": "multi"}, "control token '<image>'"),
         ({"text": "<|image_pad|>{question}", "format": "multi"}, "control token '<\\|image_pad\\|>'"),
+        ({"text": "\ud800 {question}", "format": "multi"}, "half a character"),
+        ({"text": "{question}", "format": ["multi"]}, "unhashable"),
         (["{question}"], "not a JSON object"),
     ],
 )

@@ -124,13 +124,13 @@ def test_training_resizes_as_opencv_averages_areas(size: tuple[int, int]) -> Non
     assert found.shape == (840, 840, 3) and np.abs(found - expected).max() <= 1
 
 
-@pytest.mark.parametrize("size", [(841, 841), (1000, 900), (1333, 1001), (4000, 3000), (640, 480)])
+@pytest.mark.parametrize("size", [(841, 841), (1000, 900), (1333, 1001), (1700, 1500), (640, 480)])
 def test_training_resizes_by_true_area_averages(size: tuple[int, int]) -> None:
     """Where both sides shrink or both grow; where one shrinks and the other grows, OpenCV itself interpolates."""
     image, spec = _noise(*size), PromptSpec("multi", 840)
     width, height = size
-    mean = np.einsum("yY,YXc->yXc", _area_weights(height, 840), np.asarray(image).astype(float))
-    mean = np.einsum("xX,yXc->yxc", _area_weights(width, 840), mean)
+    mean = np.tensordot(_area_weights(height, 840), np.asarray(image).astype(float), 1)
+    mean = np.moveaxis(np.tensordot(_area_weights(width, 840), mean, (1, 1)), 0, 1)
     assert np.abs(np.asarray(resize_for_policy(image, spec, "training")) - mean).max() <= 1
 
 

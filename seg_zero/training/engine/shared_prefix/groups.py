@@ -1,0 +1,97 @@
+"""Which rows of a mini-batch share a prompt, and how they are cut into micro-batches. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+Part = list[int]  # rows that share a prompt
+
+
+def equal_rows(keys: Sequence[Hashable]) -> list[Part]:
+    """Rows of equal keys, in the order in which the keys first occur."""
+    found: dict[Hashable, Part] = {}
+    for row, key in enumerate(keys):
+        found.setdefault(key, []).append(row)
+    return list(found.values())
+
+
+def micro_batches(
+    groups: Sequence[Part], prompts: Sequence[int], answers: Sequence[int], limit: int, count: int = 0
+) -> list[list[Part]]:
+    """Micro-batches of whole groups, the longest answers first.
+
+    groups: rows that share a prompt. prompts, answers: tokens of each row. limit: tokens of one micro-batch, each
+    prompt counted once. A group above it is cut into parts that each compute the prompt again, and a part of one row
+    above it stands alone. count: at least so many micro-batches, if there are rows enough; groups are cut for it only
+    where whole ones do not suffice. Every row occurs once.
+    """
+    parts = [part for group in groups for part in _cut(group, prompts, answers, limit)]
+    parts.sort(key=lambda part: (-answers[part[0]], part[0]))
+    batches: list[list[Part]] = []
+    room = 0
+    for part in parts:
+        cost = group_cost(part, prompts, answers)
+        if not batches or cost > room:
+            batches.append([])
+            room = limit
+        batches[-1].append(part)
+        room -= cost
+    while len(batches) < min(count, sum(map(len, groups))):
+        place = max(range(len(batches)), key=lambda i: (len(batches[i]) > 1, sum(map(len, batches[i])), -i))
+        batch = batches[place]
+        if len(batch) == 1:
+            (part,) = batch
+            halves = [[part[: len(part) // 2]], [part[len(part) // 2 :]]]
+        else:
+            halves = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+        batches[place : place + 1] = halves
+    return batches
+
+
+def group_cost(part: Sequence[int], prompts: Sequence[int], answers: Sequence[int]) -> int:
+    """Tokens that rows with one prompt take: the prompt once, and all answers."""
+    return prompts[part[0]] + sum(answers[row] for row in part)
+
+
+def _cut(group: Part, prompts: Sequence[int], answers: Sequence[int], limit: int) -> list[Part]:
+    """A group in as few parts below the limit as its order by length allows, each with the longest answer first."""
+    parts: list[Part] = []
+    room = 0
+    for row in sorted(group, key=lambda row: (-answers[row], row)):
+        if not parts or answers[row] > room:
+            parts.append([])
+            room = limit - prompts[row]
+        parts[-1].append(row)
+        room -= answers[row]
+    return parts
+
+
+def spread_groups(groups: Sequence[Part], costs: Sequence[int], ranks: int) -> list[list[int]]:
+    """Groups for each of ``ranks`` workers, so that their costs are about equal and no group is cut.
+
+    groups, costs: rows and cost of each. Every worker gets as many rows as the others, as verl's dispatch cuts a batch
+    into equal slices; where whole groups cannot do that, a group is divided between neighbours. Returns the rows of
+    each worker.
+    """
+    rows = sum(map(len, groups))
+    if rows % ranks:
+        raise ValueError(f"{rows} rows do not divide among {ranks} workers")
+    each = rows // ranks
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    spent = [0] * ranks
+    rest: list[Part] = []
+    for number in sorted(range(len(groups)), key=lambda i: (-costs[i], i)):
+        fitting = [rank for rank in range(ranks) if len(shares[rank]) + len(groups[number]) <= each]
+        if fitting:
+            rank = min(fitting, key=lambda rank: (spent[rank], rank))
+            shares[rank].extend(groups[number])
+            spent[rank] += costs[number]
+        else:
+            rest.append(groups[number])
+    for group in rest:
+        left = list(group)
+        for share in shares:
+            room = each - len(share)
+            share.extend(left[:room])
+            left = left[room:]
+    return shares

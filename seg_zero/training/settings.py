@@ -107,6 +107,8 @@ class EngineSettings:
     one_update: Annotated[bool, _SWITCH]
     group_by_length: Annotated[bool, _SWITCH]
     sort_by_length: Annotated[bool, _SWITCH]
+    shared_prefix: Annotated[bool, _SWITCH]
+    shared_prefix_tokens: Annotated[int | None, _or_null(_whole(1))]
 
 
 @dataclass(frozen=True)

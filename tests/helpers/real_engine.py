@@ -35,11 +35,9 @@ def build(folder: str, lora: dict[str, Any] | None = None, on: bool = True, **mo
         model_config=HFModelConfig(
             path=folder,
             external_lib="seg_zero.training.cpu.worker",
-            use_remove_padding=False,
-            enable_gradient_checkpointing=False,
             override_config={"attn_implementation": "sdpa"},
             lora={**dict.fromkeys(SWITCHES, on), **(lora or {})},
-            **model,
+            **{"use_remove_padding": False, "enable_gradient_checkpointing": False, **model},
         ),
         engine_config=FSDPEngineConfig(strategy="fsdp2", mixed_precision=precision, use_torch_compile=False),
         optimizer_config=FSDPOptimizerConfig(lr=1e-2, clip_grad=1.0, total_training_steps=4, lr_warmup_steps=0),
@@ -49,8 +47,11 @@ def build(folder: str, lora: dict[str, Any] | None = None, on: bool = True, **mo
     return engine
 
 
-def batch(folder: str) -> Any:
-    """A mini-batch of questions, two about each image, and random answers of unequal length."""
+def batch(folder: str, answers: int = 1) -> Any:
+    """A mini-batch of questions, two about each image, and random answers of unequal length.
+
+    answers: rows in a row that have the same question and image.
+    """
     import torch
     from PIL import Image
     from transformers import AutoProcessor
@@ -63,7 +64,8 @@ def batch(folder: str) -> Any:
     assert spec is not None
     generator = torch.Generator().manual_seed(0)
     fields: dict[str, list[Any]] = {}
-    for number, length in enumerate(LENGTHS):
+    for row_number, length in enumerate(LENGTHS):
+        number = row_number // answers
         text = processor.apply_chat_template(
             build_messages("the cup " * (1 + number % 3), spec), tokenize=False, add_generation_prompt=True
         )

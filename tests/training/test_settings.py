@@ -55,6 +55,7 @@ def test_sections_come_as_typed_values() -> None:
         ("reward.mask_scorer.timeout_seconds=0", "is not a number above 0; set it to more than 0"),
         ("hardware.fork_processes=1", "is not true or false; set it to true or false"),
         ("engine.vision_once=no thanks", "is not true or false; set it to true or false"),
+        ("engine.shared_prefix_tokens=0", "is not a whole number from 1 up or null; set it to 1 or more or to null"),
         ("engine.one_update=null", "is not true or false; set it to true or false"),
     ],
 )
@@ -102,9 +103,12 @@ def test_a_key_of_no_section_is_named_as_it_is() -> None:
 @pytest.mark.parametrize("on", [True, False])
 def test_switches_reach_what_reads_them(on: bool) -> None:
     """The engine in the training workers sees the model's section only, the sampler its own settings."""
-    names = ("vision_once", "group_by_length", "sort_by_length", "processed_images_once", "one_update")
-    config = load_config([*TINY, *(f"engine.{name}={str(on).lower()}" for name in names)])
+    names = ("vision_once", "group_by_length", "sort_by_length", "processed_images_once", "one_update", "shared_prefix")
+    limit = ["engine.shared_prefix_tokens=500"] if on else []
+    config = load_config([*TINY, *(f"engine.{name}={str(on).lower()}" for name in names), *limit])
     model = config.actor_rollout_ref.model.lora
-    assert (model.vision_once, model.group_by_length) == (on, on)
+    assert (model.vision_once, model.group_by_length, model.shared_prefix) == (on, on, on)
     assert config.trainer.v1.sampler.sampler_kwargs.sort_by_length is on
-    assert set(vars(settings.read(config, settings.EngineSettings)).values()) == {on}
+    found = settings.read(config, settings.EngineSettings)
+    assert {getattr(found, name) for name in names} == {on}
+    assert model.shared_prefix_tokens == found.shared_prefix_tokens == (500 if on else None)

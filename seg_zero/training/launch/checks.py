@@ -22,7 +22,7 @@ from seg_zero.segmenter import files_of
 from seg_zero.training.environment import joins_cluster
 from seg_zero.training.launch.memory import check_layout, check_memory, estimate
 from seg_zero.training.row_files import chosen_rows, names_of, open_all
-from seg_zero.training.settings import HardwareSettings, MaskScorerSettings, PolicySettings, read
+from seg_zero.training.settings import EngineSettings, HardwareSettings, MaskScorerSettings, PolicySettings, read
 
 
 def prompt_spec(config: DictConfig) -> PromptSpec:
@@ -201,6 +201,29 @@ def check_batches(config: DictConfig) -> None:
             )
 
 
+def check_shared_prefix(config: DictConfig) -> None:
+    """Nothing is asked for that replaces the attention or the logits which shared prefixes need."""
+    if not read(config, EngineSettings).shared_prefix:
+        return
+    actor = config.actor_rollout_ref.actor
+    for name, value, harmless in (
+        ("actor.ulysses_sequence_parallel_size", actor.ulysses_sequence_parallel_size, 1),
+        (
+            "actor.fsdp_config.ulysses_sequence_parallel_size",
+            actor.fsdp_config.ulysses_sequence_parallel_size,
+            1,
+        ),
+        ("model.use_fused_kernels", config.actor_rollout_ref.model.use_fused_kernels, False),
+    ):
+        if value != harmless:
+            raise InputError(
+                f"engine.shared_prefix=true does not work with actor_rollout_ref.{name}={str(value).lower()}; set it "
+                f"to {str(harmless).lower()} or set engine.shared_prefix=false"
+            )
+    if config.distillation.enabled:
+        raise InputError("engine.shared_prefix=true does not work with distillation; set engine.shared_prefix=false")
+
+
 def check_fit(config: DictConfig) -> None:
     """The model can be laid out as asked, and the memory it needs is not clearly more than a GPU has."""
     model = find_architecture(resolve_model(config.actor_rollout_ref.model.path))
@@ -269,6 +292,7 @@ def check_run(config: DictConfig) -> None:
     """All checks above that need no data files; raises InputError at the first fault."""
     check_reward(config)
     check_batches(config)
+    check_shared_prefix(config)
     check_prompt_fits(config)
     check_devices(config)
     check_forks(config)

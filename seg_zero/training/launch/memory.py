@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from seg_zero.errors import InputError
 from seg_zero.policy.model_size import Architecture
-from seg_zero.training.settings import HardwareSettings, read
+from seg_zero.training.settings import EngineSettings, HardwareSettings, read
 
 GIB = 2**30
 # CUDA context, NCCL buffers and the allocator's slack of one process.
@@ -131,6 +131,10 @@ def training_memory(config: DictConfig, model: Architecture, image_tokens: int) 
     tokens = micro * (config.data.max_prompt_length + config.data.max_response_length)
     if actor.use_dynamic_bsz:
         tokens = actor.ppo_max_token_len_per_gpu
+        micro = max(1, tokens // (config.data.max_prompt_length + config.data.max_response_length))
+    engine = read(config, EngineSettings)
+    if engine.shared_prefix and engine.shared_prefix_tokens:
+        tokens = engine.shared_prefix_tokens
         micro = max(1, tokens // (config.data.max_prompt_length + config.data.max_response_length))
     checkpointing = bool(config.actor_rollout_ref.model.enable_gradient_checkpointing)
     frozen = bool(actor.freeze_vision_tower)

@@ -164,6 +164,7 @@ _CHANGES = {
     "processed_images_once": "each image is processed once",
     "vision_once": "the vision tower computes each image once",
     "sort_by_length": "micro-batches hold answers of similar length",
+    "shared_prefix": "the answers to one question compute its prompt once",
     "group_by_length": "micro-batches filled by tokens hold sequences of similar length",
     "one_update": "the old log-probabilities are the update's own, without a pass for them",
 }
@@ -172,7 +173,7 @@ _CHANGES = {
 def _engine_lines(config: DictConfig) -> Iterator[str]:
     """What differs from verl's own step."""
     switches = vars(read(config, EngineSettings))
-    padded = not config.actor_rollout_ref.model.use_remove_padding
+    padded = not config.actor_rollout_ref.model.use_remove_padding and not switches["shared_prefix"]
     used = {
         **switches,
         "one_update": one_update.applies(config),
@@ -238,6 +239,7 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
     """
     checks.reward_terms(config)
     checks.check_batches(config)
+    checks.check_shared_prefix(config)
     checks.check_prompt_fits(config)
     checks.check_policy(config)
     checks.check_fit(config)

@@ -24,8 +24,9 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from seg_zero.files import write_image, write_json, write_text
 from seg_zero.training.engine import one_update
+from seg_zero.training.engine.shared_prefix import groups
 from seg_zero.training.run_files import RunFiles
-from seg_zero.training.settings import CheckpointSettings, HealthSettings, ValidationSettings, read
+from seg_zero.training.settings import CheckpointSettings, EngineSettings, HealthSettings, ValidationSettings, read
 from seg_zero.training.trainer import validation
 from seg_zero.training.trainer.checkpoints import METRICS, Checkpoints
 
@@ -48,6 +49,7 @@ class SegZeroTrainer(PPOTrainerSync):
         self._not_finite = self._not_finite_in_a_row = 0
         self._held_out: tuple[list[str], dict[str, list[Any]]] | None = None
         self._trained: tuple[KVBatchMeta, dict[str, Any], float] | None = None
+        self._shares_prefixes = read(config, EngineSettings).shared_prefix
         self._one_update = one_update.applies(config)
         if self._one_update:
             one_update.leave_out_pass(config)
@@ -101,6 +103,23 @@ class SegZeroTrainer(PPOTrainerSync):
         self._rows = 0
         metrics = super().prepare_step()
         return {**metrics, "data/rows_crc32": float(self._rows)}
+
+    def _balance_batch(
+        self,
+        batch: KVBatchMeta,
+        metrics: dict[str, Any],
+        logging_prefix: str = "global_seqlen",
+        keep_minibatch: bool = False,
+    ) -> KVBatchMeta:
+        """With shared prefixes, workers get whole groups and about as many tokens as the others, prompts once."""
+        batch = super()._balance_batch(batch, metrics, logging_prefix, keep_minibatch)
+        if self._shares_prefixes:
+            ranks = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
+            order, costs = groups.balance(batch.keys, batch.tags, ranks)
+            batch.reorder(order)
+            metrics[f"{logging_prefix}/balanced_min"] = min(costs)
+            metrics[f"{logging_prefix}/balanced_max"] = max(costs)
+        return batch
 
     # Checkpoints
 

@@ -376,6 +376,20 @@ def test_processes_that_use_cuda_are_not_forked() -> None:
         checks.check_forks(load_config(["hardware=4x80g", "hardware.fork_processes=true"]))
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("actor_rollout_ref.model.use_fused_kernels=true", "model.use_fused_kernels=true; set it to false or set"),
+        ("actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", "ulysses_sequence_parallel_size=2; set it to 1"),
+        ("distillation.enabled=true", "engine.shared_prefix=true does not work with distillation; set engine"),
+    ],
+)
+def test_shared_prefixes_exclude_what_replaces_attention_or_logits(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        checks.check_shared_prefix(load_config([*TINY, override]))
+    checks.check_shared_prefix(load_config([*TINY, override, "engine.shared_prefix=false"]))
+
+
 def test_missing_flash_attention() -> None:
     with pytest.raises(InputError, match="flash-attn is not installed"):
         checks.check_attention(load_config(["hardware=4x80g"]), installed=lambda _: None)

@@ -216,10 +216,11 @@ def test_what_a_plan_says() -> None:
     [
         ([], "the vision tower computes each image once (engine.vision_once)", "hold sequences of similar"),
         ([], "Off: none.", "nothing"),
+        ([], "the answers to one question compute its prompt once (engine.shared_prefix)", "hold sequences of similar"),
         (["engine.vision_once=false"], "Off: engine.vision_once.", "vision tower computes"),
         (["worker.actor.global_batch_size=8"], "Off: none.", "log-probabilities are"),
         (
-            ["actor_rollout_ref.actor.use_dynamic_bsz=true"],
+            ["actor_rollout_ref.actor.use_dynamic_bsz=true", "engine.shared_prefix=false"],
             "filled by tokens hold sequences of similar length",
             "nothing",
         ),

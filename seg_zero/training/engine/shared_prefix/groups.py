@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 Part = list[int]  # rows that share a prompt
 
@@ -95,3 +96,24 @@ def spread_groups(groups: Sequence[Part], costs: Sequence[int], ranks: int) -> l
             share.extend(left[:room])
             left = left[room:]
     return shares
+
+
+def balance(keys: Sequence[str], tags: Sequence[Mapping[str, Any]], ranks: int) -> tuple[list[int], list[int]]:
+    """An order of a batch's rows by which verl's equal slices for the workers are whole groups of about equal cost.
+
+    keys, tags: verl's names of samples, PROMPT_SESSION_NUMBER, and their lengths. Within a worker, prompts are in the
+    order of their (random) names, so that no update gets the long answers of a step. Returns the order, and the
+    tokens that each worker computes.
+    """
+    prompts, answers = ([int(tag[name]) for tag in tags] for name in ("prompt_len", "response_len"))
+    names = [key.split("_")[0] for key in keys]
+    groups = equal_rows(names)
+    shares = spread_groups(groups, [group_cost(group, prompts, answers) for group in groups], ranks)
+    order: list[int] = []
+    costs = []
+    for share in shares:
+        parts = sorted(equal_rows([names[row] for row in share]), key=lambda part: names[share[part[0]]])
+        here = [[share[row] for row in part] for part in parts]
+        costs.append(sum(group_cost(part, prompts, answers) for part in here))
+        order.extend(row for part in here for row in part)
+    return order, costs

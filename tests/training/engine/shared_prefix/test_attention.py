@@ -205,11 +205,11 @@ def test_a_tree_of_several_levels_agrees_too(family: str) -> None:
     layout = Layout(forest)
     chosen = [torch.arange(s.start, s.stop) + starts[s.rows[0]] for s in forest]
     at = [layout.places(row)[prompt - 1 : -1] for row, prompt in enumerate(case.prompts)]
-    row = FlatRow(layout, torch.cat(chosen), torch.cat(at), two_levels.predicted, two_levels.images)
+    several = FlatRow(layout, torch.cat(chosen), torch.cat(at), two_levels.predicted, two_levels.images)
     assert layout.tokens < two_levels.layout.tokens
     theirs, ours = copy.deepcopy(model), copy.deepcopy(model)
     share_prefixes(ours)
-    assert_equal(run_row(ours, case, row), separate(theirs, case))
+    assert_equal(run_row(ours, case, several), separate(theirs, case))
 
 
 def test_without_a_layout_the_model_raises() -> None:

@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from seg_zero.training.engine.shared_prefix.batch import ImageNumbers, ImageTokens, flat_row, prompt_keys
-from seg_zero.training.engine.shared_prefix.groups import equal_rows, group_cost, micro_batches, spread_groups
+from seg_zero.training.engine.shared_prefix.groups import (
+    balance,
+    equal_rows,
+    group_cost,
+    micro_batches,
+    spread_groups,
+)
 from seg_zero.training.engine.shared_prefix.layout import Layout
 from seg_zero.training.engine.shared_prefix.tree import Segment, prefix_tree, token_count, token_keys
 
@@ -150,6 +156,16 @@ def test_workers_get_equally_many_rows_of_unequal_groups() -> None:
     assert sorted(row for share in shares for row in share) == list(range(8))
     with pytest.raises(ValueError, match="3 rows do not divide among 2 workers"):
         spread_groups([[0, 1, 2]], [1], 2)
+
+
+def test_a_batch_is_ordered_by_worker_and_prompt() -> None:
+    """The two costly prompts go to different workers; the rows of a prompt stay together."""
+    names, answers = "dbcadbcadbca", {"a": 9, "b": 30, "c": 1, "d": 40}
+    keys = [f"{name}_{number}_0" for number, name in enumerate(names)]
+    tags = [{"prompt_len": 10, "response_len": answers[name]} for name in names]
+    order, costs = balance(keys, tags, 2)
+    assert "".join(names[row] for row in order) == "cccdddaaabbb"
+    assert costs == [20 + 3 * 41, 20 + 3 * 39]
 
 
 def seen_by(layout: Layout) -> torch.Tensor:

@@ -41,6 +41,7 @@ def benchmarks(out: Path, trl_python: Path | None) -> list[Benchmark]:
     peer = ("--trl_python", str(trl_python), "--trl_vllm") if trl_python else ()
     return [
         Benchmark("training_speed", "A GRPO step" + (" against TRL" if trl_python else ""), ("--steps", "8", *peer)),
+        Benchmark("shared_prefix", "Passes with shared prefixes against separate rows"),
         Benchmark("growth", "A step as its sizes grow", ("--out", str(out / "growth"))),
         Benchmark("start_up", "What starting takes"),
         Benchmark("reward_terms", "The reward against loops over pairs"),

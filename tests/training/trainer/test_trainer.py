@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,6 +62,29 @@ def update(trainer: SegZeroTrainer, norm: float, monkeypatch: pytest.MonkeyPatch
 def test_updates_that_are_not_finite_are_counted(trainer: SegZeroTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     norms = [1.0, math.nan, math.inf, 1.0, math.nan, math.nan]
     assert [update(trainer, norm, monkeypatch) for norm in norms] == [0, 1, 2, 2, 3, 4]
+
+
+def test_workers_get_whole_groups_if_prefixes_are_shared(
+    trainer: SegZeroTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """verl balances single rows; its order and its measure of the balance are replaced."""
+    monkeypatch.setattr(PPOTrainerSync, "_balance_batch", lambda self, batch, metrics, *_: batch)
+    trainer.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0, 1]})
+    found: dict[str, list[int]] = {}
+    for shares in (False, True):
+        names = ["b", "a", "a", "b"]
+        batch: Any = SimpleNamespace(
+            keys=[f"{name}_{number}_0" for number, name in enumerate(names)],
+            tags=[{"prompt_len": 5, "response_len": 1 + number} for number in range(4)],
+            reorder=lambda order: found.update(order=order),
+        )
+        trainer._shares_prefixes = shares
+        metrics: dict[str, Any] = {}
+        assert trainer._balance_batch(batch, metrics) is batch
+        if not shares:
+            assert not found and not metrics
+    assert found["order"] == [0, 3, 1, 2]
+    assert metrics == {"global_seqlen/balanced_min": 10, "global_seqlen/balanced_max": 10}
 
 
 def test_many_of_them_in_a_row_end_the_run(trainer: SegZeroTrainer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,13 @@ def test_activations() -> None:
     assert memory.logits_bytes(SMALL, 100, 2, False) == 100 * 1000 * 4
 
 
+def test_a_limit_for_shared_prefixes_is_the_size_of_a_micro_batch() -> None:
+    base = [*SEVEN, "hardware=4x80g", "engine.shared_prefix_tokens=5000"]
+    off, on = (load_config([*base, f"engine.shared_prefix={switch}"]) for switch in ("false", "true"))
+    assert memory.estimate(off, _seven(), image_tokens=900).training.logits == 2 * (1300 + 2000) * 152_064 * 12
+    assert memory.estimate(on, _seven(), image_tokens=900).training.logits == 5000 * 152_064 * 12
+
+
 def test_training_state_of_7b_on_four_gpus() -> None:
     """8,292,166,656 parameters in float32 over 4 ranks: 8,292,166,656 bytes each, gradients alike, Adam twice."""
     config = load_config([*SEVEN, "hardware=4x80g"])

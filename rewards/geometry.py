@@ -20,18 +20,11 @@ def published_box_iou(a: Sequence[float], b: Sequence[float]) -> float:
     return inter / (area_a + area_b - inter)
 
 
-def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """IoU of two upright boxes, corner pixels included; boxes of one row or column of pixels have an area too."""
-    width = min(a[2], b[2]) - max(a[0], b[0]) + 1
-    height = min(a[3], b[3]) - max(a[1], b[1]) + 1
-    inter = max(width, 0) * max(height, 0)
-    area_a = (a[2] - a[0] + 1) * (a[3] - a[1] + 1)
-    area_b = (b[2] - b[0] + 1) * (b[3] - b[1] + 1)
-    return inter / (area_a + area_b - inter)
-
-
 def pairwise_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """:func:`box_iou` of every box in ``a`` (N x 4) with every box in ``b`` (M x 4): N x M."""
+    """IoU of every upright box in ``a`` (N x 4) with every one in ``b`` (M x 4), corner pixels included: N x M.
+
+    Boxes of one row or column of pixels have an area too.
+    """
     # Column by column: reductions over an axis of two cost several times as much.
     ax1, ay1, ax2, ay2 = (column[:, None] for column in a.T)
     bx1, by1, bx2, by2 = b.T

@@ -18,6 +18,8 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+import numpy as np
+
 from seg_zero.rewards.needs import needed_by
 from seg_zero.rewards.response import Response
 
@@ -122,16 +124,17 @@ def compute(
     mask_iou: float | None = None,
     question: str | None = None,
     kind: str | None = None,
+    true_mask: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Score one response: every term's value, and ``"total"``, their weighted sum.
 
     prediction: the policy's text, whatever it is. ground_truth: tag string (single) or JSON string
     (multi), in pixels of the image of ``image_size`` = (width, height) that the policy saw. terms: settings
-    laid over the preset's, e.g. ``{"iou": {"weight": 2}}``. mask_iou, question, kind: see :class:`Response`; the
-    term ``mask`` needs the first. Raises ValueError for an unknown preset, a term that is set up wrongly or an
-    unreadable ground truth, never because of ``prediction``.
+    laid over the preset's, e.g. ``{"iou": {"weight": 2}}``. mask_iou, question, kind, true_mask: see
+    :class:`Response`; the term ``mask`` needs the first. Raises ValueError for an unknown preset, a term that is set
+    up wrongly or an unreadable ground truth, never because of ``prediction``.
     """
-    response = Response(prediction, ground_truth, image_size, mask_iou, question, kind)
+    response = Response(prediction, ground_truth, image_size, mask_iou, question, kind, true_mask=true_mask)
     if not terms:
         return score(_preset(preset), response)
     base = preset_settings(preset)

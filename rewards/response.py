@@ -10,14 +10,18 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from seg_zero.answer import Answer, parse_answer, parse_solution
-from seg_zero.objects import Point, PromptObject
-from seg_zero.rewards.geometry import box_iou, pairwise_distance, pairwise_iou
+from seg_zero.objects import PromptObject
+from seg_zero.rewards.geometry import pairwise_distance, pairwise_iou
 
 # The published thresholds are pixels of an 840 x 840 image; ours are the same fractions of any side.
 PUBLISHED_SIDE = 840
 BOX_PIXELS = 10.0
 # The published point thresholds: one point per object, and two points of which either may come first.
 ONE_POINT_PIXELS, TWO_POINTS_PIXELS = 30.0, 100.0
+# Distances as fractions of the smaller side of the true object. Corners may be off by BOX_SIDE of it at most; points by
+# POINT_SIDE at most, and by the published pixels or INNER_SIDE of it, whichever is more, below that.
+BOX_SIDE, POINT_SIDE, INNER_SIDE = 0.2, 0.5, 0.25
+_ROUNDING = 1  # pixels by which rounding may have moved a true point out of its mask or box
 
 _NOTHING = (math.nan,) * 4
 
@@ -30,6 +34,7 @@ class Response:
     pixels of the image that the policy saw, whose (width, height) is ``image_size``; the answer's
     coordinates are pixels of it too. mask_iou: IoU of SAM2's mask for the answer with the true mask; 1 for a
     correct empty answer, 0 where only one of the two has objects; None if no term needs it or SAM2 gave no mask.
+    true_mask: the true objects' pixels, boolean, H x W, stretched over the image that the policy saw; None if unknown.
     question: what was asked; kind: the kind of question that the dataset states; both None if unknown. parsed:
     the answer in ``text`` if the caller has read it; otherwise it is read when a term first asks for it.
     """
@@ -41,6 +46,7 @@ class Response:
     question: str | None = None
     kind: str | None = None
     parsed: Answer | None = field(default=None, repr=False, compare=False)
+    true_mask: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def answer(self) -> Answer:
@@ -71,24 +77,41 @@ class Response:
 class Pairs:
     """Values of the matched (prediction, truth) pairs, each an array of length min(N, M).
 
-    iou: 0..1. box_l1, distance: pixels of an image of 840 x 840, infinite where a box or a point is missing.
-    inside: the predicted points lie in their own predicted box. reach: published distance threshold, which
-    depends on whether the truth has one or two points.
+    iou: 0..1. area: of the predicted box, over that of the true one. box_l1, distance: pixels of an image of 840 x 840,
+    infinite where a box or a point is missing. inside: the predicted points lie in their own predicted box. within:
+    they lie in the true box and, if that is known, in the true mask. side: smaller side of the true box, and reach:
+    published distance threshold, which depends on whether the truth has one or two points; in pixels like distance.
     """
 
     iou: np.ndarray
+    area: np.ndarray
     box_l1: np.ndarray
     distance: np.ndarray
     inside: np.ndarray
+    within: np.ndarray
+    side: np.ndarray
     reach: np.ndarray
+
+
+def capped_by_side(side: np.ndarray, pixels: np.ndarray | float = BOX_PIXELS, of_side: float = BOX_SIDE) -> np.ndarray:
+    """A distance allowed: ``pixels``, and no more than a fraction of the object's smaller side."""
+    return np.minimum(pixels, of_side * side)
+
+
+def point_tolerance(side: np.ndarray, pixels: np.ndarray | float) -> np.ndarray:
+    """How far a point may be from the true one: ``pixels``, more in a large object, half its smaller side at most."""
+    return np.minimum(POINT_SIDE * side, np.maximum(pixels, INNER_SIDE * side))
+
+
+def point_hits(pairs: Pairs, has_mask: bool) -> np.ndarray:
+    """Whether the points lie in the true mask; without one, in the true box and near the true point."""
+    return pairs.within if has_mask else pairs.within & (pairs.distance < point_tolerance(pairs.side, pairs.reach))
 
 
 def match(response: Response) -> Pairs:
     """One-to-one assignment of predicted to true objects that maximises IoU plus box and point hits."""
-    predicted, truth = response.answer.objects, response.truth
+    predicted = response.answer.objects
     sx, sy = (PUBLISHED_SIDE / side for side in response.image_size)
-    if len(predicted) == len(truth) == 1:
-        return Pairs(*(np.array([v]) for v in _compare(predicted[0], truth[0], sx, sy)))
     boxes, points = _arrays(predicted)
     true_boxes, true_points, reach = _truth_arrays(response.ground_truth)
     with np.errstate(invalid="ignore"):  # a missing box or point is NaN
@@ -99,9 +122,44 @@ def match(response: Response) -> Pairs:
         scale = np.array([sx, sy])
         distance = _finite(_point_distances(points * scale, true_points * scale, predicted))
         inside = np.asarray(((points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])).all(axis=(1, 2)))
-        worth = iou + (box_l1 < BOX_PIXELS) + ((distance < reach) & inside[:, None])
-    rows, columns = linear_sum_assignment(worth, maximize=True)
-    return Pairs(iou[rows, columns], box_l1[rows, columns], distance[rows, columns], inside[rows], reach[columns])
+        low, high = true_boxes[:, None, :2] - _ROUNDING, true_boxes[:, None, 2:] + _ROUNDING
+        within = ((points[:, None] >= low) & (points[:, None] <= high)).all(axis=(2, 3))
+        area = _areas(boxes)[:, None] / _areas(true_boxes)
+    if response.true_mask is not None:
+        within &= _in_mask(points, response.true_mask, response.image_size)[:, None]
+    side = np.maximum((true_boxes[:, 2:] - true_boxes[:, :2]), 1) * scale
+    side = side.min(axis=1)
+    every = Pairs(iou, area, box_l1, distance, inside[:, None], within, side, reach)
+    hits = point_hits(every, response.true_mask is not None) & inside[:, None]
+    rows, columns = linear_sum_assignment(iou + (box_l1 < capped_by_side(side)) + hits, maximize=True)
+    of_pair = (rows, columns)
+    return Pairs(
+        iou[of_pair],
+        area[of_pair],
+        box_l1[of_pair],
+        distance[of_pair],
+        inside[rows],
+        within[of_pair],
+        side[columns],
+        reach[columns],
+    )
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    """Pixels of boxes whose corner pixels both count; NaN where a box is missing."""
+    return np.asarray((np.abs(boxes[:, 2:] - boxes[:, :2]) + 1).prod(axis=1))
+
+
+def _in_mask(points: np.ndarray, mask: np.ndarray, image_size: tuple[float, float]) -> np.ndarray:
+    """Whether both points (N x 2 x 2) lie in the mask or touch it, N."""
+    height, width = mask.shape
+    pixels = np.floor(points * np.array([width / image_size[0], height / image_size[1]]))
+    found = np.zeros(pixels.shape[:2], dtype=bool)
+    for place, (x, y) in zip(np.ndindex(found.shape), pixels.reshape(-1, 2), strict=True):
+        if -_ROUNDING <= x < width + _ROUNDING and -_ROUNDING <= y < height + _ROUNDING:  # also False for NaN
+            left, top = max(int(x) - _ROUNDING, 0), max(int(y) - _ROUNDING, 0)
+            found[place] = mask[top : int(y) + _ROUNDING + 1, left : int(x) + _ROUNDING + 1].any()
+    return np.asarray(found.all(axis=1))
 
 
 @lru_cache(maxsize=1024)
@@ -117,34 +175,6 @@ def _finite(values: np.ndarray) -> np.ndarray:
     if missing.any():
         values[missing] = np.inf
     return values
-
-
-def _compare(item: PromptObject, truth: PromptObject, sx: float, sy: float) -> tuple[float, float, float, bool, float]:
-    """The fields of :class:`Pairs` for one pair, without the overhead of arrays."""
-    box, true_box = item.box, truth.box
-    iou, box_l1 = 0.0, math.inf
-    if box is not None and true_box is not None:
-        if box[2] >= box[0] and box[3] >= box[1]:
-            iou = min(max(box_iou(box, true_box), 0.0), 1.0)
-        off = [abs(a - b) for a, b in zip(box, true_box, strict=True)]
-        box_l1 = (sx * (off[0] + off[2]) + sy * (off[1] + off[3])) / 4
-    inside = box is not None and bool(item.points)
-    inside = inside and all(box[0] <= x <= box[2] and box[1] <= y <= box[3] for x, y in item.points)  # type: ignore[index]
-    reach = TWO_POINTS_PIXELS if len(truth.points) > 1 else ONE_POINT_PIXELS
-    return iou, box_l1, _distance(item, truth, sx, sy), inside, reach
-
-
-def _distance(item: PromptObject, truth: PromptObject, sx: float, sy: float) -> float:
-    if not item.points or not truth.points:
-        return math.inf
-
-    def between(a: Point, b: Point) -> float:
-        return math.hypot(sx * (a[0] - b[0]), sy * (a[1] - b[1]))
-
-    (p, q), (s, t) = (item.points[0], item.points[-1]), (truth.points[0], truth.points[-1])
-    if len(item.points) == 1:
-        return min(between(p, s), between(p, t))
-    return min(between(p, s) + between(q, t), between(p, t) + between(q, s)) / 2
 
 
 def _arrays(objects: tuple[PromptObject, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -188,7 +218,12 @@ def comparable(response: Response) -> bool:
     return bool(response.answer.objects and response.truth)
 
 
-def falling(values: np.ndarray, full: np.ndarray | float, zero: float | None) -> np.ndarray:
+def too_large(pairs: Pairs, most_area: float | None) -> np.ndarray | bool:
+    """Where the predicted box has more than ``most_area`` times the area of the true one."""
+    return False if most_area is None else pairs.area > most_area
+
+
+def falling(values: np.ndarray, full: np.ndarray | float, zero: np.ndarray | float | None) -> np.ndarray:
     """1 below ``full``; beyond it 0, or falling linearly to 0 at ``zero`` if that is given."""
     if zero is None:
         return values < full

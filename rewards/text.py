@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import re
-
+from seg_zero.answer import answer_span
 from seg_zero.rewards.response import Response
+from seg_zero.rewards.sentences import count_words, sentences
 
-_SENTENCE = re.compile(r"[.!?\n\u3002\uff01\uff1f]+")  # and the full-width marks
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 def think(response: Response) -> float:
-    """1 if the text is one think block and one answer block, white space around them allowed."""
-    text = response.text.strip()
-    if not (text.startswith("<think>") and text.endswith("</answer>") and all(text.count(tag) == 1 for tag in _TAGS)):
-        return 0.0
-    return float(not text[text.find("</think>") + len("</think>") : text.find("<answer>")].strip())
+    """1 if the text is one think block and one answer block, white space around them allowed.
+
+    The reasoning may name the answer tags.
+    """
+    opening, closing, rest = response.text.strip().partition("</think>")
+    rest = rest.lstrip()
+    one_thought = closing and opening.startswith("<think>") and opening.count("<think>") == 1
+    one_answer = (
+        rest.startswith("<answer>")
+        and rest.endswith("</answer>")
+        and all(rest.count(tag) == wanted for tag, wanted in zip(_TAGS, (0, 0, 1, 1), strict=True))
+    )
+    return float(bool(one_thought and one_answer))
 
 
 def answer_format(response: Response) -> float:
@@ -37,29 +44,30 @@ def well_formed(response: Response) -> bool:
 
 
 def _reasoning(text: str) -> str:
-    """Everything outside the last answer block, each tag replaced by a line break."""
-    before, tag, rest = text.rpartition("<answer>")
-    outside = before + "\n" + rest.rpartition("</answer>")[2] if tag else rest
+    """Everything outside the answer block, each tag replaced by a line break."""
+    span = answer_span(text)
+    outside = text if span is None else text[: span[0]] + "\n" + text[span[1] :]
     for tag in _TAGS:
         outside = outside.replace(tag, "\n")
     return outside
 
 
 def non_repeat(response: Response) -> float:
-    """1 if no sentence outside the answer block stands twice (case and spacing aside)."""
-    seen: set[str] = set()
-    for part in _SENTENCE.split(_reasoning(response.text)):
-        sentence = " ".join(part.split()).casefold()
-        if sentence and sentence in seen:
-            return 0.0
-        seen.add(sentence)
-    return 1.0
+    """1 less the fraction of the sentences outside the answer block that stood there before; one of them is free.
 
-
-def length(response: Response, budget: int, margin: int) -> float:
-    """1 up to ``budget`` words of reasoning, then falling linearly to 0 at ``budget + margin`` words.
-
-    The shape is DAPO's overlong shaping (arXiv 2503.14476), counted in words outside the answer block.
+    Case, spacing and list markers do not matter; see :mod:`seg_zero.rewards.sentences` for what a sentence is.
     """
-    words = len(_reasoning(response.text).split())
+    found = sentences(_reasoning(response.text))
+    repeats = len(found) - len(set(found))
+    return 1.0 if repeats <= 1 else 1.0 - repeats / len(found)
+
+
+def length(response: Response, floor: int, budget: int, margin: int) -> float:
+    """1 from ``floor`` to ``budget`` words of reasoning, falling linearly to 0 at none and at ``budget + margin``.
+
+    The upper end has the shape of DAPO's overlong shaping (arXiv 2503.14476), in words outside the answer block.
+    """
+    words = count_words(_reasoning(response.text))
+    if words < floor:
+        return words / floor
     return 1.0 if words <= budget else max((budget + margin - words) / max(margin, 1), 0.0)

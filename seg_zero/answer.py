@@ -27,6 +27,11 @@ MAX_OBJECTS = 120
 
 _POINT_KEYS = ("point_2d", "points_1", "points_2")
 _FENCE = re.compile(r"```[a-zA-Z]*\s*")
+_OPENING, _CLOSING = "<answer>", "</answer>"
+_VALUE = re.compile(r"[\[{]")
+_LAST_COMMA = re.compile(r",(?=\s*[\]}])")
+# Places in prose where a JSON value may begin; more are tried in no answer, which keeps the time linear.
+_MAX_STARTS = 64
 _BOX_TAG = re.compile(r"<box>\(([^()<>]*)\),\(([^()<>]*)\)</box>")
 _POINTS_TAG = re.compile(r"<points>\(([^()<>]*)\),\(([^()<>]*)\)</points>")
 
@@ -57,6 +62,20 @@ def _between(text: str, opening: str, closing: str) -> str | None:
     return None if end < 0 else text[start:end]
 
 
+def answer_span(text: str) -> tuple[int, int] | None:
+    """Where the inside of the answer block begins and ends: the last block that is closed and stands outside the
+    reasoning, which may name the tags. None if there is none.
+    """
+    start = text.rfind(_OPENING, 0, max(text.rfind(_CLOSING), 0))
+    if start < 0:
+        return None
+    end = text.index(_CLOSING, start)
+    thinks = text.rfind("<think>", 0, start) > text.rfind("</think>", 0, start)
+    if thinks and text.find("</think>", end) >= 0:
+        return None
+    return start + len(_OPENING), end
+
+
 def _unfenced(block: str) -> str:
     """The inside of a Markdown code block, or the text itself if it is none."""
     opening = _FENCE.match(block)
@@ -65,6 +84,9 @@ def _unfenced(block: str) -> str:
 
 def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is not a coordinate")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 
 
 def load_json(text: str) -> object:
@@ -77,6 +99,47 @@ def load_json(text: str) -> object:
         return json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the answer is not JSON ({str(error)[:80]})") from error
+
+
+def _read_block(block: str) -> object:
+    """The JSON of an answer block, which may have prose or commas around it. Raises ValueError if there is none."""
+    text = _unfenced(block.strip())
+    try:
+        return load_json(text)
+    except ValueError as error:
+        if len(text) <= MAX_ANSWER_CHARS and (found := _embedded(text)) is not None:
+            return found
+        raise error
+
+
+def _embedded(text: str) -> list[object] | None:
+    """All objects of the JSON lists and objects in prose; None without any, or if part of the JSON is broken.
+
+    An empty list counts if nothing else is there. Lists without an object, such as "[1]", are prose.
+    """
+    text = _LAST_COMMA.sub("", text if '"' in text else text.replace("'", '"'))
+    found: list[object] = []
+    prose, after, starts, values = [], 0, 0, 0
+    while starts < _MAX_STARTS and (opening := _VALUE.search(text, after)) is not None:
+        starts += 1
+        prose.append(text[after : opening.start()])
+        try:
+            value, after = _DECODER.raw_decode(text, opening.start())
+        except (ValueError, RecursionError):
+            after = opening.end()
+            prose.append(opening[0])
+            if opening[0] == "{":
+                break
+            continue
+        items = [value] if isinstance(value, dict) else value
+        objects = any(isinstance(item, dict) for item in items)
+        values += objects or not items
+        if objects:
+            found += items
+            starts = 0  # only failures are bounded; a value is read once
+    around = "".join(prose) + text[after:]
+    broken = "{" in around or "}" in around or around.count("[") != around.count("]")
+    return None if broken or not values else found
 
 
 def as_coordinates(value: object, count: int) -> tuple[float, ...] | None:
@@ -106,16 +169,16 @@ def _read_object(value: object) -> PromptObject | None:
 def parse_answer(text: str) -> Answer:
     """Read a policy's text of either format. Never raises; JSON counts only inside the answer block.
 
-    Malformed objects are skipped; ``problem`` is set when there is no answer block, no JSON
-    list or object in it, or no usable object in a list that is not empty.
+    Prose, commas or a code fence around the JSON do not matter. Malformed objects are skipped; ``problem`` is set when
+    there is no answer block, no JSON list or object in it, or no usable object in a list that is not empty.
     """
     thinking = _between(text, "<think>", "</think>")
     thinking = "" if thinking is None else thinking.strip()
-    block = _between(text, "<answer>", "</answer>")
-    if block is None:
+    span = answer_span(text)
+    if span is None:
         return Answer((), thinking, text, "no <answer>...</answer> block")
     try:
-        value = load_json(_unfenced(block.strip()))
+        value = _read_block(text[slice(*span)])
     except ValueError as error:
         return Answer((), thinking, text, str(error))
     items = [value] if isinstance(value, dict) else value

@@ -25,6 +25,7 @@ COMMANDS = {
     "merge": "Merge a sharded checkpoint into a Hugging Face folder.",
     "evaluate": "gIoU, cIoU and more of a policy over a dataset, with intervals and a report.",
     "compare": "What changed between two evaluations of the same rows.",
+    "rewards": "Audit a reward: what bad answers earn, and what right ones lose.",
     "data": "Make, import or check a dataset file.",
     "prompt": "Import the prompt of a published repository.",
     "demo": "Data, evaluation, training, merging, evaluation, one answer, and a page about it.",

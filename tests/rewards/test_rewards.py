@@ -26,6 +26,7 @@ def recorded(name: str) -> list[dict[str, Any]]:
 SINGLE = "<box>(20,20),(60,60)</box><points>(30,30),(50,50)</points>"
 TRUTH = '[{"bbox_2d":[20,20,60,60],"point_2d":[40,40]}]'
 SIZE = (112, 112)
+HIGHEST = fuzz_rewards.HIGHEST
 
 
 def ours(
@@ -68,13 +69,12 @@ def test_published_presets_match_the_published_values(file: str, preset: str, co
 def test_right_answer_earns_everything(answer: str, truth: str) -> None:
     """In either format, against either format; the order of two points does not matter."""
     terms = ours(answer, truth)
-    assert set(terms.values()) == {1.0, terms["total"]}
-    assert terms["total"] == len(terms) - 1
+    assert set(terms.values()) == {1.0, HIGHEST} and terms["total"] == HIGHEST
 
 
 def test_copied_example_with_single_quotes_is_well_formed() -> None:
     terms = ours("{'bbox': [20,20,60,60], 'points_1': [30,30], 'points_2': [50,50]}", SINGLE)
-    assert terms["total"] == len(terms) - 1
+    assert terms["total"] == HIGHEST
 
 
 def test_shipped_prompts_show_an_example_that_is_well_formed() -> None:
@@ -138,19 +138,32 @@ def test_entries_that_cannot_be_read_cost_as_well(junk: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
+    ("reasoning", "worth"),
     [
-        ("<think>It is red. It is red.</think><answer>[]</answer>", 0.0),
-        ("<think>It is red.\n it  IS red!</think><answer>[]</answer>", 0.0),
-        ("<think>It is red. It is blue.</think><answer>[]</answer>", 1.0),
-        ("It is red. It is red. It is", 0.0),  # no block at all
-        ("<think>It is red. It is red", 0.0),
-        ("<think>a</think><answer>[{'x': 1. }, {'x': 1. }]</answer>", 1.0),  # the answer may repeat itself
+        ("It is red. It is blue.", 1.0),
+        ("It is red. It is red.", 1.0),  # one repeat is free
+        ("It is red. It is red. It is red.", 1 / 3),
+        ("It is red.\n it  IS red! It is red?", 1 / 3),
+        ("It is red.It is red.It is red.", 1 / 3),
+        ("it is red\n" * 100, 0.01),
+        ("它是红色的。" * 4, 0.25),
+        ("A cup. A cup. A jug. A jug. Two of each, so four things.", 0.6),
+        ("Reds, e.g. a cup, e.g. a jug, i.e. no blues, i.e. no greens, e.g. none.", 1.0),
+        ("See no. 1 and no. 2 and no. 3, approx. 3.5 by 4.5 or 3.5 by 5.5 or 3.5 by 6.5.", 1.0),
+        ("It is red? No. It is blue? No. It is green? No.", 1 - 2 / 6),
+        ("Seen:\n1. a cup\n2. a jug\n3. a pan\nChosen:\n1. the red one\n2. the blue one\n3. neither", 1.0),
+        ("**1.** a cup\n**2.** a jug\n**3.** a pan\n\n**1.** red\n**2.** blue\n**3.** white", 1.0),
+        ("Draft:\n```json\n[1]\n[1]\n```\nAgain:\n```json\n[1]\n[1]\n```\nAnd:\n```json\n[1]\n```", 1.0),
         ("", 1.0),
     ],
 )
-def test_repeated_sentences_lose_non_repeat(text: str, value: float) -> None:
-    assert rewards.compute("seg_zero", text, TRUTH, SIZE)["non_repeat"] == value
+def test_repeated_sentences_lose_non_repeat(reasoning: str, worth: float) -> None:
+    for text in (f"<think>{reasoning}</think><answer>[]</answer>", f"<think>{reasoning}", reasoning):
+        assert rewards.compute("seg_zero", text, TRUTH, SIZE)["non_repeat"] == pytest.approx(worth)
+
+
+def test_the_answer_block_may_repeat_itself() -> None:
+    assert ours("[{'x': 1. }, {'x': 1. }, {'x': 1. }]")["non_repeat"] == 1.0
 
 
 def value(name: str, answer: str, truth: str = TRUTH, mask_iou: float | None = None, **settings: object) -> float:
@@ -164,7 +177,7 @@ def test_soft_point_falls_from_30_to_200_pixels(distance: int, worth: float) -> 
     truth = '[{"bbox_2d":[0,0,800,800],"point_2d":[10,10]}]'
     answer = f'[{{"bbox_2d":[0,0,800,800],"point_2d":[{10 + distance},10]}}]'
     assert value("point", answer, truth, zero_at=200.0) == pytest.approx(worth)
-    assert value("point", answer, truth) == float(distance < 30)
+    assert value("point", answer, truth, within=30) == float(distance < 30)
 
 
 def test_soft_box_terms() -> None:
@@ -195,17 +208,18 @@ def test_mask_term_pays_tiers_or_the_iou(mask_iou: float | None, tiers: float, l
     assert value("mask", "[]", mask_iou=mask_iou) == 0.0
 
 
-@pytest.mark.parametrize(("words", "worth"), [(0, 1.0), (200, 1.0), (250, 0.5), (300, 0.0), (5000, 0.0)])
-def test_length_budget(words: int, worth: float) -> None:
+@pytest.mark.parametrize(
+    ("words", "worth"), [(0, 0.0), (1, 0.5), (2, 1.0), (400, 1.0), (600, 0.5), (800, 0.0), (5000, 0.0)]
+)
+def test_length_floor_and_budget(words: int, worth: float) -> None:
     text = "<think>" + "word " * words + "</think><answer>[]</answer>"
-    terms = {"length": {"weight": 1.0}}
-    assert rewards.compute("seg_zero", text, TRUTH, SIZE, terms)["length"] == worth
+    assert rewards.compute("seg_zero", text, TRUTH, SIZE)["length"] == worth
 
 
 def test_weights_change_the_total_only() -> None:
-    text = f"<think>a</think><answer>{TRUTH}</answer>"
+    text = f"<think>the left one</think><answer>{TRUTH}</answer>"
     heavy = rewards.compute("seg_zero", text, TRUTH, SIZE, {"iou": {"weight": 3.0}, "point": {"weight": 0}})
-    assert heavy["iou"] == 1.0 and "point" not in heavy and heavy["total"] == 8.0
+    assert heavy["iou"] == 1.0 and "point" not in heavy and heavy["total"] == 8.0  # iou 2 more, point 1 less
     published = rewards.compute("vision_reasoner", text, TRUTH, SIZE, {"accuracy": {"weight": 2}})
     assert (published["accuracy"], published["total"]) == (3.0, 10.0)
 
@@ -266,7 +280,7 @@ def test_an_answer_that_was_read_is_not_read_again(monkeypatch: pytest.MonkeyPat
         ),
         ({"new": {"function": "rewards.nope.f", "weight": 1.0}}, "'rewards.nope.f' cannot be imported"),
         ({"new": {"function": "f", "weight": 1.0}}, "package.module.function"),
-        ({"length": {"weight": 1.0, "budget": 5, "unknown": 1}}, "takes budget, margin"),
+        ({"length": {"weight": 1.0, "budget": 5, "unknown": 1}}, "takes floor, budget, margin"),
     ],
 )
 def test_terms_that_are_set_up_wrongly_are_named(terms: dict[str, dict[str, object]], message: str) -> None:

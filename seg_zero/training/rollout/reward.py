@@ -9,7 +9,10 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from seg_zero.data.augmentation import View
+from seg_zero.masks import decode_mask
 from seg_zero.rewards import Response
 from seg_zero.rewards.boxes import iou
 from seg_zero.rewards.presets import Term, read_terms
@@ -29,6 +32,11 @@ def _terms(settings: str) -> tuple[Term, ...]:
 @lru_cache
 def _scorers(settings: str) -> MaskScorers:
     return MaskScorers(from_mapping(MaskScorerSettings.SECTION, json.loads(settings), MaskScorerSettings))
+
+
+@lru_cache(maxsize=64)  # the answers to one question share it
+def _decoded(counts: str, height: int, width: int) -> np.ndarray:
+    return decode_mask({"size": [height, width], "counts": counts})
 
 
 def _key(settings: Any) -> str:
@@ -78,13 +86,14 @@ async def compute_score(
     """Score one response. ``score`` is what GRPO optimises; every other entry becomes a logged curve.
 
     ground_truth: in pixels of the image that the policy saw, whose (width, height) is
-    ``extra_info["image_size"]``. terms, mask_scorer: the configuration's ``reward.terms`` and
-    ``reward.mask_scorer``. Added for every reward are ``box_iou``, the mean IoU of matched boxes, and
+    ``extra_info["image_size"]``; ``extra_info["mask"]`` is COCO RLE of the true mask over it, or None. terms,
+    mask_scorer: the configuration's ``reward.terms`` and ``reward.mask_scorer``. Added for every reward are ``box_iou``, the mean IoU of matched boxes, and
     ``failures``: terms that raised, or masks that SAM2 failed to produce; they score 0 and are logged, and the
     run continues. With ``extra_info["held_out"]`` SAM2 runs whatever the terms, and :data:`HELD_OUT_SAMPLE`
     holds what :mod:`seg_zero.training.trainer.validation` needs.
     """
     width, height = extra_info["image_size"]
+    mask_seen = extra_info.get("mask")
     weighted = _terms(_key(terms))
     response = Response(
         solution_str,
@@ -92,6 +101,7 @@ async def compute_score(
         (width, height),
         question=extra_info.get("question"),
         kind=extra_info.get("kind") or None,
+        true_mask=None if mask_seen is None else _decoded(mask_seen["counts"], *mask_seen["size"]),
     )
     true_objects = response.truth  # raises for an unreadable ground truth, from which nothing could be learnt
     result: dict[str, Any] = {}

@@ -4,8 +4,9 @@ A strategy (:mod:`seg_zero.rewards.attacks`) earns too much if its answer has a 
 the truth and :data:`MOST_EARNED` of the highest reward, on more than :data:`MOST_ROWS` of the rows. Right answers in
 any honest style (:mod:`seg_zero.rewards.styles`) must lose nothing, and true objects in bad form something.
 
-No SAM2 runs. Its stand-in is kind to SAM2 and so to the reward's disadvantage nowhere: inside the true boxes it finds the
-true pixels, outside them it fills the predicted box. Without a true mask both are the boxes, filled.
+No SAM2 runs. A stand-in finds the true pixels inside the true boxes and fills the predicted box outside them; without a
+true mask the boxes are taken for the masks. So true boxes have IoU 1, and thin objects are not judged by how little of
+their box they fill.
 """
 
 from __future__ import annotations
@@ -80,13 +81,22 @@ def filled(objects: Sequence[PromptObject], size: tuple[int, int]) -> np.ndarray
     return pixels
 
 
-def mask_iou(case: Case, objects: Sequence[PromptObject]) -> float:
-    """IoU of the stand-in's mask for an answer with the truth; 1 if both are empty."""
-    found, true_boxes = filled(objects, case.size), filled(case.objects, case.size)
-    truth = true_boxes if case.mask is None else case.mask
-    found &= truth | ~true_boxes
-    union = int((found | truth).sum())
-    return int((found & truth).sum()) / union if union else 1.0
+class StandIn:
+    """SAM2's stand-in for one case."""
+
+    def __init__(self, case: Case) -> None:
+        true_boxes = filled(case.objects, case.size)
+        self._size = case.size
+        self._truth = true_boxes if case.mask is None else case.mask
+        self._findable = self._truth | ~true_boxes
+        self._pixels = np.count_nonzero(self._truth)
+
+    def iou(self, objects: Sequence[PromptObject]) -> float:
+        """IoU of the mask for an answer with the truth; 1 if both are empty."""
+        found = filled(objects, self._size) & self._findable
+        shared = np.count_nonzero(found & self._truth)
+        union = np.count_nonzero(found) + self._pixels - shared
+        return shared / union if union else 1.0
 
 
 def _total(terms: Sequence[Term], case: Case, text: str, iou: float) -> float:
@@ -113,9 +123,10 @@ def audit(terms: Sequence[Term], cases: Iterable[Case]) -> AuditReport:
     if report.highest <= 0:
         raise ValueError("true answers earn nothing with this reward; it may be for another answer format")
     for case in rows:
+        stand_in = StandIn(case)
         for name, attack in attacks(case).items():
             earned = report.attacks.setdefault(name, Earned())
-            iou = mask_iou(case, attack.objects)
+            iou = stand_in.iou(attack.objects)
             if iou < MIN_IOU:
                 fraction = _total(terms, case, attack.text, iou) / report.highest
                 earned.low_rows += 1

@@ -31,10 +31,11 @@ def case_of(row: Row) -> Case:
 
 def table(report: AuditReport, reward: str, data: str) -> str:
     """The report for printing."""
+    bar = f"{MOST_EARNED:.0%} or more"
     lines = [
         f"{reward} on {report.rows} rows of {data}: the truth earns {report.highest:g}",
         "",
-        f"{f'strategies, mask IoU below {MIN_IOU:g}':<{_NAMES}}{'rows':>7}{'largest':>10}{f'{MOST_EARNED:.0%} or more':>14}",
+        f"{f'strategies, mask IoU below {MIN_IOU:g}':<{_NAMES}}{'rows':>7}{'largest':>10}{bar:>14}",
     ]
     for name, earned in report.attacks.items():
         paid = earned.paid_rows / report.rows

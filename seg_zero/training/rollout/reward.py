@@ -85,12 +85,12 @@ async def compute_score(
 ) -> dict[str, Any]:
     """Score one response. ``score`` is what GRPO optimises; every other entry becomes a logged curve.
 
-    ground_truth: in pixels of the image that the policy saw, whose (width, height) is
-    ``extra_info["image_size"]``; ``extra_info["mask"]`` is COCO RLE of the true mask over it, or None. terms,
-    mask_scorer: the configuration's ``reward.terms`` and ``reward.mask_scorer``. Added for every reward are ``box_iou``, the mean IoU of matched boxes, and
-    ``failures``: terms that raised, or masks that SAM2 failed to produce; they score 0 and are logged, and the
-    run continues. With ``extra_info["held_out"]`` SAM2 runs whatever the terms, and :data:`HELD_OUT_SAMPLE`
-    holds what :mod:`seg_zero.training.trainer.validation` needs.
+    ground_truth: in pixels of the image that the policy saw, whose (width, height) is ``extra_info["image_size"]``;
+    ``extra_info["mask"]`` is COCO RLE of the true mask over it, or None. terms, mask_scorer: the configuration's
+    ``reward.terms`` and ``reward.mask_scorer``. Added for every reward are ``box_iou``, the mean IoU of matched boxes,
+    and ``failures``: terms that raised, or masks that SAM2 failed to produce; they score 0 and are logged, and the run
+    continues. With ``extra_info["held_out"]`` SAM2 runs whatever the terms, and :data:`HELD_OUT_SAMPLE` holds what
+    :mod:`seg_zero.training.trainer.validation` needs.
     """
     width, height = extra_info["image_size"]
     mask_seen = extra_info.get("mask")

@@ -71,31 +71,47 @@ def _l1(a: list[float], b: list[float]) -> float:
     return sum(abs(p - q) for p, q in zip(a, b, strict=True)) / 4
 
 
-def _near(box: list[float], point: list[float], true_point: list[float]) -> bool:
-    inside = box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
-    return inside and math.dist(point, true_point) < 30
+def _side(box: list[float]) -> float:
+    return max(min(box[2] - box[0], box[3] - box[1]), 1)
+
+
+def _area(box: list[float]) -> float:
+    return (box[2] - box[0] + 1) * (box[3] - box[1] + 1)
+
+
+def _holds(box: list[float], point: list[float], slack: float = 0) -> bool:
+    x, y = point
+    return box[0] - slack <= x <= box[2] + slack and box[1] - slack <= y <= box[3] + slack
+
+
+def _near(box: list[float], point: list[float], true_box: list[float], true_point: list[float]) -> bool:
+    near = math.dist(point, true_point) < min(100, 0.25 * _side(true_box))
+    return near and _holds(box, point) and _holds(true_box, point, slack=1)
 
 
 def naive(prediction: str, truth_text: str) -> dict[str, float]:
-    """The same seven terms: each criterion a function of one pair, called in a loop over all pairs."""
+    """The same eight terms: each criterion a function of one pair, called in a loop over all pairs."""
     response = rewards.Response(prediction, truth_text, (SIDE, SIDE))
     objects = json.loads(prediction.split("<answer>")[1].split("</answer>")[0])
     truth = json.loads(truth_text)
     iou = [[_iou(o["bbox_2d"], t["bbox_2d"]) for t in truth] for o in objects]
     l1 = [[_l1(o["bbox_2d"], t["bbox_2d"]) for t in truth] for o in objects]
-    near = [[_near(o["bbox_2d"], o["point_2d"], t["point_2d"]) for t in truth] for o in objects]
-    worth = [[iou[i][j] + (l1[i][j] < 10) + near[i][j] for j in range(len(truth))] for i in range(len(objects))]
+    near = [[_near(o["bbox_2d"], o["point_2d"], t["bbox_2d"], t["point_2d"]) for t in truth] for o in objects]
+    tight = [[l1[i][j] < min(10, 0.2 * _side(t["bbox_2d"])) for j, t in enumerate(truth)] for i in range(len(objects))]
+    small = [[_area(o["bbox_2d"]) <= 3 * _area(t["bbox_2d"]) for t in truth] for o in objects]
+    worth = [[iou[i][j] + tight[i][j] + near[i][j] for j in range(len(truth))] for i in range(len(objects))]
     pairs = list(zip(*linear_sum_assignment(np.array(worth), maximize=True), strict=True))
     wanted = max(len(objects), len(truth))
     complete = sum(len(o["bbox_2d"]) == 4 and len(o["point_2d"]) == 2 for o in objects)
     return {
         "think": text.think(response),
         "format": complete / len(objects),
-        "iou": sum(iou[i][j] > 0.5 for i, j in pairs) / wanted,
-        "iou_soft": sum(iou[i][j] for i, j in pairs) / wanted,
-        "box_l1": sum(l1[i][j] < 10 for i, j in pairs) / wanted,
-        "point": sum(near[i][j] for i, j in pairs) / wanted,
         "non_repeat": text.non_repeat(response),
+        "length": text.length(response, floor=2, budget=400, margin=400),
+        "iou": sum(iou[i][j] > 0.5 for i, j in pairs) / wanted,
+        "iou_soft": sum(iou[i][j] * small[i][j] for i, j in pairs) / wanted,
+        "box_l1": sum(tight[i][j] for i, j in pairs) / wanted,
+        "point": sum(near[i][j] for i, j in pairs) / wanted,
     }
 
 

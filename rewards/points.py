@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from seg_zero.rewards.response import (
-    POINT_SIDE,
     Response,
     capped_by_side,
     comparable,
@@ -12,21 +11,23 @@ from seg_zero.rewards.response import (
     point_hits,
 )
 
+_ZERO_SIDE = 0.5  # of the object's smaller side: the largest distance that can be set
+
 
 def point(response: Response, within: float | None = None, zero_at: float | None = None) -> float:
     """Fraction of the pairs whose points lie on the true object and inside their own predicted box.
 
-    On the object: in the true mask where there is one. Without a mask: in the true box, and near the true points (mean
-    distance under the better pairing): nearer than the published 30 where the truth has one point, 100 where it has
-    two, a quarter of the object's smaller side if that is more, and half of it at most. ``within`` replaces all this by
-    a distance in the true box and mask, and with ``zero_at`` a pair's value falls linearly from 1 there to 0 at
-    ``zero_at``, both cut at half the smaller side; ``zero_at=200`` is Dr. Seg's rule.
+    On the object: in the true mask where there is one; otherwise in the true box, and off the true points by less than
+    a quarter of the object's smaller side and 100 pixels (the mean distance under the better pairing). ``within``
+    replaces this by a distance in the true box and mask, 30 if it is None and the truth has one point, 100 if it has
+    two. With ``zero_at`` a pair's value falls linearly from 1 there to 0 at ``zero_at``; ``zero_at=200`` is Dr. Seg's
+    rule. Both are cut at half the smaller side.
     """
     if not comparable(response):
         return mean_over_pairs(response, None)
     pairs = response.pairs
     if within is None and zero_at is None:
         return mean_over_pairs(response, point_hits(pairs, response.true_mask is not None) & pairs.inside)
-    full = capped_by_side(pairs.side, pairs.reach if within is None else within, POINT_SIDE)
-    zero = None if zero_at is None else capped_by_side(pairs.side, zero_at, POINT_SIDE)
+    full = capped_by_side(pairs.side, pairs.reach if within is None else within, _ZERO_SIDE)
+    zero = None if zero_at is None else capped_by_side(pairs.side, zero_at, _ZERO_SIDE)
     return mean_over_pairs(response, falling(pairs.distance, full, zero) * (pairs.within & pairs.inside))

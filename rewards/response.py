@@ -18,9 +18,10 @@ PUBLISHED_SIDE = 840
 BOX_PIXELS = 10.0
 # The published point thresholds: one point per object, and two points of which either may come first.
 ONE_POINT_PIXELS, TWO_POINTS_PIXELS = 30.0, 100.0
-# Distances as fractions of the smaller side of the true object. Corners may be off by BOX_SIDE of it at most; points by
-# POINT_SIDE at most, and by the published pixels or INNER_SIDE of it, whichever is more, below that.
-BOX_SIDE, POINT_SIDE, INNER_SIDE = 0.2, 0.5, 0.25
+# The farthest that corners and points may be off, as fractions of the smaller side of the true object.
+BOX_SIDE, POINT_SIDE = 0.2, 0.25
+# Farther points are no inner points, however large the object; only where there is no mask to tell.
+INNER_PIXELS = 100.0
 _ROUNDING = 1  # pixels by which rounding may have moved a true point out of its mask or box
 
 _NOTHING = (math.nan,) * 4
@@ -98,14 +99,11 @@ def capped_by_side(side: np.ndarray, pixels: np.ndarray | float = BOX_PIXELS, of
     return np.minimum(pixels, of_side * side)
 
 
-def point_tolerance(side: np.ndarray, pixels: np.ndarray | float) -> np.ndarray:
-    """How far a point may be from the true one: ``pixels``, more in a large object, half its smaller side at most."""
-    return np.minimum(POINT_SIDE * side, np.maximum(pixels, INNER_SIDE * side))
-
-
 def point_hits(pairs: Pairs, has_mask: bool) -> np.ndarray:
     """Whether the points lie in the true mask; without one, in the true box and near the true point."""
-    return pairs.within if has_mask else pairs.within & (pairs.distance < point_tolerance(pairs.side, pairs.reach))
+    if has_mask:
+        return pairs.within
+    return pairs.within & (pairs.distance < capped_by_side(pairs.side, INNER_PIXELS, POINT_SIDE))
 
 
 def match(response: Response) -> Pairs:
@@ -123,7 +121,7 @@ def match(response: Response) -> Pairs:
         distance = _finite(_point_distances(points * scale, true_points * scale, predicted))
         inside = np.asarray(((points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])).all(axis=(1, 2)))
         low, high = true_boxes[:, None, :2] - _ROUNDING, true_boxes[:, None, 2:] + _ROUNDING
-        within = ((points[:, None] >= low) & (points[:, None] <= high)).all(axis=(2, 3))
+        within = np.asarray(((points[:, None] >= low) & (points[:, None] <= high)).all(axis=(2, 3)))
         area = _areas(boxes)[:, None] / _areas(true_boxes)
     if response.true_mask is not None:
         within &= _in_mask(points, response.true_mask, response.image_size)[:, None]

@@ -30,8 +30,7 @@ _FENCE = re.compile(r"```[a-zA-Z]*\s*")
 _OPENING, _CLOSING = "<answer>", "</answer>"
 _VALUE = re.compile(r"[\[{]")
 _LAST_COMMA = re.compile(r",(?=\s*[\]}])")
-# Places in prose where a JSON value may begin; more are tried in no answer, which keeps the time linear.
-_MAX_STARTS = 64
+_MAX_BRACKETS = 64  # in prose that are tried as the beginning of JSON, which keeps the time linear
 _BOX_TAG = re.compile(r"<box>\(([^()<>]*)\),\(([^()<>]*)\)</box>")
 _POINTS_TAG = re.compile(r"<points>\(([^()<>]*)\),\(([^()<>]*)\)</points>")
 
@@ -119,26 +118,27 @@ def _embedded(text: str) -> list[object] | None:
     """
     text = _LAST_COMMA.sub("", text if '"' in text else text.replace("'", '"'))
     found: list[object] = []
-    prose, after, starts, values = [], 0, 0, 0
-    while starts < _MAX_STARTS and (opening := _VALUE.search(text, after)) is not None:
-        starts += 1
-        prose.append(text[after : opening.start()])
+    prose, after, failures, values = "", 0, 0, 0
+    while (opening := _VALUE.search(text, after)) is not None:
+        prose += text[after : opening.start()]
         try:
             value, after = _DECODER.raw_decode(text, opening.start())
         except (ValueError, RecursionError):
-            after = opening.end()
-            prose.append(opening[0])
-            if opening[0] == "{":
-                break
+            failures += 1
+            if opening[0] == "{" or failures > _MAX_BRACKETS:
+                return None
+            prose, after = prose + "[", opening.end()
             continue
         items = [value] if isinstance(value, dict) else value
-        objects = any(isinstance(item, dict) for item in items)
-        values += objects or not items
-        if objects:
+        if any(isinstance(item, dict) for item in items):
+            if prose.count("[") != prose.count("]"):  # part of a list that is broken
+                return None
             found += items
-            starts = 0  # only failures are bounded; a value is read once
-    around = "".join(prose) + text[after:]
-    broken = "{" in around or "}" in around or around.count("[") != around.count("]")
+            prose = ""
+            values += 1
+        values += not items
+    prose += text[after:]
+    broken = "}" in prose or prose.count("[") != prose.count("]")
     return None if broken or not values else found
 
 

@@ -99,6 +99,70 @@ def test_quotes_of_python_are_read_too() -> None:
     assert item == PromptObject((1, 2, 3, 4), ((2, 3), (1, 2)))
 
 
+ITEM = '{"bbox_2d": [1,2,30,40], "point_2d": [10,20]}'
+
+
+@pytest.mark.parametrize(
+    ("block", "objects"),
+    [
+        (f"Here it is: [{ITEM}]", 1),
+        (f"[{ITEM}] is all that matches.", 1),
+        (f"The boxes [left to right], see [1]:\n```json\n[{ITEM}, {ITEM}]\n```\nDone.", 2),
+        (f"[{ITEM}],", 1),
+        (f", [{ITEM}]", 1),
+        (f"[{ITEM}, ]", 1),
+        (f"{ITEM},\n{ITEM}", 2),
+        (f"{ITEM} and {ITEM}", 2),
+        (f"either [{ITEM}] or [{ITEM}]", 2),  # a hedge counts as two objects
+        (f"It's [{ITEM}]".replace('"', "'"), 1),
+        ("Nothing matches: []", 0),
+        (f"[] would be wrong: [{ITEM}]", 1),
+    ],
+)
+def test_prose_and_commas_around_the_json_do_not_matter(block: str, objects: int) -> None:
+    answer = parse_answer(wrap(block))
+    assert answer.problem is None and answer.left_out == 0
+    assert answer.objects == (OBJECT,) * objects
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        f"[{ITEM}, {ITEM}",
+        f"{ITEM}]",
+        f"[{ITEM[:-1]}",
+        f"[{ITEM}] {{",
+        f"[{ITEM}, NaN]",
+        "the first one",
+        "[1] is the first one",
+        "[" * 30_000 + "]" * 30_000,
+        f"{ITEM} {{'x'}}",
+    ],
+    ids=lambda block: block[:30],
+)
+def test_broken_json_in_prose_is_no_answer(block: str) -> None:
+    answer = parse_answer(wrap(block))
+    assert answer.objects == () and answer.problem is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "objects"),
+    [
+        (f"<think>It goes into <answer> tags.</think><answer>[{ITEM}]</answer>", 1),
+        (f"<think>I close with </answer>, open with <answer>.</think><answer>[{ITEM}]</answer>", 1),
+        (f"<think>a draft: <answer>[]</answer></think><answer>[{ITEM}]</answer>", 1),
+        (f"<answer>[{ITEM}]</answer> stands in <answer> tags", 1),
+        (f"<think>a</think><answer>[]</answer><answer>[{ITEM}]</answer>", 1),
+        (f"<think><answer>[{ITEM}]</answer></think>", None),
+        (f"<think><answer>[{ITEM}]</answer></think> so be it", None),
+    ],
+)
+def test_the_answer_block_is_the_last_one_outside_the_reasoning(text: str, objects: int | None) -> None:
+    answer = parse_answer(text)
+    assert (answer.problem is None) == (objects is not None)
+    assert len(answer.objects) == (objects or 0)
+
+
 def test_entries_that_are_no_objects_are_counted() -> None:
     good = '{"bbox_2d": [1,2,3,4], "point_2d": [2,3]}'
     assert parse_answer(wrap(f"[{good}, 5, {{}}]")).left_out == 2

@@ -116,6 +116,24 @@ def test_trailing_newline_keeps_the_think_term() -> None:
     assert rewards.compute("seg_zero", text, TRUTH, SIZE)["think"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("text", "worth"),
+    [
+        ("<think>The result goes into <answer> and </answer>.</think><answer>[]</answer>", 1.0),
+        ("<think>a</think><answer>[]</answer><answer>[]</answer>", 0.0),
+        ("<think>a</think> so <answer>[]</answer>", 0.0),
+        ("<think>a</think><answer>[]</answer> so", 0.0),
+        ("<think>a<think>b</think><answer>[]</answer>", 0.0),
+        ("<think>a</think></think><answer>[]</answer>", 0.0),
+        ("<think>a</think>", 0.0),
+        ("<answer>[]</answer>", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_think_wants_one_block_of_each(text: str, worth: float) -> None:
+    assert rewards.compute("seg_zero", text, TRUTH, SIZE)["think"] == worth
+
+
 def test_thresholds_scale_with_the_image() -> None:
     for side in (112, 840):
         shift = 12 * side / 840  # more than 10/840 of the side
@@ -218,8 +236,8 @@ def test_length_floor_and_budget(words: int, worth: float) -> None:
 
 def test_weights_change_the_total_only() -> None:
     text = f"<think>the left one</think><answer>{TRUTH}</answer>"
-    heavy = rewards.compute("seg_zero", text, TRUTH, SIZE, {"iou": {"weight": 3.0}, "point": {"weight": 0}})
-    assert heavy["iou"] == 1.0 and "point" not in heavy and heavy["total"] == 8.0  # iou 2 more, point 1 less
+    heavy = rewards.compute("seg_zero", text, TRUTH, SIZE, {"iou": {"weight": 4.0}, "point": {"weight": 0}})
+    assert heavy["iou"] == 1.0 and "point" not in heavy and heavy["total"] == 8.0  # 3 more and 2 less than 7
     published = rewards.compute("vision_reasoner", text, TRUTH, SIZE, {"accuracy": {"weight": 2}})
     assert (published["accuracy"], published["total"]) == (3.0, 10.0)
 

@@ -279,6 +279,16 @@ def test_a_response_is_read_once(
     assert len(parsed) == 1
 
 
+def test_points_are_judged_by_the_mask_that_the_policy_saw(scorers: Scorers) -> None:
+    ring = np.zeros((SIDE, SIDE), dtype=bool)
+    ring[20:61, 20:61] = True
+    ring[30:51, 30:51] = False
+    terms = dict(preset_settings("seg_zero"))
+    assert score_one(terms)["point"] == 1.0
+    assert score_one(terms, mask=None)["point"] == 1.0
+    assert score_one(terms, mask=encode_mask(ring))["point"] == 0.0
+
+
 def test_json_of_settings_is_what_hydra_gives(path: str, rows: list[Row]) -> None:
     """No SAM2 is asked when the term is off, and OmegaConf's containers are taken as they are."""
     from omegaconf import OmegaConf

@@ -24,11 +24,12 @@ from seg_zero.data.rows import Row, write_rows
 from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
 from seg_zero.images import encode_png
+from seg_zero.masks import decode_mask, encode_mask, resize_mask
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import PromptSpec, PromptTemplate, build_messages, resize_for_policy
 from seg_zero.training.rollout.replay import reward_metrics
 from seg_zero.training.supervision.watchdog import Watchdog, last_error
-from seg_zero.training.trainer.dataset import SegmentationDataset, ground_truth_of, images_of
+from seg_zero.training.trainer.dataset import SegmentationDataset, ground_truth_of, images_of, mask_of
 from seg_zero.training.trainer.metrics_log import MetricsLog, read_metrics, step_line
 
 SOLUTION = '[{"bbox_2d":[10,20,50,60],"point_2d":[30,40]}]'
@@ -103,6 +104,7 @@ def test_a_sample_is_what_verl_needs(tmp_path: Path) -> None:
     assert open_rows(info.pop("source"))[info.pop("row")] == _row()
     assert info.pop("view") == {"window": [0, 0, 100, 200], "flipped": False}
     assert info.pop("question") == "the red circle"
+    assert info.pop("mask") is None
     assert info == {"id": "row-0", "kind": "attr", "image_size": (112, 112), "index": 0, "held_out": False}
     assert sample["data_source"] == "scenes"
     images, videos, audios = asyncio.run(SegmentationDataset.process_multi_modal_info(sample["raw_prompt"], 14, None))  # type: ignore[arg-type]
@@ -212,6 +214,20 @@ def test_held_out_rows_are_resized_as_for_answers(tmp_path: Path) -> None:
         seen[use] = (images_of(dataset[0]["raw_prompt"]) or [])[0]
         assert seen[use] == resize_for_policy(noise, PromptSpec("brief", 112), use)
     assert seen["training"] != seen["answering"]
+
+
+def test_the_reward_gets_the_mask_that_the_policy_sees(tmp_path: Path) -> None:
+    mask = np.zeros((200, 100), dtype=bool)
+    mask[20:60, 10:50] = True
+    row = _row(mask=encode_mask(mask))
+    seen = decode_mask(_dataset(tmp_path / "rows.parquet", [row])[0]["extra_info"]["mask"])
+    assert seen.shape == (112, 112) and np.array_equal(seen, resize_mask(mask, (112, 112)))
+    view = View((10, 20, 90, 100), flipped=True)
+    varied = mask_of(row, PromptSpec("brief", 112), view)
+    assert varied is not None
+    assert np.array_equal(decode_mask(varied), resize_mask(view.mask(mask), (112, 112)))
+    with pytest.raises(InputError, match=r"row 'row-0': its mask is unreadable.*data check"):
+        mask_of(_row(mask={"size": [200, 100], "counts": "1"}), PromptSpec("brief", 112), whole((100, 200)))
 
 
 def test_several_datasets_are_one(tmp_path: Path) -> None:

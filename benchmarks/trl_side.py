@@ -29,8 +29,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCall
 from trl import GRPOConfig, GRPOTrainer
 
 from seg_zero import rewards
-from seg_zero.data.ground_truth import ground_truth
+from seg_zero.data.augmentation import whole
+from seg_zero.data.ground_truth import ground_truth, seen_mask
 from seg_zero.data.source import open_rows
+from seg_zero.masks import decode_mask
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, to_policy_pixels
 
@@ -38,7 +40,7 @@ PROMPTS, SAMPLES = 16, 8
 
 
 def make_dataset(path: str, spec: PromptSpec) -> Dataset:
-    """prompt (messages with a place for the image), images, and the solution in the policy's pixels."""
+    """prompt (messages with a place for the image), images, and the solution and the mask in the policy's pixels."""
     found = []
     for row in open_rows(path):
         image = row.image()
@@ -49,6 +51,7 @@ def make_dataset(path: str, spec: PromptSpec) -> Dataset:
                 "prompt": prompt,
                 "images": [resize_for_policy(image, spec, "training")],
                 "solution": ground_truth(objects, spec),
+                "mask": seen_mask(row, spec, whole(image.size)),
             }
         )
     return Dataset.from_list(found)
@@ -145,12 +148,19 @@ def main() -> int:
     assert spec is not None
     steps = Steps()
 
-    def reward(completions: list[Any], solution: list[str], completion_ids: list[list[int]], **_: Any) -> list[float]:
+    def reward(
+        completions: list[Any],
+        solution: list[str],
+        mask: list[dict[str, Any]],
+        completion_ids: list[list[int]],
+        **_: Any,
+    ) -> list[float]:
         size = (spec.image_size, spec.image_size)
         texts = [completion[0]["content"] for completion in completions]
         texts = [text if isinstance(text, str) else text[0]["text"] for text in texts]
         found = [
-            rewards.compute("seg_zero", text, truth, size)["total"] for text, truth in zip(texts, solution, strict=True)
+            rewards.compute("seg_zero", text, truth, size, true_mask=decode_mask(rle))["total"]
+            for text, truth, rle in zip(texts, solution, mask, strict=True)
         ]
         tokens = sum(len(ids) for ids in completion_ids)
         steps.seen = {"samples": len(found), "tokens": tokens, "reward": sum(found) / len(found)}

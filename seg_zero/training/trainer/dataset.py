@@ -18,12 +18,11 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from seg_zero.data.augmentation import Augmentation, View, choose_view, whole
-from seg_zero.data.ground_truth import ground_truth
+from seg_zero.data.ground_truth import ground_truth, seen_mask
 from seg_zero.data.prompt_lengths import PromptLengths, keep_short
 from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource, short_name
 from seg_zero.errors import InputError
-from seg_zero.masks import decode_mask, encode_mask, resize_mask
 from seg_zero.policy.families import spec_of_family
 from seg_zero.policy.model_files import check_processor
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, to_policy_pixels
@@ -37,17 +36,6 @@ def ground_truth_of(row: Row, spec: PromptSpec, view: View) -> str:
         return ground_truth(objects, spec)
     except ValueError as error:
         raise InputError(f"row {row.id!r}: {error}; template {spec.template!r} needs it") from error
-
-
-def mask_of(row: Row, spec: PromptSpec, view: View) -> dict[str, Any] | None:
-    """COCO RLE of the row's mask as the policy sees it, square; None if the row has none."""
-    if row.mask is None:
-        return None
-    try:
-        mask = decode_mask(row.mask)
-    except ValueError as error:
-        raise InputError(f"row {row.id!r}: its mask is unreadable: {error}; run `seg-zero data check`") from error
-    return encode_mask(resize_mask(view.mask(mask), (spec.image_size, spec.image_size)))
 
 
 def images_of(messages: Sequence[dict[str, Any]]) -> list[Image.Image] | None:
@@ -112,7 +100,7 @@ class SegmentationDataset(Dataset):
                 "source": source.name,
                 "row": source.number(place),
                 "view": {"window": list(view.window), "flipped": view.flipped},
-                "mask": mask_of(row, self.spec, view),
+                "mask": seen_mask(row, self.spec, view),
                 "held_out": self.held_out,
             },
             "index": index,

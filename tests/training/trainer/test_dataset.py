@@ -19,6 +19,7 @@ from verl.trainer.ppo.utils import create_rl_sampler
 
 from seg_zero.data.augmentation import View, whole
 from seg_zero.data.cache import cache_folder
+from seg_zero.data.ground_truth import seen_mask
 from seg_zero.data.prompt_lengths import PromptLengths, prompt_lengths
 from seg_zero.data.rows import Row, write_rows
 from seg_zero.data.source import open_rows
@@ -29,7 +30,7 @@ from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import PromptSpec, PromptTemplate, build_messages, resize_for_policy
 from seg_zero.training.rollout.replay import reward_metrics
 from seg_zero.training.supervision.watchdog import Watchdog, last_error
-from seg_zero.training.trainer.dataset import SegmentationDataset, ground_truth_of, images_of, mask_of
+from seg_zero.training.trainer.dataset import SegmentationDataset, ground_truth_of, images_of
 from seg_zero.training.trainer.metrics_log import MetricsLog, read_metrics, step_line
 
 SOLUTION = '[{"bbox_2d":[10,20,50,60],"point_2d":[30,40]}]'
@@ -223,11 +224,11 @@ def test_the_reward_gets_the_mask_that_the_policy_sees(tmp_path: Path) -> None:
     seen = decode_mask(_dataset(tmp_path / "rows.parquet", [row])[0]["extra_info"]["mask"])
     assert seen.shape == (112, 112) and np.array_equal(seen, resize_mask(mask, (112, 112)))
     view = View((10, 20, 90, 100), flipped=True)
-    varied = mask_of(row, PromptSpec("brief", 112), view)
+    varied = seen_mask(row, PromptSpec("brief", 112), view)
     assert varied is not None
     assert np.array_equal(decode_mask(varied), resize_mask(view.mask(mask), (112, 112)))
     with pytest.raises(InputError, match=r"row 'row-0': its mask is unreadable.*data check"):
-        mask_of(_row(mask={"size": [200, 100], "counts": "1"}), PromptSpec("brief", 112), whole((100, 200)))
+        seen_mask(_row(mask={"size": [200, 100], "counts": "1"}), PromptSpec("brief", 112), whole((100, 200)))
 
 
 def test_several_datasets_are_one(tmp_path: Path) -> None:

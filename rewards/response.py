@@ -19,7 +19,7 @@ BOX_PIXELS = 10.0
 # The published point thresholds: one point per object, and two points of which either may come first.
 ONE_POINT_PIXELS, TWO_POINTS_PIXELS = 30.0, 100.0
 # The farthest that corners and points may be off, as fractions of the smaller side of the true object.
-BOX_SIDE, POINT_SIDE = 0.2, 0.25
+BOX_SIDE, POINT_SIDE = 0.1, 0.25
 # Farther points are no inner points, however large the object; only where there is no mask to tell.
 INNER_PIXELS = 100.0
 _ROUNDING = 1  # pixels by which rounding may have moved a true point out of its mask or box
@@ -125,8 +125,7 @@ def match(response: Response) -> Pairs:
         area = _areas(boxes)[:, None] / _areas(true_boxes)
     if response.true_mask is not None:
         within &= _in_mask(points, response.true_mask, response.image_size)[:, None]
-    side = np.maximum((true_boxes[:, 2:] - true_boxes[:, :2]), 1) * scale
-    side = side.min(axis=1)
+    side = _sides(true_boxes, scale, response)
     every = Pairs(iou, area, box_l1, distance, inside[:, None], within, side, reach)
     hits = point_hits(every, response.true_mask is not None) & inside[:, None]
     rows, columns = linear_sum_assignment(iou + (box_l1 < capped_by_side(side)) + hits, maximize=True)
@@ -141,6 +140,23 @@ def match(response: Response) -> Pairs:
         side[columns],
         reach[columns],
     )
+
+
+def _sides(boxes: np.ndarray, scale: np.ndarray, response: Response) -> np.ndarray:
+    """Smaller sides of the true boxes, M; with a mask no more than the mean thickness of the object.
+
+    That is the mask's pixels in the box over the box's longer side: a cord across a large box is a thin object.
+    """
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
+    smaller = (sides * scale).min(axis=1)
+    if response.true_mask is None:
+        return np.asarray(smaller)
+    height, width = response.true_mask.shape
+    to_mask = np.array([width, height] * 2) / (*response.image_size, *response.image_size)
+    corners = np.maximum(np.floor(boxes * to_mask), 0).astype(int)
+    pixels = np.array([np.count_nonzero(response.true_mask[y1 : y2 + 1, x1 : x2 + 1]) for x1, y1, x2, y2 in corners])
+    area = pixels * PUBLISHED_SIDE**2 / (width * height)
+    return np.minimum(smaller, np.maximum(area / (sides * scale).max(axis=1), scale.min()))
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:

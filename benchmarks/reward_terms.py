@@ -97,7 +97,7 @@ def naive(prediction: str, truth_text: str) -> dict[str, float]:
     iou = [[_iou(o["bbox_2d"], t["bbox_2d"]) for t in truth] for o in objects]
     l1 = [[_l1(o["bbox_2d"], t["bbox_2d"]) for t in truth] for o in objects]
     near = [[_near(o["bbox_2d"], o["point_2d"], t["bbox_2d"], t["point_2d"]) for t in truth] for o in objects]
-    tight = [[l1[i][j] < min(10, 0.2 * _side(t["bbox_2d"])) for j, t in enumerate(truth)] for i in range(len(objects))]
+    tight = [[l1[i][j] < min(10, 0.1 * _side(t["bbox_2d"])) for j, t in enumerate(truth)] for i in range(len(objects))]
     small = [[_area(o["bbox_2d"]) <= 3 * _area(t["bbox_2d"]) for t in truth] for o in objects]
     worth = [[iou[i][j] + tight[i][j] + near[i][j] for j in range(len(truth))] for i in range(len(objects))]
     pairs = list(zip(*linear_sum_assignment(np.array(worth), maximize=True), strict=True))

@@ -43,10 +43,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Attack:
-    """What a strategy writes for one case, and the objects in it."""
+    """What a strategy writes for one case, and the objects in it.
+
+    moved: by how many pixels, right and down, all true objects were moved, if that is the strategy.
+    """
 
     text: str
     objects: tuple[PromptObject, ...]
+    moved: tuple[float, float] | None = None
 
 
 def number(value: float) -> float | int:
@@ -74,24 +78,22 @@ def written(case: Case, objects: Sequence[PromptObject]) -> str:
     return json.dumps(values[0] if case.single and len(values) == 1 else values)
 
 
-def _moved(case: Case, item: PromptObject, dx: float, dy: float) -> PromptObject:
+def _moved(item: PromptObject, dx: float, dy: float) -> PromptObject:
     box = item.box and (item.box[0] + dx, item.box[1] + dy, item.box[2] + dx, item.box[3] + dy)
     return PromptObject(box, tuple((x + dx, y + dy) for x, y in item.points))
 
 
-def _shifted(pixels: float) -> Callable[[Case], Sequence[PromptObject]]:
-    def strategy(case: Case) -> Sequence[PromptObject]:
-        dx, dy = (pixels * side / PUBLISHED_SIDE for side in case.size)
-        return [_moved(case, item, dx, dy) for item in case.objects]
-
-    return strategy
+def _shifted(case: Case, pixels: float) -> Attack:
+    dx, dy = (pixels * side / PUBLISHED_SIDE for side in case.size)
+    objects = tuple(_moved(item, dx, dy) for item in case.objects)
+    return Attack(response(written(case, objects)), objects, (dx, dy))
 
 
 def _shifted_by_own_size(fraction: float) -> Callable[[Case], Sequence[PromptObject]]:
     def strategy(case: Case) -> Sequence[PromptObject]:
         boxes = [_box(item) for item in case.objects]
         steps = [((b[2] - b[0] + 1) * fraction, (b[3] - b[1] + 1) * fraction) for b in boxes]
-        return [_moved(case, item, *step) for item, step in zip(case.objects, steps, strict=True)]
+        return [_moved(item, *step) for item, step in zip(case.objects, steps, strict=True)]
 
     return strategy
 
@@ -166,7 +168,6 @@ def _example(case: Case) -> Sequence[PromptObject]:
 
 
 _STRATEGIES: dict[str, Callable[[Case], Sequence[PromptObject]]] = {
-    **{f"shifted by {pixels} of 840": _shifted(pixels) for pixels in SHIFTS},
     "shifted by a quarter of its size": _shifted_by_own_size(0.25),
     "shifted by half of its size": _shifted_by_own_size(0.5),
     "whole image": lambda case: [_with_point(_whole(case))],
@@ -195,7 +196,7 @@ def _quarter(case: Case) -> Box:
 
 def attacks(case: Case) -> dict[str, Attack]:
     """What every strategy writes for the case, by its name."""
-    found = {}
+    found = {f"shifted by {pixels} of 840": _shifted(case, pixels) for pixels in SHIFTS}
     for name, strategy in _STRATEGIES.items():
         objects = tuple(strategy(case))
         found[name] = Attack(response(written(case, objects)), objects)

@@ -6,7 +6,8 @@ any honest style (:mod:`seg_zero.rewards.styles`) must lose nothing, and true ob
 
 No SAM2 runs. A stand-in finds the true pixels inside the true boxes and fills the predicted box outside them; without a
 true mask the boxes are taken for the masks. So true boxes have IoU 1, and thin objects are not judged by how little of
-their box they fill.
+their box they fill. Where a strategy moves all true objects, the true mask is moved with them as well, and the smaller
+of the two IoU counts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from seg_zero.objects import PromptObject
-from seg_zero.rewards.attacks import Case, attacks, bad_form
+from seg_zero.rewards.attacks import Attack, Case, attacks, bad_form
 from seg_zero.rewards.presets import Term, score
 from seg_zero.rewards.response import Response
 from seg_zero.rewards.styles import PLAIN, STYLES
@@ -81,6 +82,15 @@ def filled(objects: Sequence[PromptObject], size: tuple[int, int]) -> np.ndarray
     return pixels
 
 
+def moved(mask: np.ndarray, dx: float, dy: float) -> np.ndarray:
+    """The mask moved right and down by whole pixels, 0 or more."""
+    x, y = round(dx), round(dy)
+    height, width = mask.shape
+    result = np.zeros_like(mask)
+    result[y:, x:] = mask[: max(height - y, 0), : max(width - x, 0)]
+    return result
+
+
 class StandIn:
     """SAM2's stand-in for one case."""
 
@@ -91,9 +101,12 @@ class StandIn:
         self._findable = self._truth | ~true_boxes
         self._pixels = np.count_nonzero(self._truth)
 
-    def iou(self, objects: Sequence[PromptObject]) -> float:
-        """IoU of the mask for an answer with the truth; 1 if both are empty."""
-        found = filled(objects, self._size) & self._findable
+    def iou(self, attack: Attack) -> float:
+        """IoU of the mask for an answer with the truth, 1 if both are empty; the smaller one of two if it is moved."""
+        found = self._iou(filled(attack.objects, self._size) & self._findable)
+        return found if attack.moved is None else min(found, self._iou(moved(self._truth, *attack.moved)))
+
+    def _iou(self, found: np.ndarray) -> float:
         shared = np.count_nonzero(found & self._truth)
         union = np.count_nonzero(found) + self._pixels - shared
         return shared / union if union else 1.0
@@ -126,7 +139,7 @@ def audit(terms: Sequence[Term], cases: Iterable[Case]) -> AuditReport:
         stand_in = StandIn(case)
         for name, attack in attacks(case).items():
             earned = report.attacks.setdefault(name, Earned())
-            iou = stand_in.iou(attack.objects)
+            iou = stand_in.iou(attack)
             if iou < MIN_IOU:
                 fraction = _total(terms, case, attack.text, iou) / report.highest
                 earned.low_rows += 1

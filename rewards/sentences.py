@@ -8,6 +8,7 @@ _CODE = re.compile(r"```.*?```", re.DOTALL)
 _END = re.compile(r"[.!?]+|\n+|[\u3002\uff01\uff1f]+")  # the last are full-width marks
 _MARKER = re.compile(r"[*_#>\s]*(?:\(?[0-9]{1,3}[.)]|[-*\u2022])[*_\s]*")
 _LONGEST_TOKEN = 24
+_SHORTEST = 3  # words
 _MAX_CHARS = 65_536  # what follows is not read for sentences; it keeps the time flat
 _ABBREVIATIONS = frozenset(
     ("approx", "ca", "cf", "dr", "etc", "incl", "jr", "mr", "mrs", "ms", "prof", "resp", "st", "vs")
@@ -25,7 +26,7 @@ def sentences(text: str) -> list[str]:
     """The sentences of ``text``, lower-cased, single-spaced and without list markers; code blocks are omitted.
 
     A sentence ends at a full stop, exclamation or question mark or at a line's end, but not at the dot of an
-    abbreviation, a decimal or a list number.
+    abbreviation, a decimal or a list number. Less than three words belong to what follows.
     """
     text = _CODE.sub("\n", text[:_MAX_CHARS])
     found, start = [], 0
@@ -35,8 +36,14 @@ def sentences(text: str) -> list[str]:
         found.append(text[start : mark.start()])
         start = mark.end()
     found.append(text[start:])
-    plain = (" ".join(_MARKER.sub("", part.strip(), count=1).split()).casefold() for part in found)
-    return [part for part in plain if any(c.isalnum() for c in part)]
+    whole, fragment = [], ""
+    for part in found:
+        plain = " ".join(_MARKER.sub("", part.strip(), count=1).split()).casefold()
+        fragment = f"{fragment} {plain}".strip() if any(c.isalnum() for c in plain) else fragment
+        if count_words(fragment) >= _SHORTEST:
+            whole.append(fragment)
+            fragment = ""
+    return [*whole, fragment] if fragment else whole
 
 
 def _within_a_sentence(text: str, start: int, dot: int) -> bool:

@@ -15,7 +15,7 @@ from seg_zero.cli.rewards import case_of
 from seg_zero.data.synthetic.rows import HELD_OUT_SEED, sample_to_row, write_split
 from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.objects import PromptObject
-from seg_zero.rewards.attacks import Case, attacks
+from seg_zero.rewards.attacks import Attack, Case, attacks, response, written
 from seg_zero.rewards.audit import AuditReport, StandIn, audit
 from seg_zero.rewards.presets import preset_settings, read_terms
 from seg_zero.rewards.styles import STYLES
@@ -102,11 +102,28 @@ def test_the_stand_in_is_right_about_true_boxes_and_fills_the_others() -> None:
     truth = PromptObject((10, 10, 29, 29), ((15, 15),))
     case = Case("[]", (truth,), (100, 100), mask)
     stand_in = StandIn(case)
-    assert stand_in.iou([truth]) == 1.0
-    assert stand_in.iou([]) == 0.0
-    assert stand_in.iou([PromptObject((10, 10, 19, 29))]) == 0.5
-    assert stand_in.iou([PromptObject((10, 0, 29, 29))]) == pytest.approx(0.5)  # 200 pixels more
-    assert StandIn(Case("[]", (), (9, 9))).iou([]) == 1.0
+
+    def iou(*objects: PromptObject) -> float:
+        return stand_in.iou(Attack("", objects))
+
+    assert iou(truth) == 1.0
+    assert iou() == 0.0
+    assert iou(PromptObject((10, 10, 19, 29))) == 0.5
+    assert iou(PromptObject((10, 0, 29, 29))) == pytest.approx(0.5)  # 200 pixels more
+    assert StandIn(Case("[]", (), (9, 9))).iou(Attack("", ())) == 1.0
+
+
+def test_a_moved_object_has_the_mask_moved_with_it() -> None:
+    cord = np.zeros((100, 100), dtype=bool)
+    cord[np.arange(10, 90), np.arange(10, 90)] = True
+    truth = PromptObject((10, 10, 89, 89), ((50, 50),))
+    case = Case(write_solution_multi([truth]), (truth,), (100, 100), cord)
+    box = PromptObject((13, 10, 92, 89), ((53, 50),))
+    assert StandIn(case).iou(Attack("", (box,))) > 0.2
+    assert StandIn(case).iou(Attack("", (box,), moved=(3.0, 0.0))) == 0.0
+    terms = rewards.compute("seg_zero", response(written(case, [box])), case.solution, case.size, true_mask=cord)
+    assert (terms["iou"], terms["box_l1"], terms["point"]) == (1.0, 0.0, 0.0)  # thin, so no tolerance is left
+    assert terms["total"] < 0.6 * 7
 
 
 def test_strategies_write_readable_answers(cases: list[Case]) -> None:
@@ -162,7 +179,7 @@ def test_a_small_object_missed_by_its_size_earns_little() -> None:
 def test_a_whole_image_box_earns_no_more_than_its_point_unless_it_fits(side: int) -> None:
     truth = f'[{{"bbox_2d":[0,0,{side},{side}],"point_2d":[50,50]}}]'
     earned = total('[{"bbox_2d":[0,0,839,839],"point_2d":[50,50]}]', truth)
-    assert (earned >= 0.6) == (side >= 600)  # box IoU 0.51 and 1
+    assert (earned >= 0.6) == (side == 839)
 
 
 @pytest.mark.parametrize("side", [2, 8, 20, 60, 200, 800])

@@ -165,10 +165,12 @@ def test_entries_that_cannot_be_read_cost_as_well(junk: str) -> None:
         ("It is red.It is red.It is red.", 1 / 3),
         ("it is red\n" * 100, 0.01),
         ("它是红色的。" * 4, 0.25),
-        ("A cup. A cup. A jug. A jug. Two of each, so four things.", 0.6),
+        ("It's a cup. It's a cup. It's a jug. It's a jug. Two of each, so four things.", 0.6),
+        ("Seen: a cup. A jug.\n1. cup\n2. jug\n3. pan\nAgain:\n1. cup\n2. jug\n3. pan\nAll of these.", 1.0),
+        ("Yes. " * 300, 0.01),  # three of them are a sentence
         ("Reds, e.g. a cup, e.g. a jug, i.e. no blues, i.e. no greens, e.g. none.", 1.0),
         ("See no. 1 and no. 2 and no. 3, approx. 3.5 by 4.5 or 3.5 by 5.5 or 3.5 by 6.5.", 1.0),
-        ("It is red? No. It is blue? No. It is green? No.", 1 - 2 / 6),
+        ("It is red? No. It is blue? No. It is green? No.", 1.0),
         ("Seen:\n1. a cup\n2. a jug\n3. a pan\nChosen:\n1. the red one\n2. the blue one\n3. neither", 1.0),
         ("**1.** a cup\n**2.** a jug\n**3.** a pan\n\n**1.** red\n**2.** blue\n**3.** white", 1.0),
         ("Draft:\n```json\n[1]\n[1]\n```\nAgain:\n```json\n[1]\n[1]\n```\nAnd:\n```json\n[1]\n```", 1.0),
@@ -203,7 +205,7 @@ def test_soft_box_terms() -> None:
     assert value("iou", answer, truth) == 0.0
     assert value("iou", answer, truth, threshold=None) == pytest.approx(50 / 150)
     assert value("box_l1", answer, truth) == 0.0
-    assert value("box_l1", answer, truth, zero_at=40.0) == pytest.approx(0.5)  # off by 25 on average
+    assert value("box_l1", answer, truth, of_side=0.2, zero_at=40.0) == pytest.approx(0.5)  # off by 25 on average
 
 
 def test_points_are_judged_by_the_truths_own_threshold() -> None:
@@ -236,8 +238,8 @@ def test_length_floor_and_budget(words: int, worth: float) -> None:
 
 def test_weights_change_the_total_only() -> None:
     text = f"<think>the left one</think><answer>{TRUTH}</answer>"
-    heavy = rewards.compute("seg_zero", text, TRUTH, SIZE, {"iou": {"weight": 4.0}, "point": {"weight": 0}})
-    assert heavy["iou"] == 1.0 and "point" not in heavy and heavy["total"] == 8.0  # 3 more and 2 less than 7
+    heavy = rewards.compute("seg_zero", text, TRUTH, SIZE, {"iou": {"weight": 2.5}, "point": {"weight": 0}})
+    assert heavy["iou"] == 1.0 and "point" not in heavy and heavy["total"] == 8.0  # 2 more and 1 less than 7
     published = rewards.compute("vision_reasoner", text, TRUTH, SIZE, {"accuracy": {"weight": 2}})
     assert (published["accuracy"], published["total"]) == (3.0, 10.0)
 

@@ -32,7 +32,7 @@ browser: setup
 
 # make test-fast  without the end-to-end tests
 test-fast: browser
-	$(PY) -m pytest tests --ignore tests/end_to_end
+	$(PY) -m pytest tests --ignore tests/end_to_end -n 2 --dist loadfile
 
 # make test-end-to-end  training runs, kills and servers
 test-end-to-end: setup

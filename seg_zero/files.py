@@ -18,12 +18,40 @@ from PIL import Image
 from seg_zero.errors import InputError
 
 
+def check_file_place(path: Path) -> None:
+    """Raises InputError if no file can be written at ``path``: it is a folder, or something above it is a file."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file, such as {path / 'out'}")
+    _check_above(path)
+
+
+def check_folder_place(path: Path) -> None:
+    """Raises InputError if ``path``, or something above it, is a file."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; give the name of a folder")
+    _check_above(path)
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and those above it. Raises InputError where none can be."""
+    check_folder_place(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _check_above(path: Path) -> None:
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"{path} cannot be written, as {above} is a file and no folder; give another place")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to; it becomes ``path`` at the end, or goes if that fails.
 
-    Missing folders are made.
+    Missing folders are made. Raises InputError if ``path`` cannot be a file.
     """
+    check_file_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:

@@ -114,13 +114,18 @@ def _files(path: Path) -> Iterator[Path]:
         raise InputError(f"{path} is neither a file nor a folder; give the checkout of a published repository")
     for folder, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _SKIPPED)
-        yield from (Path(folder, name) for name in sorted(names) if name.endswith(".py"))
+        files = (Path(folder, name) for name in sorted(names) if name.endswith(".py"))
+        yield from (file for file in files if file.is_file())
 
 
 def _read(root: Path, path: Path, problems: list[str]) -> list[Imported]:
     """The prompts in a file; what is in the way of others is added to ``problems``."""
     try:
-        data = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b""
+        if path.stat().st_size > _MAX_BYTES:
+            if path == root:
+                problems.append(f"{path} has more than {_MAX_BYTES >> 20} MiB")
+            return []
+        data = path.read_bytes()
     except OSError as error:
         problems.append(f"{path} cannot be read: {error.strerror}")
         return []

@@ -146,7 +146,7 @@ class PromptSpec:
             return None
         try:
             return cls(**_read_keys(path, cls))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"cannot read {path}: {error}. Delete it to use the defaults") from error
 
 
@@ -166,6 +166,11 @@ class PromptTemplate:
     coordinates: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("format", "normalisation"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} {getattr(self, name)!r} is not a text; docs/prompts.md lists the values")
+        if self.format not in ("single", "multi"):
+            raise InputError(f"format {self.format!r} is neither single nor multi; choose one of them")
         coordinates = "pixels" if self.coordinates is None else self.coordinates
         PromptSpec(
             self.format,
@@ -198,16 +203,18 @@ class PromptTemplate:
         try:
             return cls(**_read_keys(Path(path), cls))
         except OSError as error:
-            raise InputError(f"prompt template {path} cannot be read ({error.strerror}); check the path") from error
-        except (ValueError, TypeError) as error:
             raise InputError(
-                f"prompt template {path} cannot be used: {error}. `seg-zero prompt import` writes such files"
+                f"prompt template {Path(path)} cannot be read ({error.strerror}); check the path"
+            ) from error
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(
+                f"prompt template {Path(path)} cannot be used: {error}. `seg-zero prompt import` writes such files"
             ) from error
 
 
 def _read_keys(path: Path, kind: type[PromptSpec] | type[PromptTemplate]) -> dict[str, Any]:
     """The object in a JSON file, whose keys are fields of ``kind``. Raises ValueError."""
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
     known = {one.name: one for one in fields(kind)}

@@ -218,7 +218,7 @@ def test_template_files_come_back_as_they_were_written(tmp_path: Path) -> None:
         ({"text": 5, "format": "multi"}, "has no {question}"),
         ({"format": "multi"}, "'text' is missing"),
         ({"text": "{question}"}, "'format' is missing"),
-        ({"text": "{question}", "format": "brief"}, "format 'brief' .* must be single or multi"),
+        ({"text": "{question}", "format": "brief"}, "format 'brief' is neither single nor multi"),
         ({"text": "{question}", "format": "many"}, "'many'"),
         ({"text": "{question}", "format": "multi", "newline": "yes"}, "newline 'yes' is not true or false"),
         ({"text": "{question}", "format": "multi", "normalisation": "upper"}, "unknown normalisation 'upper'"),
@@ -228,7 +228,9 @@ def test_template_files_come_back_as_they_were_written(tmp_path: Path) -> None:
         ({"text": "<image>{question}", "format": "multi"}, "control token '<image>'"),
         ({"text": "<|image_pad|>{question}", "format": "multi"}, "control token '<\\|image_pad\\|>'"),
         ({"text": "\ud800 {question}", "format": "multi"}, "half a character"),
-        ({"text": "{question}", "format": ["multi"]}, "unhashable"),
+        ({"text": "{question}", "format": ["multi"]}, r"format \['multi'\] is not a text"),
+        ({"text": "{question}", "format": None}, "format None is not a text"),
+        ({"text": "{question}", "format": "multi", "normalisation": ["plain"]}, "normalisation .* is not a text"),
         (["{question}"], "not a JSON object"),
     ],
 )
@@ -246,6 +248,13 @@ def test_template_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_text("find {question}")
     with pytest.raises(InputError, match=r"prompt\.txt cannot be used"):
         PromptTemplate.read(tmp_path / "prompt.txt")
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    with pytest.raises(InputError, match=r"deep\.json cannot be used"):
+        PromptTemplate.read(tmp_path / "deep.json")
+    with pytest.raises(InputError, match=r"prompt template \. cannot be read"):
+        PromptTemplate.read("")
+    (tmp_path / "mark.json").write_text(json.dumps({"text": "{question}", "format": "multi"}), encoding="utf-8-sig")
+    assert PromptTemplate.read(tmp_path / "mark.json").format == "multi"
     (tmp_path / "latin.json").write_bytes(b'{"text": "\xe9"}')
     with pytest.raises(InputError, match=r"latin\.json cannot be used"):
         PromptTemplate.read(tmp_path / "latin.json")

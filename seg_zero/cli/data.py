@@ -84,13 +84,16 @@ def _side(text: str) -> int | None:
 def _build(module: Any, args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from seg_zero.data.builders.build import build
+    from seg_zero.data.builders.build import build, check_place
 
     image_size = _side(args.image_size)
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit {args.limit}: give 1 or more")
     if not 0 <= args.min_agreement <= 1:
         raise InputError(f"--min_agreement {args.min_agreement} is not within 0..1; it is an IoU")
+    if args.workers < 1:
+        raise InputError(f"--workers {args.workers}: give 1 or more")
+    check_place(Path(args.out))
     print("reading the annotations", flush=True)
     source = module.source(args)
     records = list(source.records)

@@ -16,7 +16,7 @@ from seg_zero.data.check import CheckReport, Problem, check, count_cores
 from seg_zero.data.contact_sheet import contact_sheet
 from seg_zero.data.source import RowSource, open_rows
 from seg_zero.errors import InputError
-from seg_zero.files import write_image, write_json, write_text
+from seg_zero.files import check_folder_place, write_image, write_json, write_text
 from seg_zero.prompting import TEMPLATES, PromptTemplate
 
 _LISTED = 10  # problems printed; --out keeps all
@@ -153,6 +153,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("samples", "workers", "max_prompt_length"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} {getattr(args, name)}: give 1 or more")
+    if args.out:
+        check_folder_place(Path(args.out))
     wording = prompt_template_of(args)
     template = args.template if wording is None else wording.format
     source = open_rows(args.name)

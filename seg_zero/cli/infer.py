@@ -121,7 +121,7 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     from seg_zero.assets import EXAMPLE_QUESTION
 
-    parser = argparse.ArgumentParser(prog="infer.py", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="seg-zero infer", description=main.__doc__)
     add_model_options(parser)
     parser.add_argument(
         "--dtype", help="policy precision: float32, bfloat16, float16 (default: bfloat16 on CUDA, else float32)"
@@ -206,6 +206,8 @@ def _plan(args: argparse.Namespace) -> Plan:
 def _check_place(place: Path, single: bool) -> None:
     if single and place.is_dir():
         raise InputError(f"--output_path {place} is a folder; give a file name such as {place / 'answer.png'}")
+    if single and place.is_file() and place.suffix.lower() not in PICTURES:
+        raise InputError(f"--output_path {place} exists and is no picture; nothing replaces it, name another file")
     if not single and (place.is_file() or place.suffix.lower() in PICTURES):
         raise InputError(
             f"--output_path {place} is a file name; several answers need a folder such as {DEFAULT_FOLDER}"

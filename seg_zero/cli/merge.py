@@ -14,7 +14,7 @@ from seg_zero.prompting import SPEC_FILE
 
 def main(argv: Sequence[str]) -> int:
     """Turn a training checkpoint into a model folder."""
-    parser = argparse.ArgumentParser(prog="model_merger.py", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="seg-zero merge", description=main.__doc__)
     parser.add_argument(
         "--local_dir", required=True, type=Path, help="checkpoint folder global_step_N, or the actor folder in it"
     )

@@ -13,7 +13,7 @@ from seg_zero.prompt_import import PUBLISHED, import_prompt, write_prompt
 def main(argv: Sequence[str]) -> int:
     """Read the prompt of a published repository of this family from its source code, without running it."""
     if argv and argv[0] not in ("import", "-h", "--help"):
-        raise InputError(f"unknown prompt command {argv[0]!r}; there is import")
+        raise InputError(f"unknown prompt command {argv[0]!r}; the only one is import")
     parser = argparse.ArgumentParser(prog="seg-zero prompt", description=main.__doc__)
     parser.add_argument("command", choices=("import",))
     parser.add_argument("path", type=Path, metavar="PATH", help="checkout of the repository, or a source file in it")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from seg_zero.data.check import ERRORS, inspect_row
 from seg_zero.data.rows import Row
 from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
@@ -19,13 +20,11 @@ _NAMES = 46  # characters of the first column
 
 
 def case_of(row: Row) -> Case:
-    """The truth of a row. Raises InputError for a row that cannot be read."""
+    """The truth of a row. Raises InputError for a row that training would refuse."""
+    faults = [f"{what}: {detail}" for what, detail in inspect_row(row).problems if what in ERRORS]
+    if faults:
+        raise InputError(f"row {row.id!r}: {faults[0]}; `seg-zero data check` lists such rows")
     size, truth = row.image().size, row.truth()
-    if truth is not None and truth.shape != size[::-1]:
-        raise InputError(
-            f"row {row.id!r}: its mask is {truth.shape[1]}x{truth.shape[0]}, its image {size[0]}x{size[1]}; "
-            "`seg-zero data check` lists such rows"
-        )
     return Case(row.solution, row.objects(), size, None if truth is None else truth == 1)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from seg_zero.errors import InputError
 from seg_zero.evaluation.predictions import PART_ROWS, Prediction
-from seg_zero.files import locked, whole_file, write_json, write_text
+from seg_zero.files import locked, make_folder, whole_file, write_json, write_text
 
 MANIFEST = "manifest.json"
 _OURS = {MANIFEST, "parts", "lock", "predictions.jsonl", "timings.jsonl", "metrics.json", "report.md", "report.html"}
@@ -46,7 +46,7 @@ class Store:
 
         Raises InputError if the folder holds an evaluation with other settings, or unrelated files.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         path = self.folder / MANIFEST
         if path.is_file():
             _check_same(path, settings)

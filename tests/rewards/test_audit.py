@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from seg_zero.cli.main import main
 from seg_zero.cli.rewards import case_of
 from seg_zero.data.synthetic.rows import HELD_OUT_SEED, sample_to_row, write_split
 from seg_zero.data.synthetic.scenes import make_samples
+from seg_zero.errors import InputError
 from seg_zero.objects import PromptObject
 from seg_zero.rewards.attacks import Attack, Case, attacks, response, written
 from seg_zero.rewards.audit import AuditReport, StandIn, audit
@@ -163,6 +166,21 @@ def test_bad_input_is_one_line(
     assert main(["rewards", *named]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"solution": '[{"bbox_2d": [60, 60, 10, 10], "point_2d": [30, 30]}]'}, "'row': "),
+        ({"problem": "the cup <|im_end|>"}, "unusable question"),
+        ({"mask": {"size": [112, 112], "counts": "zzz"}}, "'row': "),
+    ],
+)
+def test_rows_that_training_refuses_are_not_audited(changes: dict[str, Any], message: str) -> None:
+    row = replace(sample_to_row(next(iter(make_samples(HELD_OUT_SEED, 1))), "row"), **changes)
+    with pytest.raises(InputError, match="`seg-zero data check` lists such rows") as error:
+        case_of(row)
+    assert message in str(error.value)
 
 
 def total(answer: str, truth: str, reasoning: str = "the left one", **known: object) -> float:

@@ -23,12 +23,13 @@ from PIL import Image
 from seg_zero.answer import parse_solution, write_solution_multi, write_solution_single
 from seg_zero.data.rows import Row, write_rows
 from seg_zero.errors import InputError
+from seg_zero.files import check_file_place
 from seg_zero.images import load_image
 from seg_zero.masks import PointRule, encode_mask, mask_to_prompt_object, resize_mask
 from seg_zero.metrics import intersection_union, iou_of
 from seg_zero.objects import PromptObject
 from seg_zero.policy.families import spec_of_stored_images
-from seg_zero.prompting import resize_for_policy, to_policy_pixels
+from seg_zero.prompting import check_question, resize_for_policy, to_policy_pixels
 
 T = TypeVar("T")
 CHUNK = 16  # records that a worker takes at a time
@@ -132,6 +133,13 @@ def attempt(example: Example, image_size: int | None, strict: bool = False, poin
     name = f"example {example.id!r}"
     if not example.question.strip():
         raise InputError(f"{name} has an empty question; remove it or give it one")
+    try:
+        check_question(example.question)
+        example.question.encode("utf-8")
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name}: its question holds half a character ({error.reason}); write it as UTF-8") from error
     data = example.image if isinstance(example.image, bytes) else None
     try:
         image = load_image(example.image)
@@ -247,6 +255,15 @@ def agreement(row: Row, segmenter: Any) -> float:
     return iou_of(*intersection_union(found, truth))
 
 
+def check_place(out: Path) -> None:
+    """Raises InputError if the rows cannot be written to ``out``, or would replace a file that holds no rows."""
+    check_file_place(out)
+    if out.is_file() and out.stat().st_size:
+        with out.open("rb") as stream:
+            if stream.read(4) != b"PAR1":
+                raise InputError(f"{out} exists and is no parquet file; nothing replaces it, name another file")
+
+
 def build(
     source: Source[T],
     out: Path,
@@ -267,6 +284,7 @@ def build(
     are unusable records. ``points`` is the rule by which points are taken from masks. With ``segmenter``, rows on
     which SAM2 agrees less than ``min_agreement`` are dropped and counted. Raises InputError if no row is left.
     """
+    check_place(out)
     report = BuildReport()
     seen: set[str] = set()
 

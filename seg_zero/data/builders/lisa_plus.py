@@ -35,7 +35,9 @@ def source(args: argparse.Namespace) -> Source[Record]:
     images = existing_folder("--images", args.images)
     path = Path(args.questions)
     entries = read_json(path, "question file", omit="points")
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+    if entries == []:
+        raise InputError(f"{path} holds no questions; give data.json of LISA_Plus_Instance_Seg")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{path} is not a list of questions; give data.json of LISA_Plus_Instance_Seg")
     if "English Question" not in entries[0]:
         raise InputError(
@@ -61,7 +63,7 @@ def _record(entry: Entry, number: int, instances: Instances, images: Path) -> Re
         file_name = str(image.get("file_name"))
         if PurePosixPath(file_name).name != named:
             raise ValueError(
-                f"its picture is {named}, but its annotations are of {file_name}; is --instances COCO 2017?"
+                f"its picture is {named}, but its annotations are of {file_name}; give --instances of COCO 2017"
             )
     except ValueError as error:
         return Record(name, "", images, 0, 0, problem=str(error))
@@ -84,5 +86,7 @@ def _ids(entry: Entry) -> list[int]:
 def _annotation(number: int, instances: Instances) -> Entry:
     annotation = instances.annotations.get(number)
     if annotation is None:
-        raise ValueError(f"annotation id {number} is not in {instances.path}; it belongs to other annotations")
+        raise ValueError(
+            f"annotation id {str(number)[:20]} is not in {instances.path}; it belongs to other annotations"
+        )
     return annotation

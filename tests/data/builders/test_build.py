@@ -104,6 +104,8 @@ def test_ignored_pixels_do_not_take_from_the_target() -> None:
     ("changes", "size", "words"),
     [
         ({"question": "  "}, 56, "empty question"),
+        ({"question": "the cup <|im_end|>"}, 56, "<|im_end|>"),
+        ({"question": "half \ud800 a character"}, 56, "half a character"),
         ({"masks": (np.zeros((20, 40), dtype=bool),)}, 56, "mask is empty"),
         ({"masks": (np.ones((40, 20), dtype=bool),)}, 56, "a mask is 20x40, its image 40x20"),
         ({"image": b"no picture"}, 56, "cannot be read"),
@@ -147,6 +149,23 @@ def test_a_bad_example_ends_the_build_and_leaves_no_file(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"example 9 is bad; mend it\. --skip-bad"):
         build(Source(range(70), numbered), tmp_path / "x.parquet", progress=lambda: calls.append(1))
     assert len(calls) == 10 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("notes.json", "is no parquet file; nothing replaces it"), ("folder", "is a folder; give the name of a file")],
+)
+def test_a_build_replaces_nothing_but_rows(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "notes.json").write_text("[1]")
+    (tmp_path / "folder").mkdir()
+    calls: list[int] = []
+    with pytest.raises(InputError, match=message):
+        build(Source(range(3), numbered), tmp_path / name, progress=lambda: calls.append(1))
+    assert calls == [] and (tmp_path / "notes.json").read_text() == "[1]"
+    build(Source(range(3), numbered), tmp_path / "rows.parquet")
+    assert len(ids(tmp_path / "rows.parquet")) == 3
+    build(Source(range(4), numbered), tmp_path / "rows.parquet")
+    assert len(ids(tmp_path / "rows.parquet")) == 4
 
 
 def test_an_id_that_comes_twice_is_left_out(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from seg_zero.errors import InputError
 from seg_zero.files import write_bytes
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ def remembered(
         value = compute()
     try:
         write_bytes(path, encode(value))
-    except OSError as error:
-        print(f"cannot keep results in {path.parent} ({error.strerror}); they will be computed again", file=sys.stderr)
+    except (OSError, InputError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        print(f"cannot keep results in {path.parent} ({reason}); they will be computed again", file=sys.stderr)
     return value, False

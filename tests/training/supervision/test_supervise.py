@@ -64,10 +64,17 @@ def start_tree(tmp_path: Path, seconds: float) -> tuple[subprocess.Popen[bytes],
     return keeper, [int(number) for number in numbers.read_text().split()]
 
 
+def lives(number: int) -> bool:
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def gone(numbers: list[int], seconds: float = 15) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not any(psutil.pid_exists(n) and psutil.Process(n).status() != psutil.STATUS_ZOMBIE for n in numbers):
+        if not any(map(lives, numbers)):
             return True
         time.sleep(0.1)
     return False

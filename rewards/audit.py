@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from seg_zero.metrics import intersection_union, iou_of
 from seg_zero.objects import PromptObject
 from seg_zero.rewards.attacks import Attack, Case, attacks, bad_form
 from seg_zero.rewards.presets import Term, score
@@ -99,7 +100,6 @@ class StandIn:
         self._size = case.size
         self._truth = true_boxes if case.mask is None else case.mask
         self._findable = self._truth | ~true_boxes
-        self._pixels = np.count_nonzero(self._truth)
 
     def iou(self, attack: Attack) -> float:
         """IoU of the mask for an answer with the truth, 1 if both are empty; the smaller one of two if it is moved."""
@@ -107,9 +107,7 @@ class StandIn:
         return found if attack.moved is None else min(found, self._iou(moved(self._truth, *attack.moved)))
 
     def _iou(self, found: np.ndarray) -> float:
-        shared = np.count_nonzero(found & self._truth)
-        union = np.count_nonzero(found) + self._pixels - shared
-        return shared / union if union else 1.0
+        return iou_of(*intersection_union(found, self._truth))
 
 
 def _total(terms: Sequence[Term], case: Case, text: str, iou: float) -> float:

@@ -7,16 +7,13 @@ import numpy as np
 from seg_zero.rewards.response import (
     BOX_PIXELS,
     BOX_SIDE,
+    LARGEST_SIDE,
     Response,
     capped_by_side,
     comparable,
     falling,
     mean_over_pairs,
-    too_large,
 )
-
-# Of the object's smaller side: where a soft distance is worth nothing, whatever the pixels.
-_ZERO_SIDE = 0.5
 
 
 def iou(response: Response, threshold: float | None = 0.5, most_area: float | None = None) -> float:
@@ -27,7 +24,9 @@ def iou(response: Response, threshold: float | None = 0.5, most_area: float | No
     if not comparable(response):
         return mean_over_pairs(response, None)
     values = response.pairs.iou if threshold is None else response.pairs.iou > threshold
-    return mean_over_pairs(response, np.where(too_large(response.pairs, most_area), 0.0, values))
+    if most_area is not None:
+        values = np.where(response.pairs.area > most_area, 0.0, values)
+    return mean_over_pairs(response, values)
 
 
 def box_l1(
@@ -41,5 +40,5 @@ def box_l1(
     if not comparable(response):
         return mean_over_pairs(response, None)
     side = response.pairs.side
-    zero = None if zero_at is None else capped_by_side(side, zero_at, _ZERO_SIDE)
+    zero = None if zero_at is None else capped_by_side(side, zero_at, LARGEST_SIDE)
     return mean_over_pairs(response, falling(response.pairs.box_l1, capped_by_side(side, within, of_side), zero))

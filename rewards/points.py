@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seg_zero.rewards.response import (
+    LARGEST_SIDE,
     Response,
     capped_by_side,
     comparable,
@@ -10,8 +11,6 @@ from seg_zero.rewards.response import (
     mean_over_pairs,
     point_hits,
 )
-
-_ZERO_SIDE = 0.5  # of the object's smaller side: the largest distance that can be set
 
 
 def point(response: Response, within: float | None = None, zero_at: float | None = None) -> float:
@@ -28,6 +27,6 @@ def point(response: Response, within: float | None = None, zero_at: float | None
     pairs = response.pairs
     if within is None and zero_at is None:
         return mean_over_pairs(response, point_hits(pairs, response.true_mask is not None) & pairs.inside)
-    full = capped_by_side(pairs.side, pairs.reach if within is None else within, _ZERO_SIDE)
-    zero = None if zero_at is None else capped_by_side(pairs.side, zero_at, _ZERO_SIDE)
+    full = capped_by_side(pairs.side, pairs.reach if within is None else within, LARGEST_SIDE)
+    zero = None if zero_at is None else capped_by_side(pairs.side, zero_at, LARGEST_SIDE)
     return mean_over_pairs(response, falling(pairs.distance, full, zero) * (pairs.within & pairs.inside))

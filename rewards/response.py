@@ -20,6 +20,8 @@ BOX_PIXELS = 10.0
 ONE_POINT_PIXELS, TWO_POINTS_PIXELS = 30.0, 100.0
 # The farthest that corners and points may be off, as fractions of the smaller side of the true object.
 BOX_SIDE, POINT_SIDE = 0.1, 0.25
+# Of the same side: the largest distance that can be set, and where a soft one is worth nothing, whatever the pixels.
+LARGEST_SIDE = 0.5
 # Farther points are no inner points, however large the object; only where there is no mask to tell.
 INNER_PIXELS = 100.0
 _ROUNDING = 1  # pixels by which rounding may have moved a true point out of its mask or box
@@ -230,11 +232,6 @@ def mean_over_pairs(response: Response, values: np.ndarray | None) -> float:
 def comparable(response: Response) -> bool:
     """Whether there are objects on both sides, and so pairs."""
     return bool(response.answer.objects and response.truth)
-
-
-def too_large(pairs: Pairs, most_area: float | None) -> np.ndarray | bool:
-    """Where the predicted box has more than ``most_area`` times the area of the true one."""
-    return False if most_area is None else pairs.area > most_area
 
 
 def falling(values: np.ndarray, full: np.ndarray | float, zero: np.ndarray | float | None) -> np.ndarray:

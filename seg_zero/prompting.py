@@ -235,12 +235,15 @@ def _check_wording(text: object, answer_format: str) -> None:
     token = _CONTROL_TOKEN.search(text) or re.search("<image>", text)
     if token is not None:
         raise InputError(f"the text of the prompt holds the control token {token[0]!r}; the image is put before it")
+    check_characters(text, "the text of the prompt")
+
+
+def check_characters(text: str, what: str) -> None:
+    """Raises InputError, which begins with ``what``, for a text that no file can hold: half of a surrogate pair."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(
-            f"the text of the prompt holds half a character ({error.reason}); write it as UTF-8"
-        ) from error
+        raise InputError(f"{what} holds half a character ({error.reason}); write it as UTF-8") from error
 
 
 def check_question(question: str) -> None:

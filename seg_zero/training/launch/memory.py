@@ -127,15 +127,13 @@ def training_memory(config: DictConfig, model: Architecture, image_tokens: int) 
     gathered = 0
     if shards > 1 or width != stored:
         gathered = (model.embedding_parameters + 2 * model.layer_parameters) * width + model.layer_parameters * stored
-    micro = actor.ppo_micro_batch_size_per_gpu
-    tokens = micro * (config.data.max_prompt_length + config.data.max_response_length)
-    if actor.use_dynamic_bsz:
-        tokens = actor.ppo_max_token_len_per_gpu
-        micro = max(1, tokens // (config.data.max_prompt_length + config.data.max_response_length))
+    longest = config.data.max_prompt_length + config.data.max_response_length
     engine = read(config, EngineSettings)
+    limit = actor.ppo_max_token_len_per_gpu if actor.use_dynamic_bsz else None
     if engine.shared_prefix and engine.shared_prefix_tokens:
-        tokens = engine.shared_prefix_tokens
-        micro = max(1, tokens // (config.data.max_prompt_length + config.data.max_response_length))
+        limit = engine.shared_prefix_tokens
+    micro = actor.ppo_micro_batch_size_per_gpu if limit is None else max(1, limit // longest)
+    tokens = micro * longest if limit is None else limit
     checkpointing = bool(config.actor_rollout_ref.model.enable_gradient_checkpointing)
     frozen = bool(actor.freeze_vision_tower)
     return Training(

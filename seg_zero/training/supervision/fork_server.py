@@ -151,10 +151,10 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def _become(request: dict[str, Any], files: list[int], connection: socket.socket) -> NoReturn:
     """Turn into the process that the client was asked to be; runs its script and exits."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    client = _place(files, request["files"], connection)
     status = 1
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        client = _place(files, request["files"], connection)
         threading.Thread(target=_end_with_client, args=(client,), daemon=True).start()
         os.chdir(request["folder"])
         _take_environment(request)

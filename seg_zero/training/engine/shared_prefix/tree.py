@@ -83,8 +83,3 @@ def _common(sequences: Sequence[Keys], rows: Sequence[int], start: int, limits: 
         if len(different):
             stop = start + int(different[0])
     return stop
-
-
-def token_count(forest: Sequence[Segment]) -> int:
-    """Tokens of a forest, those shared counted once."""
-    return sum(segment.stop - segment.start for segment in forest)

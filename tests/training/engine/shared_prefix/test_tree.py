@@ -17,7 +17,7 @@ from seg_zero.training.engine.shared_prefix.groups import (
     spread_groups,
 )
 from seg_zero.training.engine.shared_prefix.layout import Layout
-from seg_zero.training.engine.shared_prefix.tree import Segment, prefix_tree, token_count, token_keys
+from seg_zero.training.engine.shared_prefix.tree import Segment, prefix_tree, token_keys
 
 IMAGE = 9
 
@@ -35,6 +35,11 @@ def path_tokens(forest: list[Segment], sequences: list[np.ndarray], row: int) ->
         found[:0] = sequences[segment.rows[0]][segment.start : segment.stop].tolist()
         number = segment.parent
     return found
+
+
+def token_count(forest: list[Segment]) -> int:
+    """Tokens of a forest, those shared counted once."""
+    return sum(segment.stop - segment.start for segment in forest)
 
 
 def test_answers_share_their_prompt_alone() -> None:

@@ -75,6 +75,8 @@ def training_environment(config: DictConfig, output: Path, base: Mapping[str, st
         environment.setdefault("RAY_AUTH_MODE", "token")
     if config.trainer.device == "cpu":
         environment.update(_CPU)
+        if config.engine.group_rollouts and config.actor_rollout_ref.rollout.tensor_model_parallel_size == 1:
+            environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # else vLLM starts a process for a single worker too
         # Without the byte-code cache a dozen processes compile the same packages: 100 s more.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         if not os.access(sysconfig.get_paths()["purelib"], os.W_OK):

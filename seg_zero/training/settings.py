@@ -104,6 +104,7 @@ class EngineSettings:
 
     vision_once: Annotated[bool, _SWITCH]
     processed_images_once: Annotated[bool, _SWITCH]
+    group_rollouts: Annotated[bool, _SWITCH]
     one_update: Annotated[bool, _SWITCH]
     group_by_length: Annotated[bool, _SWITCH]
     sort_by_length: Annotated[bool, _SWITCH]

@@ -13,6 +13,7 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
 from seg_zero.training.environment import joins_cluster, worker_variables
+from seg_zero.training.settings import EngineSettings, read
 
 
 @ray.remote
@@ -21,7 +22,10 @@ class TaskRunner(TaskRunnerV1.__ray_actor_class__):  # type: ignore[misc,name-de
 
     def run(self, config: DictConfig) -> None:
         import seg_zero.training.trainer.trainer  # noqa: F401
+        from seg_zero.training.rollout.manager import register_group_server
 
+        if read(config, EngineSettings).group_rollouts:
+            register_group_server()
         super().run(config)
 
 

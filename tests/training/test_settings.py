@@ -103,7 +103,10 @@ def test_a_key_of_no_section_is_named_as_it_is() -> None:
 @pytest.mark.parametrize("on", [True, False])
 def test_switches_reach_what_reads_them(on: bool) -> None:
     """The engine in the training workers sees the model's section only, the sampler its own settings."""
-    names = ("vision_once", "group_by_length", "sort_by_length", "processed_images_once", "one_update", "shared_prefix")
+    names = (
+        *("vision_once", "group_by_length", "sort_by_length", "processed_images_once"),
+        *("group_rollouts", "one_update", "shared_prefix"),
+    )
     limit = ["engine.shared_prefix_tokens=500"] if on else []
     config = load_config([*TINY, *(f"engine.{name}={str(on).lower()}" for name in names), *limit])
     model = config.actor_rollout_ref.model.lora

@@ -21,6 +21,7 @@ from verl.workers.engine.utils import postprocess_batch_func
 
 from seg_zero.policy.families import family_named
 from seg_zero.policy.lora import base_name
+from seg_zero.training import queue_images
 from seg_zero.training.engine.glm4v import glm_put_right
 from seg_zero.training.engine.micro_batches import group_by_length, padding_share
 from seg_zero.training.engine.one_update import DETACH_ENTROPY, OWN_LOG_PROBS, OneUpdateLoss
@@ -87,6 +88,7 @@ class PolicyEngine(FSDPEngineWithLMHead):
         return module
 
     def forward_backward_batch(self, data: Any, loss_function: Callable, forward_only: bool = False) -> Any:
+        data = queue_images.fetch(data)
         packed = tu.get_non_tensor_data(data=data, key="use_remove_padding", default=True)
         dynamic = tu.get_non_tensor_data(data=data, key="use_dynamic_bsz", default=True)
         self._shapes: list[list[int]] = []

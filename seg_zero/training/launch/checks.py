@@ -224,6 +224,32 @@ def check_shared_prefix(config: DictConfig) -> None:
         raise InputError("engine.shared_prefix=true does not work with distillation; set engine.shared_prefix=false")
 
 
+def check_group_rollouts(config: DictConfig) -> None:
+    """Nothing is asked for that only verl's own requests, one for each answer, can do."""
+    if not read(config, EngineSettings).group_rollouts:
+        return
+    reference = config.actor_rollout_ref
+    for name, value, harmless in (
+        ("actor_rollout_ref.rollout.name", reference.rollout.name, "vllm"),
+        ("actor_rollout_ref.rollout.agent.default_agent_loop", reference.rollout.agent.default_agent_loop, "seeded"),
+        ("actor_rollout_ref.rollout.full_determinism", reference.rollout.full_determinism, False),
+        (
+            "actor_rollout_ref.rollout.enable_rollout_routing_replay",
+            reference.rollout.enable_rollout_routing_replay,
+            False,
+        ),
+        ("actor_rollout_ref.rollout.disaggregation.enabled", reference.rollout.disaggregation.enabled, False),
+        ("actor_rollout_ref.model.lora.merge", reference.model.lora.merge, True),
+        ("reward.reward_model.enable", config.reward.reward_model.enable, False),
+        ("distillation.enabled", config.distillation.enabled, False),
+    ):
+        if value != harmless:
+            raise InputError(
+                f"engine.group_rollouts=true does not work with {name}={str(value).lower()}; set it to "
+                f"{str(harmless).lower()} or set engine.group_rollouts=false"
+            )
+
+
 def check_fit(config: DictConfig) -> None:
     """The model can be laid out as asked, and the memory it needs is not clearly more than a GPU has."""
     model = find_architecture(resolve_model(config.actor_rollout_ref.model.path))
@@ -293,6 +319,7 @@ def check_run(config: DictConfig) -> None:
     check_reward(config)
     check_batches(config)
     check_shared_prefix(config)
+    check_group_rollouts(config)
     check_prompt_fits(config)
     check_devices(config)
     check_forks(config)

@@ -161,6 +161,7 @@ def _loss_lines(config: DictConfig, b: Batches) -> Iterator[str]:
 
 # What each switch of the section `engine` does, in the order in which a step comes to it.
 _CHANGES = {
+    "group_rollouts": "all answers to a question are one request and one reward call",
     "processed_images_once": "each image is processed once",
     "vision_once": "the vision tower computes each image once",
     "sort_by_length": "micro-batches hold answers of similar length",
@@ -240,6 +241,7 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
     checks.reward_terms(config)
     checks.check_batches(config)
     checks.check_shared_prefix(config)
+    checks.check_group_rollouts(config)
     checks.check_prompt_fits(config)
     checks.check_policy(config)
     checks.check_fit(config)

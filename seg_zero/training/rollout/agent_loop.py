@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
@@ -10,13 +9,8 @@ from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentL
 from verl.utils.tokenizer.tokenizer import get_processor_token_id
 
 from seg_zero.training.rollout.processed_images import process_once
+from seg_zero.training.rollout.samples import sample_seed
 from seg_zero.training.settings import EngineSettings, read
-
-
-def sample_seed(seed: int, step: int, row: int, sample: int) -> int:
-    """The sampling seed of one answer, 0 <= seed < 2**63; the same in every run with the same four numbers."""
-    name = f"{seed}/{step}/{row}/{sample}".encode()
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") >> 1
 
 
 def one_placeholder_each(prompt_ids: list[int], placeholder: int) -> list[int]:

@@ -14,6 +14,8 @@ import numpy as np
 import transfer_queue as tq
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+_PATIENCE = 60.0  # seconds of waiting before the queue is looked at in between
+
 
 def reward_metrics(terms: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, float]:
     """Mean of every reward term over a batch, and how much the totals of one prompt differ.
@@ -64,6 +66,7 @@ class RewardLoggingReplayBuffer(ReplayBuffer):
             kwargs["poll_interval"] = interval
         self._filter = settings.get("filter_groups") or {}
         self._drawn = 0
+        self.wait: Callable[[float], bool] = lambda _: False  # set by the trainer: waits for running questions
         if self._filter.get("enable", False):
             kwargs.update(
                 filter_groups_metric=self._filter["metric"],
@@ -89,6 +92,13 @@ class RewardLoggingReplayBuffer(ReplayBuffer):
 
         return draw
 
+    def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:
+        # Dynamic sampling decides about each group as it comes, so it goes on looking.
+        if not self._filter.get("enable", False) and self.wait(_PATIENCE):
+            return last_debug_time
+        found: float = super()._wait_for_next_poll(partition_id, last_debug_time)
+        return found
+
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[Any, dict[str, float]]:
         self._drawn = batch_size  # the trainer has drawn these already
         batch, metrics = super().sample(global_steps=global_steps, partition_id=partition_id, batch_size=batch_size)
@@ -98,6 +108,7 @@ class RewardLoggingReplayBuffer(ReplayBuffer):
             metrics["reward/drawn_groups"] = float(self._drawn)
             metrics["reward/filtered_groups"] = float(metrics.get("training/filter_groups/evicted_samples", 0))
         groups = [key.split("_")[0] for key in batch.keys]
+        metrics["reward/failed_groups"] = float(batch_size - len(set(groups)))
         if self.sampler_kwargs.get("sort_by_length", False):
             lengths = [tag["seq_len"] for tag in batch.tags]
             batch.reorder(order_by_length(groups, lengths, self.sampler_kwargs["prompts_per_update"]))

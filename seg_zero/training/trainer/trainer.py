@@ -23,6 +23,7 @@ from verl.trainer.ppo.v1 import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from seg_zero.files import write_image, write_json, write_text
+from seg_zero.training import queue_images
 from seg_zero.training.engine import one_update
 from seg_zero.training.engine.shared_prefix import groups
 from seg_zero.training.run_files import RunFiles
@@ -62,6 +63,11 @@ class SegZeroTrainer(PPOTrainerSync):
 
     @trainer_mode.setter
     def trainer_mode(self, _: str) -> None: ...
+
+    def fit(self, agent_loop_manager: Any) -> None:
+        buffer: Any = self.replay_buffer
+        buffer.wait = agent_loop_manager.wait
+        super().fit(agent_loop_manager)
 
     # Progress and an orderly end
 
@@ -126,6 +132,7 @@ class SegZeroTrainer(PPOTrainerSync):
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> KVBatchMeta:
         start = time.perf_counter()
         batch = super().step(metrics, timing_raw)
+        queue_images.clear()
         self._trained = batch, metrics, time.perf_counter() - start
         return batch
 

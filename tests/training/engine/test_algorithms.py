@@ -250,6 +250,30 @@ def test_equal_rewards_count_as_equal_whatever_their_digits(monkeypatch: pytest.
     assert "flat" not in groups_of(buffer.sample(1, "train", 2)[0])
 
 
+def test_the_queue_is_looked_at_when_the_answers_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group that failed is counted; it has no samples, and the step goes on without it."""
+    queue, buffer = make_buffer(monkeypatch, "grpo", [])
+    monkeypatch.setattr(replay_buffer.time, "sleep", lambda _: pytest.fail("it polled"))
+
+    def wait(seconds: float) -> bool:
+        queue.add_group("good", [1.0, 3.0])
+        queue.tags["bad"] = {"is_prompt": True, "status": "failure", "global_steps": 1}
+        return True
+
+    buffer.wait = wait
+    batch, metrics = buffer.sample(1, "train", 2)
+    assert groups_of(batch) == {"good"} and metrics["reward/failed_groups"] == 1.0
+
+
+def test_dynamic_sampling_looks_at_each_group_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, buffer = make_buffer(monkeypatch, "dapo", [])
+    looks: list[float] = []
+    monkeypatch.setattr(replay_buffer.time, "sleep", lambda s: looks.append(s) or queue.add_group("b", [1.0, 3.0]))
+    buffer.wait = lambda _: pytest.fail("it waited for all groups")
+    queue.add_group("a", [1.0, 3.0])
+    assert groups_of(buffer.sample(1, "train", 2)[0]) == {"a", "b"} and len(looks) == 1
+
+
 def test_the_other_algorithms_train_on_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
     queue, buffer = make_buffer(monkeypatch, "grpo", [])
     queue.add_group("good", [1.0, 3.0])

@@ -390,6 +390,28 @@ def test_shared_prefixes_exclude_what_replaces_attention_or_logits(override: str
     checks.check_shared_prefix(load_config([*TINY, override, "engine.shared_prefix=false"]))
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("actor_rollout_ref.rollout.name=sglang", r"rollout\.name=sglang; set it to vllm or set engine"),
+        (
+            "actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent",
+            "default_agent_loop=tool_agent; set it to se",
+        ),
+        ("actor_rollout_ref.rollout.disaggregation.enabled=true", r"disaggregation\.enabled=true; set it to false or"),
+        ("actor_rollout_ref.model.lora.merge=false", r"lora\.merge=false; set it to true or set engine"),
+        (
+            "distillation.enabled=true",
+            r"distillation\.enabled=true; set it to false or set engine\.group",
+        ),
+    ],
+)
+def test_group_rollouts_exclude_what_needs_a_request_for_each_answer(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        checks.check_group_rollouts(load_config([*TINY, override]))
+    checks.check_group_rollouts(load_config([*TINY, override, "engine.group_rollouts=false"]))
+
+
 def test_missing_flash_attention() -> None:
     with pytest.raises(InputError, match="flash-attn is not installed"):
         checks.check_attention(load_config(["hardware=4x80g"]), installed=lambda _: None)

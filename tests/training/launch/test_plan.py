@@ -233,7 +233,7 @@ def test_what_a_plan_says() -> None:
         ),
         (
             [f"engine.{key}=false" for key in plan._CHANGES],
-            "Changed in verl's step: nothing. Off: engine.processed_images_once, engine.vision_once, ",
+            "Changed in verl's step: nothing. Off: engine.group_rollouts, engine.processed_images_once, ",
             "engine.one_update)",
         ),
     ],

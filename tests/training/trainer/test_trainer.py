@@ -15,7 +15,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from seg_zero.training.engine import one_update
 from seg_zero.training.launch.start import validation_missing
-from seg_zero.training.rollout.agent_loop import sample_seed
+from seg_zero.training.rollout.samples import sample_seed
 from seg_zero.training.run_files import RunFiles
 from seg_zero.training.settings import HealthSettings
 from seg_zero.training.trainer.trainer import SegZeroTrainer

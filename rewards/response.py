@@ -9,7 +9,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from seg_zero.answer import Answer, parse_answer, parse_solution
+from seg_zero.answer import Answer, answer_span, parse_answer, parse_solution
+from seg_zero.masks import touches_mask
 from seg_zero.objects import PromptObject
 from seg_zero.rewards.geometry import pairwise_distance, pairwise_iou
 
@@ -26,6 +27,7 @@ LARGEST_SIDE = 0.5
 INNER_PIXELS = 100.0
 _ROUNDING = 1  # pixels by which rounding may have moved a true point out of its mask or box
 
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _NOTHING = (math.nan,) * 4
 
 
@@ -55,6 +57,15 @@ class Response:
     def answer(self) -> Answer:
         """The text, read; never raises."""
         return parse_answer(self.text) if self.parsed is None else self.parsed
+
+    @cached_property
+    def reasoning(self) -> str:
+        """The text outside the answer block, each tag replaced by a line break."""
+        span = answer_span(self.text)
+        outside = self.text if span is None else self.text[: span[0]] + "\n" + self.text[span[1] :]
+        for tag in TAGS:
+            outside = outside.replace(tag, "\n")
+        return outside
 
     @cached_property
     def truth(self) -> tuple[PromptObject, ...]:
@@ -103,119 +114,144 @@ def capped_by_side(side: np.ndarray, pixels: np.ndarray | float = BOX_PIXELS, of
 
 def point_hits(pairs: Pairs, has_mask: bool) -> np.ndarray:
     """Whether the points lie in the true mask; without one, in the true box and near the true point."""
-    if has_mask:
-        return pairs.within
-    return pairs.within & (pairs.distance < capped_by_side(pairs.side, INNER_PIXELS, POINT_SIDE))
+    return _hits(pairs.within, pairs.distance, pairs.side, has_mask)
+
+
+def _hits(within: np.ndarray, distance: np.ndarray, side: np.ndarray, has_mask: bool) -> np.ndarray:
+    return within if has_mask else within & (distance < capped_by_side(side, INNER_PIXELS, POINT_SIDE))
 
 
 def match(response: Response) -> Pairs:
     """One-to-one assignment of predicted to true objects that maximises IoU plus box and point hits."""
-    predicted = response.answer.objects
-    sx, sy = (PUBLISHED_SIDE / side for side in response.image_size)
-    boxes, points = _arrays(predicted)
-    true_boxes, true_points, reach = _truth_arrays(response.ground_truth)
-    with np.errstate(invalid="ignore"):  # a missing box or point is NaN
-        iou = pairwise_iou(boxes, true_boxes)
-        right_way = np.asarray((boxes[:, 2:] >= boxes[:, :2]).all(axis=1))
-        iou = np.where((iou > 0) & right_way[:, None], np.minimum(iou, 1.0), 0.0)
-        box_l1 = _finite(np.abs(boxes[:, None] - true_boxes) @ np.array([sx / 4, sy / 4, sx / 4, sy / 4]))
-        scale = np.array([sx, sy])
-        distance = _finite(_point_distances(points * scale, true_points * scale, predicted))
-        inside = np.asarray(((points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])).all(axis=(1, 2)))
-        low, high = true_boxes[:, None, :2] - _ROUNDING, true_boxes[:, None, 2:] + _ROUNDING
-        within = np.asarray(((points[:, None] >= low) & (points[:, None] <= high)).all(axis=(2, 3)))
-        area = _areas(boxes)[:, None] / _areas(true_boxes)
-    if response.true_mask is not None:
-        within &= _in_mask(points, response.true_mask, response.image_size)[:, None]
-    side = _sides(true_boxes, scale, response)
-    every = Pairs(iou, area, box_l1, distance, inside[:, None], within, side, reach)
-    hits = point_hits(every, response.true_mask is not None) & inside[:, None]
+    boxes, points, lone = _arrays(response.answer.objects)
+    true, mask = _truth(response.ground_truth, response.image_size), response.true_mask
+    gaps = np.abs(boxes[:, :, None] - true.boxes[:, None])
+    box_l1 = (true.scale / 4 @ gaps.reshape(4, -1)).reshape(gaps.shape[1:])
+    distance = _point_distances(points * true.scale[:2, None], lone, true)
+    iou = pairwise_iou(boxes.T, true.boxes.T)
+    upright = boxes[2:] >= boxes[:2]  # also False for NaN
+    if not (true.regular and upright.all() and not np.isnan(points[0, 0]).any()):
+        box_l1, distance = (np.where(np.isnan(values), np.inf, values) for values in (box_l1, distance))
+        iou = np.where((iou > 0) & np.asarray(upright.all(axis=0))[:, None], np.minimum(iou, 1.0), 0.0)
+    seen = points[:1] if lone.all() else points  # of two that are one, one
+    inside = _of_points((seen >= boxes[:2]) & (seen <= boxes[2:]))
+    within = _of_points((seen[..., None] >= true.low) & (seen[..., None] <= true.high))
+    side = true.side
+    if mask is not None:
+        within &= _on_mask(seen, mask, response.image_size)[:, None]
+        side = _thickness(true, mask, response.image_size)
+    hits = _hits(within, distance, side, mask is not None) & inside[:, None]
     rows, columns = linear_sum_assignment(iou + (box_l1 < capped_by_side(side)) + hits, maximize=True)
-    of_pair = (rows, columns)
+    of_pair = rows * len(side) + columns
     return Pairs(
-        iou[of_pair],
-        area[of_pair],
-        box_l1[of_pair],
-        distance[of_pair],
-        inside[rows],
-        within[of_pair],
-        side[columns],
-        reach[columns],
+        iou.take(of_pair),
+        _areas(boxes).take(rows) / true.area.take(columns),
+        box_l1.take(of_pair),
+        distance.take(of_pair),
+        inside.take(rows),
+        within.take(of_pair),
+        side.take(columns),
+        true.reach.take(columns),
     )
 
 
-def _sides(boxes: np.ndarray, scale: np.ndarray, response: Response) -> np.ndarray:
-    """Smaller sides of the true boxes, M; with a mask no more than the mean thickness of the object.
+# Arrays have the coordinates first: numpy is several times as fast along a long last axis as along one of 2 or 4.
 
-    That is the mask's pixels in the box over the box's longer side: a cord across a large box is a thin object.
+
+@dataclass(frozen=True)
+class _Truth:
+    """What all answers to a question are compared with: M objects.
+
+    boxes: 4 x M. points: which of two, axis, object, in pixels of an image of 840 x 840 (2 x 2 x M); lone: all are the
+    same twice. scale: how many such pixels a pixel is, for the 4 coordinates of a box; side, extent: smaller and larger
+    sides of the boxes in such pixels. low, high: corners moved out by the rounding, 2 x 1 x M. area: pixels. regular:
+    no point is missing and no box has its corners swapped. reach: see :class:`Pairs`.
     """
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
-    smaller = (sides * scale).min(axis=1)
-    if response.true_mask is None:
-        return np.asarray(smaller)
-    height, width = response.true_mask.shape
-    to_mask = np.array([width, height] * 2) / (*response.image_size, *response.image_size)
-    corners = np.maximum(np.floor(boxes * to_mask), 0).astype(int)
-    pixels = np.array([np.count_nonzero(response.true_mask[y1 : y2 + 1, x1 : x2 + 1]) for x1, y1, x2, y2 in corners])
-    area = pixels * PUBLISHED_SIDE**2 / (width * height)
-    return np.minimum(smaller, np.maximum(area / (sides * scale).max(axis=1), scale.min()))
+
+    boxes: np.ndarray
+    points: np.ndarray
+    lone: bool
+    scale: np.ndarray
+    side: np.ndarray
+    extent: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    area: np.ndarray
+    regular: bool
+    reach: np.ndarray
+
+
+@lru_cache(maxsize=1024)
+def _truth(ground_truth: str, image_size: tuple[float, float]) -> _Truth:
+    objects = parse_solution(ground_truth)
+    boxes, points, lone = _arrays(objects)
+    scale = np.array([PUBLISHED_SIDE / side for side in image_size] * 2)
+    sides = np.maximum(boxes[2:] - boxes[:2], 1) * scale[:2, None]
+    return _Truth(
+        boxes,
+        points * scale[:2, None],
+        bool(lone.all()),
+        scale,
+        sides.min(axis=0),
+        sides.max(axis=0),
+        boxes[:2, None] - _ROUNDING,
+        boxes[2:, None] + _ROUNDING,
+        _areas(boxes),
+        bool((boxes[2:] >= boxes[:2]).all() and not np.isnan(points).any()),
+        np.array([TWO_POINTS_PIXELS if len(o.points) > 1 else ONE_POINT_PIXELS for o in objects]),
+    )
+
+
+def _arrays(objects: tuple[PromptObject, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes 4 x N, points 2 x 2 x N (a lone one twice), and whether an object has one point at most; NaN if missing."""
+    found: list[float] = []
+    for item in objects:
+        found += item.box or _NOTHING
+        found += item.points[0] + item.points[-1] if item.points else _NOTHING
+    values = np.fromiter(found, float, len(found)).reshape(-1, 8).T.copy()
+    return values[:4], values[4:].reshape(2, 2, -1), np.array([len(item.points) < 2 for item in objects])
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
     """Pixels of boxes whose corner pixels both count; NaN where a box is missing."""
-    return np.asarray((np.abs(boxes[:, 2:] - boxes[:, :2]) + 1).prod(axis=1))
+    width, height = np.abs(boxes[2:] - boxes[:2]) + 1
+    return np.asarray(width * height)
 
 
-def _in_mask(points: np.ndarray, mask: np.ndarray, image_size: tuple[float, float]) -> np.ndarray:
-    """Whether both points (N x 2 x 2) lie in the mask or touch it, N."""
+def _thickness(true: _Truth, mask: np.ndarray, image_size: tuple[float, float]) -> np.ndarray:
+    """Smaller sides of the true boxes, M, or the mean thickness of the objects if that is less.
+
+    That is the mask's pixels in the box over the box's longer side: a cord across a large box is a thin object.
+    """
     height, width = mask.shape
-    pixels = np.floor(points * np.array([width / image_size[0], height / image_size[1]]))
-    found = np.zeros(pixels.shape[:2], dtype=bool)
-    for place, (x, y) in zip(np.ndindex(found.shape), pixels.reshape(-1, 2), strict=True):
-        if -_ROUNDING <= x < width + _ROUNDING and -_ROUNDING <= y < height + _ROUNDING:  # also False for NaN
-            left, top = max(int(x) - _ROUNDING, 0), max(int(y) - _ROUNDING, 0)
-            found[place] = mask[top : int(y) + _ROUNDING + 1, left : int(x) + _ROUNDING + 1].any()
-    return np.asarray(found.all(axis=1))
+    to_mask = np.array([width, height] * 2) / (*image_size, *image_size)
+    corners = np.maximum(np.floor(true.boxes.T * to_mask), 0).astype(int)
+    pixels = np.array([np.count_nonzero(mask[y1 : y2 + 1, x1 : x2 + 1]) for x1, y1, x2, y2 in corners])
+    area = pixels * PUBLISHED_SIDE**2 / (width * height)
+    return np.minimum(true.side, np.maximum(area / true.extent, true.scale.min()))
 
 
-@lru_cache(maxsize=1024)
-def _truth_arrays(ground_truth: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes, points and reach of the true objects; cached, since all answers to a question share them."""
-    truth = parse_solution(ground_truth)
-    reach = np.array([TWO_POINTS_PIXELS if len(o.points) > 1 else ONE_POINT_PIXELS for o in truth])
-    return *_arrays(truth), reach
+def _on_mask(points: np.ndarray, mask: np.ndarray, image_size: tuple[float, float]) -> np.ndarray:
+    """Whether all points of an object (P x 2 x N) lie in the mask or touch it, N."""
+    to_mask = np.array([[mask.shape[1] / image_size[0]], [mask.shape[0] / image_size[1]]])
+    of_object = (points * to_mask).transpose(2, 0, 1).tolist()
+    return np.array([all(touches_mask(x, y, mask, _ROUNDING) for x, y in found) for found in of_object])
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    missing = np.isnan(values)
-    if missing.any():
-        values[missing] = np.inf
-    return values
+def _of_points(found: np.ndarray) -> np.ndarray:
+    """Whether both coordinates of all points (P x 2 x ...) have it."""
+    both = found[:, 0] & found[:, 1]
+    return np.asarray(both[0] if len(both) == 1 else both[0] & both[1])
 
 
-def _arrays(objects: tuple[PromptObject, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes N x 4 and points N x 2 x 2, a lone point doubled, NaN where missing."""
-    rows = [
-        (
-            *(o.box or _NOTHING),
-            *(o.points[0] if o.points else _NOTHING[:2]),
-            *(o.points[-1] if o.points else _NOTHING[:2]),
-        )
-        for o in objects
-    ]
-    values = np.array(rows, dtype=float)
-    return values[:, :4], values[:, 4:].reshape(-1, 2, 2)
-
-
-def _point_distances(points: np.ndarray, true_points: np.ndarray, predicted: tuple[PromptObject, ...]) -> np.ndarray:
+def _point_distances(points: np.ndarray, lone: np.ndarray, true: _Truth) -> np.ndarray:
     """N x M distances: the better pairing of two points; for a lone predicted point, the nearer true one."""
-    first = pairwise_distance(points[:, 0], true_points[:, 0])
-    if (points[:, 0] == points[:, 1]).all() and (true_points[:, 0] == true_points[:, 1]).all():
+    (p, q), (u, v) = points.transpose(0, 2, 1), true.points.transpose(0, 2, 1)
+    first = pairwise_distance(p, u)
+    if true.lone and lone.all():
         return first
-    other = pairwise_distance(points[:, 0], true_points[:, 1])
-    straight = first + pairwise_distance(points[:, 1], true_points[:, 1])
-    crossed = other + pairwise_distance(points[:, 1], true_points[:, 0])
-    lone = np.array([len(o.points) == 1 for o in predicted])
+    other = pairwise_distance(p, v)
+    straight, crossed = first + pairwise_distance(q, v), other + pairwise_distance(q, u)
     return np.where(lone[:, None], np.minimum(first, other), np.minimum(straight, crossed) / 2)
 
 

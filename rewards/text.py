@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from seg_zero.answer import answer_span
-from seg_zero.rewards.response import Response
+from seg_zero.rewards.response import TAGS, Response
 from seg_zero.rewards.sentences import count_words, sentences
-
-_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
 def think(response: Response) -> float:
@@ -20,7 +17,7 @@ def think(response: Response) -> float:
     one_answer = (
         rest.startswith("<answer>")
         and rest.endswith("</answer>")
-        and all(rest.count(tag) == wanted for tag, wanted in zip(_TAGS, (0, 0, 1, 1), strict=True))
+        and all(rest.count(tag) == wanted for tag, wanted in zip(TAGS, (0, 0, 1, 1), strict=True))
     )
     return float(bool(one_thought and one_answer))
 
@@ -43,21 +40,12 @@ def well_formed(response: Response) -> bool:
     return think(response) == 1.0 and answer_format(response) == 1.0
 
 
-def _reasoning(text: str) -> str:
-    """Everything outside the answer block, each tag replaced by a line break."""
-    span = answer_span(text)
-    outside = text if span is None else text[: span[0]] + "\n" + text[span[1] :]
-    for tag in _TAGS:
-        outside = outside.replace(tag, "\n")
-    return outside
-
-
 def non_repeat(response: Response) -> float:
     """1 less the fraction of the sentences outside the answer block that stood there before; one of them is free.
 
     Case, spacing and list markers do not matter; see :mod:`seg_zero.rewards.sentences` for what a sentence is.
     """
-    found = sentences(_reasoning(response.text))
+    found = sentences(response.reasoning)
     repeats = len(found) - len(set(found))
     return 1.0 if repeats <= 1 else 1.0 - repeats / len(found)
 
@@ -67,7 +55,7 @@ def length(response: Response, floor: int, budget: int, margin: int) -> float:
 
     The upper end has the shape of DAPO's overlong shaping (arXiv 2503.14476), in words outside the answer block.
     """
-    words = count_words(_reasoning(response.text))
+    words = count_words(response.reasoning)
     if words < floor:
         return words / floor
     return 1.0 if words <= budget else max((budget + margin - words) / max(margin, 1), 0.0)

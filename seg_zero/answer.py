@@ -25,6 +25,8 @@ from seg_zero.objects import MAX_ABS_COORDINATE, Box, Point, PromptObject
 MAX_ANSWER_CHARS = 65_536
 MAX_OBJECTS = 120
 
+# Whole numbers, since most coordinates are, and comparing like with like is quick.
+_LOWEST, _HIGHEST = -int(MAX_ABS_COORDINATE), int(MAX_ABS_COORDINATE)
 _POINT_KEYS = ("point_2d", "points_1", "points_2")
 _FENCE = re.compile(r"```[a-zA-Z]*\s*")
 _OPENING, _CLOSING = "<answer>", "</answer>"
@@ -150,7 +152,7 @@ def as_coordinates(value: object, count: int) -> tuple[float, ...] | None:
         kind = type(item)  # not isinstance: a boolean is an int
         if kind is not int and kind is not float:
             return None
-        if not -MAX_ABS_COORDINATE <= item <= MAX_ABS_COORDINATE:  # also False for NaN
+        if not _LOWEST <= item <= _HIGHEST:  # also False for NaN
             return None
     return tuple(map(float, value))
 
@@ -159,8 +161,10 @@ def _read_object(value: object) -> PromptObject | None:
     if not isinstance(value, dict):
         return None
     box = as_coordinates(value.get("bbox_2d", value.get("bbox")), 4)
-    found = [as_coordinates(value[key], 2) for key in _POINT_KEYS if key in value]
-    points = tuple(point for point in found if point is not None)
+    points: tuple[tuple[float, ...], ...] = ()
+    for key in _POINT_KEYS:
+        if key in value and (point := as_coordinates(value[key], 2)) is not None:
+            points += (point,)
     if box is None and not points:
         return None
     return PromptObject(cast("Box | None", box), cast("tuple[Point, ...]", points))
@@ -184,7 +188,7 @@ def parse_answer(text: str) -> Answer:
     items = [value] if isinstance(value, dict) else value
     if not isinstance(items, list):
         return Answer((), thinking, text, f"the answer is a JSON {type(value).__name__}, not a list or object")
-    objects = tuple(o for o in (_read_object(item) for item in items[:MAX_OBJECTS]) if o is not None)
+    objects = tuple(o for o in map(_read_object, items[:MAX_OBJECTS]) if o is not None)
     if items and not objects:
         problem = "no object in the answer has a box of 4 numbers or a point of 2"
         return Answer((), thinking, text, problem, len(items))

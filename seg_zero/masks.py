@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -48,6 +49,19 @@ def mask_to_prompt_object(mask: np.ndarray, points: PointRule = "inscribed") -> 
     second = int(far[depth[far].argmax()])
     found: tuple[Point, ...] = tuple((float(xs[i]), float(ys[i])) for i in (first, second))
     return PromptObject((float(x1), float(y1), float(x2), float(y2)), found)
+
+
+def touches_mask(x: float, y: float, mask: np.ndarray, slack: int = 1) -> bool:
+    """Whether a point, in pixels of a boolean H x W mask, lies in the mask or at most ``slack`` pixels beside it.
+
+    The pixel of a point is (floor(x), floor(y)), off the image too: with a slack of 1 a point at x = -0.5 touches
+    column 0, one at x = -1.5 nothing. NaN and infinity touch nothing.
+    """
+    height, width = mask.shape
+    if not (-slack <= x < width + slack and -slack <= y < height + slack):
+        return False
+    column, row = math.floor(x), math.floor(y)
+    return bool(mask[max(row - slack, 0) : row + slack + 1, max(column - slack, 0) : column + slack + 1].any())
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from seg_zero.masks import decode_mask, encode_mask, mask_to_prompt_object, segmentation_to_mask
+from seg_zero.masks import decode_mask, encode_mask, mask_to_prompt_object, segmentation_to_mask, touches_mask
 
 
 def blank(height: int, width: int, *boxes: tuple[int, int, int, int]) -> np.ndarray:
@@ -156,3 +157,31 @@ def test_run_lengths_come_back(height: int, width: int, density: float, seed: in
     mask = np.random.default_rng(seed).random((height, width)) < density
     assert (decode_mask(encode_mask(mask)) == mask).all()
     assert (segmentation_to_mask(encode_mask(mask), height, width) == mask).all()
+
+
+@pytest.mark.parametrize(
+    ("point", "touches"),
+    [
+        ((0, 0), True),
+        ((2.9, 1.9), True),  # a pixel beside
+        ((3, 0), False),
+        ((-0.5, 0), True),  # off the image, its pixel is beside the mask
+        ((-1, -1), True),
+        ((-1.5, 0), False),
+        ((0, -2), False),
+        ((-5, 1), False),
+        ((1, -400), False),
+        ((10, 8), True),  # on the far edges
+        ((10.9, 8.9), True),
+        ((11, 8), False),
+        ((10, 9), False),
+        ((1e9, 7), False),
+        ((math.nan, 0), False),
+        ((0, -math.inf), False),
+    ],
+)
+def test_a_point_touches_a_mask_within_a_pixel(point: tuple[float, float], touches: bool) -> None:
+    mask = np.zeros((8, 10), dtype=bool)
+    mask[:1, :2] = mask[7, 9] = True
+    assert touches_mask(*point, mask) is touches
+    assert touches_mask(*point, np.ones((0, 0), dtype=bool)) is False

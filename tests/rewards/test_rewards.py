@@ -330,8 +330,8 @@ objects = st.fixed_dictionaries({"bbox_2d": boxes}, optional={"points_1": points
 @settings(max_examples=300, deadline=None)
 @given(objects, objects)
 def test_one_pair_and_many_are_judged_alike(predicted: dict[str, object], true: dict[str, object]) -> None:
-    """A single pair has a shortcut; beside a hopeless second object the general way must say the same."""
-    far = {"bbox_2d": [9000, 9000, 9001, 9001], "points_1": [9000, 9000]}
+    """Whole objects with lone points take shorter ways; a hopeless second object with two must not change a pair."""
+    far = {"bbox_2d": [9001, 9001, 9000, 9000], "points_1": [9000, 9000], "points_2": [9001, 9001]}
     one, two = (
         match(Response(f"<answer>{json.dumps([predicted, *more])}</answer>", json.dumps([true, *more]), SIZE))
         for more in ([], [far])

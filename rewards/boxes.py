@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from seg_zero.rewards.needs import needs
 from seg_zero.rewards.response import (
     BOX_PIXELS,
     BOX_SIDE,
@@ -16,6 +17,7 @@ from seg_zero.rewards.response import (
 )
 
 
+@needs("true_mask")
 def iou(response: Response, threshold: float | None = 0.5, most_area: float | None = None) -> float:
     """Fraction of the pairs whose box IoU is above ``threshold``; the mean IoU itself if that is None.
 
@@ -29,6 +31,7 @@ def iou(response: Response, threshold: float | None = 0.5, most_area: float | No
     return mean_over_pairs(response, values)
 
 
+@needs("true_mask")
 def box_l1(
     response: Response, within: float = BOX_PIXELS, of_side: float = BOX_SIDE, zero_at: float | None = None
 ) -> float:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 # mask: SAM2 segments the answer before the term is called, and ``Response.mask_iou`` holds the IoU.
-NEEDS = ("mask",)
+# true_mask: ``Response.true_mask`` holds the true pixels of a row that has a mask; training reads no others.
+NEEDS = ("mask", "true_mask")
 
 Function = TypeVar("Function", bound=Callable[..., float])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seg_zero.rewards.needs import needs
 from seg_zero.rewards.response import (
     LARGEST_SIDE,
     Response,
@@ -13,6 +14,7 @@ from seg_zero.rewards.response import (
 )
 
 
+@needs("true_mask")
 def point(response: Response, within: float | None = None, zero_at: float | None = None) -> float:
     """Fraction of the pairs whose points lie on the true object and inside their own predicted box.
 

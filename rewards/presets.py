@@ -44,6 +44,11 @@ class Term:
         """Whether SAM2 must segment the answer first."""
         return "mask" in needed_by(self.function)
 
+    @property
+    def needs_true_mask(self) -> bool:
+        """Whether the term looks at the true pixels where a row has them."""
+        return "true_mask" in needed_by(self.function)
+
 
 def presets() -> list[str]:
     """The names that :func:`compute` and ``reward=`` know."""

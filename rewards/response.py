@@ -39,7 +39,8 @@ class Response:
     pixels of the image that the policy saw, whose (width, height) is ``image_size``; the answer's
     coordinates are pixels of it too. mask_iou: IoU of SAM2's mask for the answer with the true mask; 1 for a
     correct empty answer, 0 where only one of the two has objects; None if no term needs it or SAM2 gave no mask.
-    true_mask: the true objects' pixels, boolean, H x W, stretched over the image that the policy saw; None if unknown.
+    true_mask: the true objects' pixels, boolean, H x W, stretched over the image that the policy saw; None if unknown,
+    in training also if no term declares that it needs it.
     question: what was asked; kind: the kind of question that the dataset states; both None if unknown. parsed:
     the answer in ``text`` if the caller has read it; otherwise it is read when a term first asks for it.
     """

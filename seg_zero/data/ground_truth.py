@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from seg_zero.answer import write_solution_multi, write_solution_single
 from seg_zero.data.augmentation import View
-from seg_zero.data.rows import Row
 from seg_zero.errors import InputError
-from seg_zero.masks import decode_mask, encode_mask, resize_mask
+from seg_zero.masks import decode_mask, resize_mask
 from seg_zero.objects import PromptObject
 from seg_zero.prompting import PromptSpec
 
@@ -27,15 +28,13 @@ def ground_truth(objects: Sequence[PromptObject], spec: PromptSpec) -> str:
     return write_solution_single(objects[0])
 
 
-def seen_mask(row: Row, spec: PromptSpec, view: View) -> dict[str, Any] | None:
-    """COCO RLE of the row's mask as the policy sees it, square; None if the row has none.
+def seen_mask(rle: dict[str, Any], view: View, size: tuple[int, int]) -> np.ndarray:
+    """A row's mask (COCO RLE) as the policy sees it, boolean, stretched to ``size`` = (width, height).
 
-    Raises InputError that names the row if its mask is unreadable.
+    Raises InputError if it is unreadable.
     """
-    if row.mask is None:
-        return None
     try:
-        mask = decode_mask(row.mask)
+        mask = decode_mask(rle)
     except ValueError as error:
-        raise InputError(f"row {row.id!r}: its mask is unreadable: {error}; run `seg-zero data check`") from error
-    return encode_mask(resize_mask(view.mask(mask), (spec.image_size, spec.image_size)))
+        raise InputError(f"the mask is unreadable: {error}; run `seg-zero data check`") from error
+    return resize_mask(view.mask(mask), size)

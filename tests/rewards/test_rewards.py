@@ -278,7 +278,7 @@ def test_a_term_declares_that_it_needs_a_mask() -> None:
 
 
 def test_what_no_scorer_provides_cannot_be_needed() -> None:
-    with pytest.raises(ValueError, match="cannot need 'masks'; it can need mask"):
+    with pytest.raises(ValueError, match="cannot need 'masks'; it can need mask, true_mask"):
         rewards.needs("masks")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from seg_zero.data.augmentation import View
-from seg_zero.masks import decode_mask
+from seg_zero.data.ground_truth import seen_mask
 from seg_zero.rewards import Response
 from seg_zero.rewards.boxes import iou
 from seg_zero.rewards.presets import Term, read_terms
@@ -35,8 +35,21 @@ def _scorers(settings: str) -> MaskScorers:
 
 
 @lru_cache(maxsize=64)  # the answers to one question share it
-def _decoded(counts: str, height: int, width: int) -> np.ndarray:
-    return decode_mask({"size": [height, width], "counts": counts})
+def _seen_mask(counts: str, height: int, width: int, view: View, size: tuple[int, int]) -> np.ndarray:
+    return seen_mask({"size": [height, width], "counts": counts}, view, size)
+
+
+def _true_mask(info: Mapping[str, Any]) -> np.ndarray | None:
+    rle = info.get("mask")
+    if rle is None:
+        return None
+    width, height = info["image_size"]
+    return _seen_mask(rle["counts"], *rle["size"], _view(info), (int(width), int(height)))
+
+
+def _view(info: Mapping[str, Any]) -> View:
+    left, top, right, bottom = (int(v) for v in info["view"]["window"])
+    return View((left, top, right, bottom), bool(info["view"]["flipped"]))
 
 
 def _key(settings: Any) -> str:
@@ -48,12 +61,10 @@ def _key(settings: Any) -> str:
 
 async def _ask_sam2(response: Response, info: Mapping[str, Any], scorers: MaskScorers) -> MaskScore:
     """SAM2's mask for the response against the true one."""
-    view = info["view"]
-    left, top, right, bottom = (int(v) for v in view["window"])
     question = MaskQuestion(
         source=info["source"],
         row=int(info["row"]),
-        view=View((left, top, right, bottom), bool(view["flipped"])),
+        view=_view(info),
         image_size=response.image_size,
         objects=response.answer.objects,
         with_mask=bool(info.get("held_out")),
@@ -86,14 +97,14 @@ async def compute_score(
     """Score one response. ``score`` is what GRPO optimises; every other entry becomes a logged curve.
 
     ground_truth: in pixels of the image that the policy saw, whose (width, height) is ``extra_info["image_size"]``;
-    ``extra_info["mask"]`` is COCO RLE of the true mask over it, or None. terms, mask_scorer: the configuration's
+    ``extra_info["mask"]`` is COCO RLE of the true mask over the stored image, of which ``extra_info["view"]`` was seen;
+    None: unknown. It is decoded only if a term declares that it needs it. terms, mask_scorer: the configuration's
     ``reward.terms`` and ``reward.mask_scorer``. Added for every reward are ``box_iou``, the mean IoU of matched boxes,
     and ``failures``: terms that raised, or masks that SAM2 failed to produce; they score 0 and are logged, and the run
     continues. With ``extra_info["held_out"]`` SAM2 runs whatever the terms, and :data:`HELD_OUT_SAMPLE` holds what
     :mod:`seg_zero.training.trainer.validation` needs.
     """
     width, height = extra_info["image_size"]
-    mask_seen = extra_info.get("mask")
     weighted = _terms(_key(terms))
     response = Response(
         solution_str,
@@ -101,7 +112,7 @@ async def compute_score(
         (width, height),
         question=extra_info.get("question"),
         kind=extra_info.get("kind") or None,
-        true_mask=None if mask_seen is None else _decoded(mask_seen["counts"], *mask_seen["size"]),
+        true_mask=_true_mask(extra_info) if any(term.needs_true_mask for term in weighted) else None,
     )
     true_objects = response.truth  # raises for an unreadable ground truth, from which nothing could be learnt
     result: dict[str, Any] = {}

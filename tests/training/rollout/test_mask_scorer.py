@@ -16,6 +16,7 @@ from seg_zero.data.augmentation import View, whole
 from seg_zero.data.rows import Row, write_rows
 from seg_zero.data.synthetic.rows import HELD_OUT_SEED, sample_to_row
 from seg_zero.data.synthetic.scenes import make_samples
+from seg_zero.errors import InputError
 from seg_zero.masks import encode_mask
 from seg_zero.objects import PromptObject
 from seg_zero.rewards import Response, needs
@@ -287,6 +288,15 @@ def test_points_are_judged_by_the_mask_that_the_policy_saw(scorers: Scorers) -> 
     assert score_one(terms)["point"] == 1.0
     assert score_one(terms, mask=None)["point"] == 1.0
     assert score_one(terms, mask=encode_mask(ring))["point"] == 0.0
+
+
+def test_a_mask_that_no_term_looks_at_is_not_read(scorers: Scorers) -> None:
+    broken = {"size": [SIDE, SIDE], "counts": "?"}
+    terms: dict[str, Any] = {"think": {"function": "seg_zero.rewards.text.think", "weight": 1.0}}
+    assert score_one(terms, mask=broken)["think"] == 1.0
+    terms["point"] = {"function": "seg_zero.rewards.points.point", "weight": 1.0}
+    with pytest.raises(InputError, match="mask is unreadable"):
+        score_one(terms, mask=broken)
 
 
 def test_json_of_settings_is_what_hydra_gives(path: str, rows: list[Row]) -> None:

@@ -25,7 +25,7 @@ from seg_zero.data.rows import Row, write_rows
 from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
 from seg_zero.images import encode_png
-from seg_zero.masks import decode_mask, encode_mask, resize_mask
+from seg_zero.masks import encode_mask, resize_mask
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import PromptSpec, PromptTemplate, build_messages, resize_for_policy
 from seg_zero.training.rollout.replay import reward_metrics
@@ -221,14 +221,20 @@ def test_the_reward_gets_the_mask_that_the_policy_sees(tmp_path: Path) -> None:
     mask = np.zeros((200, 100), dtype=bool)
     mask[20:60, 10:50] = True
     row = _row(mask=encode_mask(mask))
-    seen = decode_mask(_dataset(tmp_path / "rows.parquet", [row])[0]["extra_info"]["mask"])
-    assert seen.shape == (112, 112) and np.array_equal(seen, resize_mask(mask, (112, 112)))
+    stored = _dataset(tmp_path / "rows.parquet", [row])[0]["extra_info"]["mask"]
+    assert np.array_equal(seen_mask(stored, whole((100, 200)), (112, 112)), resize_mask(mask, (112, 112)))
     view = View((10, 20, 90, 100), flipped=True)
-    varied = seen_mask(row, PromptSpec("brief", 112), view)
-    assert varied is not None
-    assert np.array_equal(decode_mask(varied), resize_mask(view.mask(mask), (112, 112)))
-    with pytest.raises(InputError, match=r"row 'row-0': its mask is unreadable.*data check"):
-        seen_mask(_row(mask={"size": [200, 100], "counts": "1"}), PromptSpec("brief", 112), whole((100, 200)))
+    assert np.array_equal(seen_mask(stored, view, (112, 112)), resize_mask(view.mask(mask), (112, 112)))
+    with pytest.raises(InputError, match=r"the mask is unreadable.*data check"):
+        seen_mask({"size": [200, 100], "counts": "1"}, whole((100, 200)), (112, 112))
+
+
+def test_masks_are_not_decoded_by_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = _dataset(tmp_path / "rows.parquet", [_row(mask=encode_mask(np.ones((200, 100), dtype=bool)))])
+    for name in ("decode_mask", "encode_mask"):
+        monkeypatch.setattr(f"seg_zero.masks.{name}", None)
+    monkeypatch.setattr("seg_zero.data.ground_truth.decode_mask", None)
+    assert dataset[0]["extra_info"]["mask"]["size"] == [200, 100]
 
 
 def test_several_datasets_are_one(tmp_path: Path) -> None:

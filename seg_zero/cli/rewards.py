@@ -10,8 +10,8 @@ from typing import Any
 
 from seg_zero.data.check import ERRORS, inspect_row
 from seg_zero.data.rows import Row
-from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
+from seg_zero.evaluation.sets import open_set
 from seg_zero.rewards.attacks import Case
 from seg_zero.rewards.audit import MIN_IOU, MOST_EARNED, MOST_ROWS, AuditReport, audit
 from seg_zero.rewards.presets import preset_settings, presets, read_terms
@@ -66,7 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--reward", default="seg_zero", metavar="NAME", help="one of configs/reward (default: %(default)s)"
     )
-    parser.add_argument("--data", required=True, metavar="ROWS", help="dataset whose truths are attacked")
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="ROWS",
+        help="dataset whose truths are attacked, or a named set such as synthetic (docs/evaluation.md)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="take only the first N rows (default: all)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if the reward fails")
@@ -85,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--reward {args.reward!r} is unknown; choose one of {', '.join(presets())}")
     if args.limit is not None and args.limit < 1:
         raise InputError(f"--limit {args.limit}: give 1 or more")
-    source = open_rows(args.data)
+    source, _rule = open_set(args.data)
     rows = source.select(range(min(len(source), args.limit or len(source))))
     try:
         report = audit(read_terms(preset_settings(args.reward)), [case_of(row) for row in rows])

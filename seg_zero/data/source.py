@@ -79,6 +79,13 @@ class RowSource(Sequence[Row]):
         values = self._whole_column(name)
         return values if self._chosen is None else [values[i] for i in self._chosen]
 
+    def without_mask(self) -> np.ndarray:
+        """The places of rows that have no mask; no other column is read."""
+        if "mask" not in self._store.columns:
+            return np.arange(len(self))
+        nulls = self._store.nulls("mask")
+        return np.flatnonzero(nulls if self._chosen is None else nulls[self._chosen])
+
     def _whole_column(self, name: str) -> list[Any]:
         store = self._store
         if name == "id" and "id" not in store.columns:

@@ -41,6 +41,9 @@ class Store(Protocol):
     def column(self, name: str) -> list[Any]:
         """One column of all records."""
 
+    def nulls(self, name: str) -> np.ndarray:
+        """Which records have no value in a column, boolean."""
+
 
 def digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
@@ -109,6 +112,14 @@ class ParquetStore:
         with self._lock:
             return [value for reader in self._readers for value in reader.read(columns=[name]).column(name).to_pylist()]
 
+    def nulls(self, name: str) -> np.ndarray:
+        found = [np.empty(0, dtype=bool)]
+        with self._lock:
+            for number, group in self._groups:  # one at a time, since a column of masks may be large
+                table = self._readers[number].read_row_group(group, columns=[name], use_threads=False)
+                found.append(table.column(name).is_null().to_numpy())
+        return np.concatenate(found)
+
 
 def _open_parquet(file: Path) -> pq.ParquetFile:
     try:
@@ -135,6 +146,9 @@ class ArrowStore:
 
     def column(self, name: str) -> list[Any]:
         return self._rows.select_columns([name])[:].column(name).to_pylist()
+
+    def nulls(self, name: str) -> np.ndarray:
+        return np.asarray(self._rows.select_columns([name])[:].column(name).is_null().to_numpy())
 
 
 class JsonStore:
@@ -167,6 +181,9 @@ class JsonStore:
     def column(self, name: str) -> list[Any]:
         with self._file.open("rb") as stream:
             return [self._load(span, stream).get(name) for span in self._spans]
+
+    def nulls(self, name: str) -> np.ndarray:
+        return np.array([value is None for value in self.column(name)], dtype=bool)
 
 
 def _json_spans(file: Path) -> list[tuple[int, int]]:

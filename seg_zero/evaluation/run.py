@@ -129,6 +129,12 @@ def evaluate(
     """
     if not len(rows):
         raise InputError(f"dataset {rows.name} has no rows; check the file")
+    maskless = rows.without_mask()
+    if len(maskless):
+        raise InputError(
+            f"{len(maskless)} of {len(rows)} rows of {rows.name} have no mask, the first is row "
+            f"{rows.number(int(maskless[0]))}; evaluation needs the column 'mask', see docs/data.md"
+        )
     store = Store(out, len(rows))
     settings = {
         **models.settings(),

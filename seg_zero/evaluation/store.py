@@ -20,6 +20,7 @@ from seg_zero.evaluation.predictions import PART_ROWS, Prediction
 from seg_zero.files import locked, make_folder, whole_file, write_json, write_text
 
 MANIFEST = "manifest.json"
+_LONGEST_VALUE = 100  # characters in a message; a prompt's text may have thousands
 _OURS = {MANIFEST, "parts", "lock", "predictions.jsonl", "timings.jsonl", "metrics.json", "report.md", "report.html"}
 
 
@@ -152,7 +153,20 @@ def _check_same(path: Path, settings: Mapping[str, Any]) -> None:
         raise InputError(f"{path} cannot be read ({error}); name a new folder") from error
     # As read back from JSON, so that lists and tuples are equal.
     now = json.loads(json.dumps(settings))
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if names:
-        changes = "; ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in names)
+    changes = "; ".join(_changes(before, now))
+    if changes:
         raise InputError(f"{path.parent} holds an evaluation with other settings ({changes}); name a new folder")
+
+
+def _changes(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """One phrase for each value that differs; those inside of mappings by their dotted names."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in {**before, **now}:
+            yield from _changes(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
+    elif before != now:
+        yield f"{name} was {_brief(before)} and is {_brief(now)}"
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 20]}… ({len(text)} characters)"

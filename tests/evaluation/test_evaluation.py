@@ -194,6 +194,19 @@ def test_a_row_without_a_mask_ends_the_run(rows: list[Row], sam2: Segmenter) -> 
         list(answer_rows(ScriptedPolicy(true_texts(rows)), sam2, changed, range(COUNT)))
 
 
+@pytest.mark.parametrize("maskless", [[2], range(COUNT)])
+def test_rows_without_masks_are_refused_before_anything_is_loaded_or_written(
+    rows: list[Row], tmp_path: Path, maskless: Sequence[int]
+) -> None:
+    """Also after the first part, and in files without the column."""
+    changed = [replace(row, mask=None) if i in maskless else row for i, row in enumerate(rows)]
+    write_rows(tmp_path / "rows.parquet", changed)
+    for source in (open_rows(tmp_path / "rows.parquet"), open_rows(tmp_path / "rows.parquet").select([0, 2, 1])):
+        with pytest.raises(InputError, match=rf"rows of .*rows.parquet have no mask, the first is row {maskless[0]};"):
+            evaluate(Models("no/such/policy"), source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_policy_that_raises_ends_the_run(rows: list[Row], sam2: Segmenter) -> None:
     with pytest.raises(KeyError):
         list(answer_rows(ScriptedPolicy({}), sam2, rows, range(COUNT)))
@@ -255,7 +268,7 @@ def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(
     ("change", "message"),
     [
         ({"max_new_tokens": 7}, "max_new_tokens was 1024 and is 7"),
-        ({"template": "multi"}, "prompt was"),
+        ({"template": "multi"}, r"settings \(prompt.template was '\w+' and is 'multi'\)"),
         ({"engine": "vllm"}, "engine was 'transformers' and is 'vllm'"),
     ],
 )

@@ -148,6 +148,17 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path, capsys: pytest.Captu
     assert "fails:" in capsys.readouterr().out
 
 
+def test_the_command_knows_the_sets_of_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("seg_zero.evaluation.sets.HELD_OUT_ROWS", 6)
+    assert main(["rewards", "audit", "--data", "synthetic"]) == 0
+    assert "seg_zero on 6 rows of synthetic" in capsys.readouterr().out
+    assert main(["rewards", "audit", "--data", "grefcoco_val"]) == 2
+    assert "make it from the originals" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

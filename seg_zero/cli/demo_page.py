@@ -211,7 +211,7 @@ The interval is a paired bootstrap over the questions of this one run; it says n
 <p class="note">Mean over the samples of each step (thin), and over the last 5 steps (thick).</p>
 <div class="curves"><img alt="curves of the reward terms" src="{embedded(draw_curves(page.curves))}"></div>
 <h2>Gallery</h2><p class="note">The first two held-out questions of every kind, not picked by result.
-White: the box the policy wrote; red: its point; tint: the mask.</p>
+Dashes: the box that the policy wrote; disc: its point; outline: the mask.</p>
 {_gallery(page)}
 <h2>Where the time went</h2><table><tr><th>stage</th><th>seconds</th></tr>
 {"".join(f"<tr><td>{name}</td><td>{value:.0f}</td></tr>" for name, value in page.seconds.items())}</table>

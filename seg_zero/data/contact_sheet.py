@@ -44,15 +44,14 @@ def font_for(text: str, size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _layers(row: Row, shape: tuple[int, int]) -> list[np.ndarray]:
-    """Target and ignored pixels; none if the mask does not belong to the image or cannot be read."""
+def _truth(row: Row, shape: tuple[int, int]) -> np.ndarray | None:
+    """The row's ground truth; None without a mask, or if it does not belong to the image or cannot be read."""
     if row.mask is None or any(rle is not None and rle["size"] != list(shape) for rle in (row.mask, row.ignore)):
-        return []
+        return None
     try:
-        truth = np.asarray(row.truth())
+        return np.asarray(row.truth())
     except ValueError:
-        return []
-    return [truth == 1, *([truth == IGNORE] if (truth == IGNORE).any() else [])]
+        return None
 
 
 def picture_size(row: Row, image: Image.Image, side: int = TILE) -> tuple[int, int]:
@@ -69,14 +68,16 @@ def draw_row(row: Row, side: int = TILE) -> Image.Image:
     """
     image = row.image()
     size = picture_size(row, image, side)
-    masks = [resize_mask(mask, size) for mask in _layers(row, (image.height, image.width))]
+    truth = _truth(row, (image.height, image.width))
+    masks = [] if truth is None else [resize_mask(truth == 1, size)]
+    ignored = None if truth is None else resize_mask(truth == IGNORE, size)
     try:
         objects = row.objects()
     except InputError:
         objects = ()
     scaled = [item.scaled(size[0] / image.width, size[1] / image.height) for item in objects]
     small = image.resize(size, Image.Resampling.LANCZOS)
-    return overlay(small, np.array(masks).reshape(len(masks), size[1], size[0]), scaled, opacity=0.2)
+    return overlay(small, np.array(masks).reshape(len(masks), size[1], size[0]), scaled, ignored=ignored)
 
 
 def _tile(source: RowSource, place: int, note: str | None) -> _Tile:
@@ -123,7 +124,7 @@ def contact_sheet(
     draw = ImageDraw.Draw(sheet)
     small = ImageFont.load_default(12)
     draw.text((_GAP, 12), title, _INK, font_for(title, 20))
-    draw.text((_GAP, 42), "pink: mask     blue: ignored     white frame: box     red dot: point", _FAINT, small)
+    draw.text((_GAP, 42), "outline: target     hatched: ignored     dashes: box     disc: point", _FAINT, small)
     top = _HEAD
     for band, height in zip(bands, heights, strict=True):
         for column, tile in enumerate(band):

@@ -1,58 +1,184 @@
-"""Pictures of answers: overlays with masks, boxes and points."""
+"""Pictures of answers: each object outlined in a hue of its own, with its true colours, and the rest dimmed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
-from PIL import Image, ImageDraw
-from scipy.ndimage import binary_dilation
+from PIL import Image, ImageDraw, ImageFont
 
 from seg_zero.answer import Answer
 from seg_zero.masks import decode_mask, resize_mask
-from seg_zero.objects import PromptObject
+from seg_zero.objects import Box, PromptObject
 from seg_zero.prompting import PromptSpec, to_image_pixels
 
-MASK_COLOURS = ((255, 64, 129), (0, 200, 255), (255, 196, 0), (124, 230, 60), (190, 120, 255))
-BOX_COLOUR = (255, 255, 255)
-POINT_COLOUR = (255, 40, 40)
+Colour = tuple[int, int, int]
+
+# Apart for all kinds of colour vision and bright on dimmed surroundings; after Okabe and Ito, "Color Universal Design".
+OBJECT_COLOURS: tuple[Colour, ...] = (
+    (93, 202, 255),
+    (255, 165, 0),
+    (235, 100, 200),
+    (255, 245, 90),
+    (0, 168, 112),
+    (215, 60, 20),
+)
+NEUTRAL: Colour = (255, 255, 255)  # boxes and points that belong to no mask in particular
+DIMMED = 0.5  # how far surroundings go to black by default
+_INK: Colour = (20, 20, 20)
+_GREYED = 0.4  # of the colour that surroundings lose when they are dimmed
+
+
+def colour_of(index: int) -> Colour:
+    """The hue of an object, counted from 0."""
+    return OBJECT_COLOURS[index % len(OBJECT_COLOURS)]
 
 
 def overlay(
     image: Image.Image,
     masks: np.ndarray,
     objects: Sequence[PromptObject] = (),
-    opacity: float = 0.4,
+    *,
+    dimmed: float = DIMMED,
     min_side: int = 0,
+    ignored: np.ndarray | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> Image.Image:
-    """The RGB image with each mask (boolean N x H x W) tinted and outlined, boxes and points drawn on top.
+    """The RGB image with each mask (boolean N x H x W) outlined in its hue, and what no mask covers dimmed.
 
-    ``objects`` are in pixels of ``image``. If the shorter side is below ``min_side`` the picture is
-    enlarged first, so that lines stay thin against a small image.
+    Pixels of a mask keep their colours. Several masks are numbered from 1 up; ``numbers`` gives other numbers, which
+    choose the hues too. ``objects``, in pixels of ``image``, are drawn as boxes and points: in the hue of their mask if
+    there is one for each, else white. ``dimmed`` goes from 0 (as it is) to 1 (black); a picture without a mask stays as
+    it is. ``ignored`` (boolean H x W) is hatched. A picture with a shorter side below ``min_side`` is enlarged by a
+    whole number first, so that lines stay thin against it.
     """
     scale = max(1, -(-min_side // min(image.size)))
-    canvas = np.asarray(image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST))
-    canvas = canvas.astype(np.float32)
-    line = max(1, round(min(image.size) * scale / 200))
-    for index, small in enumerate(masks):
-        mask = small.repeat(scale, axis=0).repeat(scale, axis=1)
-        tint = np.array(MASK_COLOURS[index % len(MASK_COLOURS)], dtype=np.float32)
-        canvas[mask] = canvas[mask] * (1 - opacity) + tint * opacity
-        canvas[binary_dilation(mask, iterations=line) & ~mask] = tint
-    picture = Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(picture)
-    for item in (o.scaled(scale, scale) for o in objects):
-        if item.box is not None:
-            x1, y1, x2, y2 = item.box
-            box = (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
-            rim = (box[0] - line, box[1] - line, box[2] + line, box[3] + line)  # dark, to show on white too
-            draw.rectangle(rim, outline=(0, 0, 0), width=3 * line)
-            draw.rectangle(box, outline=BOX_COLOUR, width=line)
-        for x, y in item.points:
-            r = 2.5 * line
-            draw.ellipse((x - r, y - r, x + r, y + r), fill=POINT_COLOUR, outline=(255, 255, 255), width=line)
+    canvas = np.array(image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST))
+    large = [_enlarged(mask, scale) for mask in masks]
+    names = list(numbers) if numbers is not None else list(range(1, len(large) + 1))
+    line = max(1, round(min(canvas.shape[:2]) / 220))
+    if any(mask.any() for mask in large):
+        _dim(canvas, ~np.any(large, axis=0), dimmed)
+    if ignored is not None:
+        _hatch(canvas, _enlarged(ignored, scale), line)
+    for mask, name in zip(large, names, strict=True):
+        _outline(canvas, mask, colour_of(name - 1), line)
+    picture = Image.fromarray(canvas)
+    own = len(objects) == len(names)
+    for place, item in enumerate(objects):
+        _draw_prompt(picture, item.scaled(scale, scale), colour_of(names[place] - 1) if own else NEUTRAL, line)
+    if len(names) > 1 or numbers is not None:
+        _write_numbers(picture, large, names)
     return picture
+
+
+def _enlarged(mask: np.ndarray, scale: int) -> np.ndarray:
+    return mask if scale == 1 else mask.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _dim(canvas: np.ndarray, where: np.ndarray, dimmed: float) -> None:
+    grey = cv2.cvtColor(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    lost = min(1.0, dimmed / DIMMED) * _GREYED  # none where nothing is dimmed
+    faded = cv2.addWeighted(canvas, (1 - dimmed) * (1 - lost), grey, (1 - dimmed) * lost, 0)
+    np.copyto(canvas, faded, where=where[..., None])
+
+
+def _hatch(canvas: np.ndarray, where: np.ndarray, line: int) -> None:
+    rows, columns = np.indices(where.shape, dtype=np.int32)
+    stripes = where & ((rows + columns) % (8 * line) < 2 * line)
+    canvas[stripes] = NEUTRAL
+
+
+def _outline(canvas: np.ndarray, mask: np.ndarray, colour: Colour, line: int) -> None:
+    """A line around the mask, outside it, with a dark rim, so that it shows on any background."""
+    box = _bounds(mask)
+    if box is None:
+        return
+    margin = 2 * line + 2
+    top, left = max(0, box[1] - margin), max(0, box[0] - margin)
+    part = (slice(top, box[3] + margin + 1), slice(left, box[2] + margin + 1))
+    inside, target = np.ascontiguousarray(mask[part]).astype(np.uint8), canvas[part]
+    edges, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    for tone, reach in ((_INK, 2 * line), (colour, line)):
+        cover = np.zeros_like(inside)
+        cv2.drawContours(cover, edges, -1, 255, 2 * reach + 1, cv2.LINE_AA)
+        cover[inside > 0] = 0
+        amount = cover[..., None].astype(np.float32) / 255
+        target[:] = (target * (1 - amount) + np.array(tone, dtype=np.float32) * amount + 0.5).astype(np.uint8)
+
+
+def _bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """First and last column and row with a pixel: x1, y1, x2, y2; None for an empty mask."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    return (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])) if len(columns) else None
+
+
+def _draw_prompt(picture: Image.Image, item: PromptObject, colour: Colour, line: int) -> None:
+    """The box in thin dashes, as it is what was asked for and not what was found; points as discs."""
+    pen = ImageDraw.Draw(picture)
+    if item.box is not None:
+        x1, y1, x2, y2 = item.box
+        _draw_dashes(pen, (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), colour, line)
+    for x, y in item.points:
+        for tone, radius in ((_INK, 3.6 * line), (NEUTRAL, 2.8 * line), (colour, 1.8 * line)):
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tone)
+
+
+def _draw_dashes(pen: ImageDraw.ImageDraw, box: Box, colour: Colour, line: int) -> None:
+    x1, y1, x2, y2 = (round(value) for value in box)
+    pen.rectangle((x1, y1, x2, y2), outline=_INK, width=line)
+    step, dash = 8 * line, 5 * line
+    for x in range(x1, x2 + 1, step):
+        for y in (y1, y2):
+            pen.line((x, y, min(x + dash, x2), y), fill=colour, width=line)
+    for y in range(y1, y2 + 1, step):
+        for x in (x1, x2):
+            pen.line((x, y, x, min(y + dash, y2)), fill=colour, width=line)
+
+
+def _write_numbers(picture: Image.Image, masks: Sequence[np.ndarray], names: Sequence[int]) -> None:
+    """Each mask's number on a plate of its hue, at its outline, where no other plate is."""
+    size = max(13, round(min(picture.size) / 24))
+    font, pen = ImageFont.load_default(size), ImageDraw.Draw(picture)
+    taken: list[Box] = []
+    for mask, name in zip(masks, names, strict=True):
+        text = str(name)
+        width, height = max(size * 1.25, font.getlength(text) + size * 0.6), size * 1.25
+        places = [_plate(at, (width, height), picture.size) for at in _anchors(mask)]
+        if not places:
+            continue
+        plate = next((place for place in places if not any(_meet(place, other) for other in taken)), places[0])
+        taken.append(plate)
+        colour = colour_of(name - 1)
+        ink = _INK if 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 110 else NEUTRAL
+        pen.rounded_rectangle(plate, radius=size * 0.3, fill=colour, outline=_INK, width=max(1, size // 12))
+        pen.text(((plate[0] + plate[2]) / 2, (plate[1] + plate[3]) / 2), text, ink, font, anchor="mm")
+
+
+def _anchors(mask: np.ndarray) -> list[tuple[float, float]]:
+    """Points (x, y) for a plate: where the mask is highest, most left, most right and lowest."""
+    box = _bounds(mask)
+    if box is None:
+        return []
+    x1, y1, x2, y2 = box
+    top, bottom = (float(np.median(np.flatnonzero(mask[y]))) for y in (y1, y2))
+    left, right = (float(np.median(np.flatnonzero(mask[:, x]))) for x in (x1, x2))
+    return [(top, y1), (x1, left), (x2, right), (bottom, y2)]
+
+
+def _plate(at: tuple[float, float], size: tuple[float, float], picture: tuple[int, int]) -> Box:
+    """A plate of ``size`` around a point, moved into the picture."""
+    left, top = (
+        min(max(middle - length / 2, 0.0), max(0.0, whole - 1 - length))
+        for middle, length, whole in zip(at, size, picture, strict=True)
+    )
+    return (left, top, left + size[0], top + size[1])
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def draw_answer(
@@ -63,7 +189,7 @@ def draw_answer(
     masks = np.zeros((0, size[1], size[0]), dtype=bool)
     if mask is not None:
         masks = resize_mask(decode_mask(mask), size)[None]
-    return overlay(image.resize(size, Image.Resampling.LANCZOS), masks, objects, opacity=0.25)
+    return overlay(image.resize(size, Image.Resampling.LANCZOS), masks, objects)
 
 
 def mask_image(mask: np.ndarray) -> Image.Image:

@@ -17,6 +17,7 @@ from seg_zero.objects import PromptObject
 from seg_zero.pipeline import SegmentationResult
 from seg_zero.serving.service import Refused
 from seg_zero.serving.uploads import Limits, read_question
+from seg_zero.visualize import DIMMED
 from seg_zero.web import show
 from seg_zero.web.asker import Asker, Waiting
 from seg_zero.web.session import (
@@ -114,7 +115,7 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
                 with gr.Group(visible=False, elem_id="looks") as looks:
                     objects = gr.CheckboxGroup(label="Objects shown", elem_id="objects")
                     with gr.Row():
-                        opacity = gr.Slider(0, 1, value=0.4, step=0.05, label="Opacity", elem_id="opacity")
+                        dimmed = gr.Slider(0, 1, value=DIMMED, step=0.05, label="Surroundings dimmed", elem_id="dimmed")
                         prompts = gr.Checkbox(True, label="Boxes and points", elem_id="prompts")
                 reasoning = gr.HTML(elem_id="reasoning")
                 with gr.Accordion("Correct objects by hand", open=False, visible=False, elem_id="correct") as correct:
@@ -151,15 +152,15 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
 
         # What the page shows ------------------------------------------------------------------------------------
 
-        def redraw(state: Session, opacity: float, prompts: bool) -> Any:
-            return gr.update(value=show.draw(state, opacity, prompts), visible=state.current is not None)
+        def redraw(state: Session, dimmed: float, prompts: bool) -> Any:
+            return gr.update(value=show.draw(state, dimmed, prompts), visible=state.current is not None)
 
         def fields(state: Session) -> Updates:
             prompt = state.prompt
             corners = prompt.box or (None,) * 4
             return {points: write_points(prompt.points), **dict(zip(box, corners, strict=True))}
 
-        def present(state: Session, opacity: float, prompts: bool) -> Updates:
+        def present(state: Session, dimmed: float, prompts: bool) -> Updates:
             """Everything about the current answer."""
             turn = state.current
             if turn is None:
@@ -177,7 +178,7 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
             choices = [*((f"{number}", number - 1) for _, number in names), ("new object", len(turn.items))]
             return {
                 headline: show.headline(turn),
-                shown: redraw(state, opacity, prompts),
+                shown: redraw(state, dimmed, prompts),
                 looks: gr.update(visible=True),
                 objects: gr.update(choices=names, value=on, visible=bool(names)),
                 reasoning: show.reasoning(turn.text),
@@ -217,7 +218,7 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
             return {picture: show_picture(state, chosen), question: text, message: ""}
 
         def answering(
-            file: dict[str, Any] | None, text: str, state: Session, opacity: float, prompts: bool
+            file: dict[str, Any] | None, text: str, state: Session, dimmed: float, prompts: bool
         ) -> Iterator[Updates]:
             state.stop = threading.Event()
             try:
@@ -238,18 +239,18 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
                 for event in asker.ask(opened.open(limits), text, state.stop):
                     if isinstance(event, SegmentationResult):
                         state.answered(Turn.of(opened, event))
-                        yield {**present(state, opacity, prompts), **idle(), history: past(state)}
+                        yield {**present(state, dimmed, prompts), **idle(), history: past(state)}
                         return
                     if isinstance(event, Waiting):
                         yield {headline: show.pending(text, event.ahead)}
                     else:
                         yield {headline: show.pending(text), reasoning: show.reasoning(event, writing=True)}
-                yield {**present(state, opacity, prompts), **idle("stopped", "note")}
+                yield {**present(state, dimmed, prompts), **idle("stopped", "note")}
             except (InputError, Refused) as error:
-                yield {**present(state, opacity, prompts), **idle(str(error))}
+                yield {**present(state, dimmed, prompts), **idle(str(error))}
             except Exception:
                 log.exception("a question failed")
-                yield {**present(state, opacity, prompts), **idle(FAILED)}
+                yield {**present(state, dimmed, prompts), **idle(FAILED)}
             finally:
                 state.stop = None
 
@@ -257,29 +258,29 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
             if state.stop is not None:
                 state.stop.set()
 
-        def choose_past(state: Session, opacity: float, prompts: bool, event: gr.SelectData) -> Updates:
+        def choose_past(state: Session, dimmed: float, prompts: bool, event: gr.SelectData) -> Updates:
             turn = state.turns[event.index]
             state.choose(turn)
             chosen = {picture: show_picture(state, turn.picture), question: turn.question, message: ""}
-            return {**present(state, opacity, prompts), **chosen}
+            return {**present(state, dimmed, prompts), **chosen}
 
         # Looking and correcting: no policy ----------------------------------------------------------------------
 
-        def show_objects(numbers: list[int], state: Session, opacity: float, prompts: bool) -> Any:
+        def show_objects(numbers: list[int], state: Session, dimmed: float, prompts: bool) -> Any:
             if state.current is not None:
                 state.current.show_only(numbers)
-            return redraw(state, opacity, prompts)
+            return redraw(state, dimmed, prompts)
 
-        def select(index: int, state: Session, opacity: float, prompts: bool) -> Updates:
+        def select(index: int, state: Session, dimmed: float, prompts: bool) -> Updates:
             state.select(index)
             new = state.current is not None and index == len(state.current.items)
             line = "click on the picture, or give numbers" if new else ""
-            return {**fields(state), shown: redraw(state, opacity, prompts), hint: show.notice(line, "note")}
+            return {**fields(state), shown: redraw(state, dimmed, prompts), hint: show.notice(line, "note")}
 
         def correction(make: Callable[..., PromptObject | None]) -> Callable[..., Updates]:
             """A handler that segments the object that ``make`` gives in place of the selected one, or says why not."""
 
-            def handler(state: Session, opacity: float, prompts: bool, *rest: Any) -> Updates:
+            def handler(state: Session, dimmed: float, prompts: bool, *rest: Any) -> Updates:
                 turn = state.current
                 if turn is None:
                     return {}
@@ -287,18 +288,18 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
                     prompt = make(state, *rest)
                     if prompt is None:
                         line = show.notice("now click on the opposite corner", "note")
-                        return {shown: redraw(state, opacity, prompts), hint: line}
+                        return {shown: redraw(state, dimmed, prompts), hint: line}
                     prompt = usable(prompt, turn.picture.size)
                     if state.selected >= len(turn.items):
                         check_room(turn)
                     found, seconds = asker.segment(turn.picture.open(limits), [prompt])
                 except (InputError, Refused) as error:
-                    return {shown: redraw(state, opacity, prompts), hint: show.notice(str(error))}
+                    return {shown: redraw(state, dimmed, prompts), hint: show.notice(str(error))}
                 except Exception:
                     log.exception("a correction failed")
                     return {hint: show.notice(FAILED)}
                 turn.put(state.selected, Item.of(prompt, found.masks[0], float(found.scores[0])), seconds)
-                return {**present(state, opacity, prompts), history: past(state)}
+                return {**present(state, dimmed, prompts), history: past(state)}
 
             return handler
 
@@ -306,24 +307,24 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
             assert state.current is not None
             return state.clicked(show.in_picture(event.index, state.current.picture), does == BOX)
 
-        def take_click(state: Session, opacity: float, prompts: bool, does: str, event: gr.SelectData) -> Updates:
-            return correction(clicked)(state, opacity, prompts, does, event)
+        def take_click(state: Session, dimmed: float, prompts: bool, does: str, event: gr.SelectData) -> Updates:
+            return correction(clicked)(state, dimmed, prompts, does, event)
 
         def given(state: Session, x1: float, y1: float, x2: float, y2: float, text: str) -> PromptObject:
             state.corner = None
             return PromptObject(read_box((x1, y1, x2, y2)), read_points(text))
 
-        def remove_object(state: Session, opacity: float, prompts: bool) -> Updates:
+        def remove_object(state: Session, dimmed: float, prompts: bool) -> Updates:
             turn = state.current
             if turn is None or state.selected >= len(turn.items):
                 return {hint: show.notice("there is no object to remove; choose its number")}
             turn.remove(state.selected)
             state.select(0)
-            return {**present(state, opacity, prompts), history: past(state)}
+            return {**present(state, dimmed, prompts), history: past(state)}
 
         # Wiring -------------------------------------------------------------------------------------------------
 
-        looking = [session, opacity, prompts]
+        looking = [session, dimmed, prompts]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         fast: dict[str, Any] = {**quiet, "concurrency_limit": 8}
         picture.input(take_picture, [picture, session], [picture, message], preprocess=False, **fast)
@@ -341,7 +342,7 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
         stop.click(end, session, None, **fast)
         history.select(choose_past, looking, [*answer, *asked], **fast)
         objects.input(show_objects, [objects, *looking], shown, **fast)
-        for control in (opacity.release, prompts.input):
+        for control in (dimmed.release, prompts.input):
             gr.on(control, redraw, looking, shown, **fast)
         selected.input(select, [selected, *looking], [*answer], **fast)
         shown.select(take_click, [*looking, click_does], [*answer, history], **fast)

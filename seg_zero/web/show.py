@@ -15,7 +15,7 @@ from seg_zero.answer_files import OVERLAY_SIDE
 from seg_zero.images import encode_png
 from seg_zero.masks import decode_mask, resize_mask
 from seg_zero.objects import Point
-from seg_zero.visualize import POINT_COLOUR, mask_image, overlay
+from seg_zero.visualize import DIMMED, colour_of, mask_image, overlay
 from seg_zero.web.session import Picture, Session, Turn
 
 THUMBNAIL_SIDE = 160
@@ -26,28 +26,30 @@ WELCOME = (
 )
 
 
-def draw(session: Session, opacity: float, prompts: bool) -> Image.Image | None:
+def draw(session: Session, dimmed: float, prompts: bool) -> Image.Image | None:
     """The current answer over its picture, at the size it is shown; None before the first answer.
 
-    Hidden objects are not drawn, but keep their colour; the first corner of a box is a cross.
+    ``dimmed``: how far the surroundings are darkened, 0 to 1. The other objects of a hidden one keep their numbers and
+    colours; the first corner of a box is a cross.
     """
     turn = session.current
     if turn is None:
         return None
     view = turn.picture.view
     sx, sy = view.width / turn.picture.size[0], view.height / turn.picture.size[1]
-    masks = np.zeros((len(turn.items), view.height, view.width), dtype=bool)
-    for mask, item in zip(masks, turn.items, strict=True):
-        if item.shown:
-            mask[:] = resize_mask(decode_mask(item.mask), view.size)
-    shown = [item.prompt.scaled(sx, sy) for item in turn.items if item.shown] if prompts else []
-    picture = overlay(view, masks, shown, opacity, min_side=OVERLAY_SIDE)
+    shown = [(number, item) for number, item in enumerate(turn.items, start=1) if item.shown]
+    masks = np.zeros((len(shown), view.height, view.width), dtype=bool)
+    for mask, (_, item) in zip(masks, shown, strict=True):
+        mask[:] = resize_mask(decode_mask(item.mask), view.size)
+    drawn = [item.prompt.scaled(sx, sy) for _, item in shown] if prompts else []
+    numbers = [number for number, _ in shown] if len(turn.items) > 1 else None
+    picture = overlay(view, masks, drawn, dimmed=dimmed, numbers=numbers, min_side=OVERLAY_SIDE)
     if session.corner is not None:
         x, y = (
             c * side / whole for c, side, whole in zip(session.corner, picture.size, turn.picture.size, strict=True)
         )
         arm, pen = max(8, min(picture.size) // 40), ImageDraw.Draw(picture)
-        for colour, width in (((255, 255, 255), 5), (POINT_COLOUR, 2)):
+        for colour, width in (((20, 20, 20), 7), ((255, 255, 255), 5), (colour_of(session.selected), 2)):
             pen.line((x - arm, y, x + arm, y), fill=colour, width=width)
             pen.line((x, y - arm, x, y + arm), fill=colour, width=width)
     return picture
@@ -79,7 +81,7 @@ def thumbnails(session: Session) -> list[tuple[Image.Image, str]]:
     """The session's answers as small pictures with their questions, the newest first."""
     small = []
     for turn in session.turns:
-        picture = draw(Session(current=turn), 0.5, prompts=False)
+        picture = draw(Session(current=turn), DIMMED, prompts=False)
         assert picture is not None
         picture.thumbnail((THUMBNAIL_SIDE * 2, THUMBNAIL_SIDE))
         small.append((picture, turn.question))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from seg_zero.visualize import MASK_COLOURS
+from seg_zero.visualize import OBJECT_COLOURS
 
 # The switch of an object has the colour of its mask.
 _COLOURS = "\n".join(
-    f"#objects label:nth-child({len(MASK_COLOURS)}n+{number}) {{ border-left: 6px solid rgb{colour}; }}"
-    for number, colour in enumerate(MASK_COLOURS, start=1)
+    f"#objects label:nth-child({len(OBJECT_COLOURS)}n+{number}) {{ border-left: 6px solid rgb{colour}; }}"
+    for number, colour in enumerate(OBJECT_COLOURS, start=1)
 )
 
 CSS = f"""

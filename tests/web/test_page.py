@@ -158,8 +158,8 @@ def test_question_correction_and_files_from_start_to_end(
     page.click("#prompts input")
     page.click("#objects input")
     masks_only = drawn(page, than=hidden)
-    page.fill("#opacity input[type=number]", "1")
-    page.press("#opacity input[type=number]", "Tab")
+    page.fill("#dimmed input[type=number]", "1")
+    page.press("#dimmed input[type=number]", "Tab")
     assert len({full, hidden, masks_only, drawn(page, than=masks_only)}) == 4
     # Numbers and clicks, by SAM2 alone.
     page.click("#correct button")

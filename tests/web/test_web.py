@@ -27,6 +27,7 @@ from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult, SegmentedO
 from seg_zero.segmenter import Segmenter, load_segmenter
 from seg_zero.serving.service import Refused
 from seg_zero.serving.uploads import Limits
+from seg_zero.visualize import colour_of
 from seg_zero.web import show
 from seg_zero.web.asker import Asker, Waiting
 from seg_zero.web.session import HISTORY, Item, Picture, Session, Turn, read_box, read_points, usable
@@ -74,9 +75,12 @@ def test_hidden_objects_leave_the_picture_and_the_others_keep_their_colours() ->
     first, second = (10 * scale, 4 * scale), (10 * scale, 24 * scale)
     session.current.show_only([2])
     one = np.asarray(show.draw(session, 0.5, prompts=False))
-    assert one[first].tolist() == [0, 0, 128] != both[first].tolist()
-    assert one[second].tolist() == both[second].tolist() != [0, 0, 128]
-    assert np.asarray(show.draw(session, 0.0, prompts=False))[second].tolist() == [0, 0, 128]
+    navy = [0, 0, 128]
+    assert both[first].tolist() == navy != one[first].tolist(), "a hidden object is dimmed like its surroundings"
+    assert one[second].tolist() == both[second].tolist() == navy
+    hues = [[bool((drawn == colour_of(index)).all(axis=2).any()) for index in (0, 1)] for drawn in (both, one)]
+    assert hues == [[True, True], [False, True]]
+    assert np.asarray(show.draw(session, 0.0, prompts=False))[first].tolist() == navy
     assert (np.asarray(show.draw(session, 0.5, prompts=True)) != one).any()
     session.corner = (50.0, 30.0)
     assert (np.asarray(show.draw(session, 0.5, prompts=False)) != one).any(), "a corner that was set is seen"

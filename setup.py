@@ -59,6 +59,8 @@ setup(
         "serve": ["fastapi", "uvicorn", "python-multipart", "httpx", "prometheus-client"],
         # The page for questions in a browser.
         "web": ["gradio>=6.31,<7"],
+        # SegmentationResult.to_supervision.
+        "supervision": ["supervision"],
         "dev": [
             "pytest",
             "pytest-timeout",
@@ -69,6 +71,10 @@ setup(
             "ruff",
             "mypy",
             "import-linter",
+            "supervision",
+            "nbclient",  # executes docs/notebook.ipynb
+            "nbformat",
+            "ipykernel",
         ],
     },
     entry_points={

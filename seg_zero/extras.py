@@ -12,9 +12,10 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("verl", "transfer_queue", "ray", "tensordict", "tensorboard", "psutil"),
     "serve": ("fastapi", "uvicorn", "python_multipart", "httpx", "prometheus_client"),
     "web": ("gradio",),
+    "supervision": ("supervision",),
     "gpu": ("vllm",),  # the extra cpu brings it as well
 }
-TRAINING, SERVING, WEB, VLLM = (EXTRAS[extra] for extra in ("train", "serve", "web", "gpu"))
+TRAINING, SERVING, WEB, SUPERVISION, VLLM = (EXTRAS[extra] for extra in ("train", "serve", "web", "supervision", "gpu"))
 
 
 def require(doing: str, packages: Sequence[str]) -> None:

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 from scipy.ndimage import distance_transform_edt
 
-from seg_zero.objects import Point, PromptObject
+from seg_zero.objects import Box, Point, PromptObject
 
 PointRule = Literal["inscribed", "published"]
 POINT_RULES: tuple[PointRule, ...] = get_args(PointRule)
+Polygon = list[tuple[float, float]]
 OUTSIDE = 0.02  # of the side: how far a polygon may reach out of its image
 
 
@@ -62,6 +63,27 @@ def touches_mask(x: float, y: float, mask: np.ndarray, slack: int = 1) -> bool:
         return False
     column, row = math.floor(x), math.floor(y)
     return bool(mask[max(row - slack, 0) : row + slack + 1, max(column - slack, 0) : column + slack + 1].any())
+
+
+def paint_polygon(points: Polygon, size: tuple[int, int]) -> np.ndarray:
+    """Boolean H x W mask of a polygon with its outline, on a picture of (width, height); what is outside is cut."""
+    canvas = Image.new("1", size)
+    draw = ImageDraw.Draw(canvas)
+    if len(points) == 1:
+        draw.point(points, fill=1)
+    elif len(points) == 2:
+        draw.line(points, fill=1)
+    else:
+        draw.polygon(points, fill=1, outline=1)
+    return np.array(canvas)
+
+
+def mask_bounds(mask: np.ndarray) -> Box:
+    """The tight box x1, y1, x2, y2 around the pixels of a boolean H x W mask, to their far edges; zeros if empty."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not len(columns):
+        return (0.0, 0.0, 0.0, 0.0)
+    return (float(columns[0]), float(rows[0]), float(columns[-1]) + 1, float(rows[-1]) + 1)
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:

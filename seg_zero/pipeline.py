@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling
 from seg_zero.policy.loading import load_policy
 from seg_zero.policy.model_files import default_spec, resolve_model, wording_warning
 from seg_zero.prompting import PromptTemplate, check_question, read_objects
+from seg_zero.results.result import SegmentationResult, SegmentedObject
 from seg_zero.segmenter import Embedding, Segmentation, Segmenter, load_segmenter
 from seg_zero.votes import fuse
 
@@ -37,55 +39,13 @@ VOTE_TEMPERATURE = 0.7
 EMBEDDINGS = 4  # kept between calls; one of a large SAM2 takes 16 MB
 
 
-@dataclass(frozen=True, eq=False)
-class SegmentedObject(PromptObject):
-    """An object that the policy named, in pixels of the image.
-
-    box: (x1, y1, x2, y2) or None; points: (x, y) each; mask: boolean H x W; score: SAM2's own estimate of
-    the mask's IoU, 0 if the object could not be segmented.
-    """
-
-    mask: np.ndarray = field(kw_only=True, repr=False)
-    score: float = field(kw_only=True)
-
-
-@dataclass(frozen=True)
-class SegmentationResult:
-    """The answer to one question; all coordinates and masks are in pixels of the given image.
-
-    thinking: the policy's reasoning; objects: what it named (may be empty); masks: boolean N x H x W, those of
-    the objects; mask: boolean H x W, their union, or with votes the pixels in more than half of the answers'
-    masks; text: the policy's raw output; problem: None, or why the text holds no usable answer; texts: all
-    answers, of which with votes the one nearest to ``mask`` is shown in the other fields; seconds: time in the
-    stages policy, embedding (0 if the image was known) and segmenter, of which the first two overlap.
-    """
-
-    question: str
-    thinking: str
-    objects: tuple[SegmentedObject, ...]
-    masks: np.ndarray = field(repr=False)
-    mask: np.ndarray = field(repr=False)
-    text: str
-    problem: str | None
-    texts: tuple[str, ...] = field(repr=False)
-    seconds: dict[str, float]
-
-    @property
-    def scores(self) -> np.ndarray:
-        """Of the objects, float32 N."""
-        return np.array([item.score for item in self.objects], dtype=np.float32)
-
-    @property
-    def found(self) -> bool:
-        return bool(self.mask.any())
-
-
 @dataclass(frozen=True)
 class _Ask:
     """A question about an image that was read."""
 
     image: Image.Image
     question: str
+    name: str = ""
 
     @cached_property
     def image_key(self) -> bytes:
@@ -103,7 +63,8 @@ class _Ask:
         if not isinstance(question, str):
             raise InputError(f"the question is a {type(question).__name__}; give text")
         check_question(question)
-        return cls(load_image(image), question)
+        name = os.fsencode(image).decode(errors="replace") if isinstance(image, str | Path) else ""
+        return cls(load_image(image), question, name)
 
 
 class _Embeddings:
@@ -288,7 +249,10 @@ class ReasoningSegmenter:
         )
         answer = read[chosen][0]
         return SegmentationResult(
-            ask.question, answer.thinking, objects, masks, mask, answer.text, answer.problem, texts, seconds
+            *(ask.question, answer.thinking, objects, masks, mask, answer.text, answer.problem, texts, seconds),
+            image=ask.image,
+            name=ask.name,
+            warning=self.warning,
         )
 
 

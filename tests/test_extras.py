@@ -27,7 +27,7 @@ def distributions_of(extra: str) -> set[str]:
     return {re.split(r"[\[<>=]", entry)[0].lower() for entry in listed[extra]}
 
 
-@pytest.mark.parametrize("extra", ["train", "serve", "web"])
+@pytest.mark.parametrize("extra", ["train", "serve", "web", "supervision"])
 def test_extras_name_the_packages_that_setup_declares(extra: str) -> None:
     known = packages_distributions()
     named = {known[package][0].lower().replace("_", "-") for package in EXTRAS[extra]}

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,13 @@ from seg_zero.cli.options import add_model_options, prompt_template_of
 from seg_zero.data.inputs import PICTURES
 from seg_zero.errors import InputError, print_error
 from seg_zero.prompting import check_question
+from seg_zero.results.outputs import KINDS, LABELME_FOLDER, OUTPUTS, check_outputs
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult
 
-OUTPUTS = ("overlay", "mask", "cutout", "rle")
 DEFAULT_FOLDER = Path("outputs/infer")
 
 
@@ -48,13 +48,16 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--max_new_tokens {args.max_new_tokens} must be at least 1")
     template = prompt_template_of(args)
     plan = _plan(args)
+    if "labelme" in outputs:
+        _check_labelme(plan.folder / LABELME_FOLDER)
     from seg_zero.images import load_image
 
     if plan.overlay is not None:
         load_image(plan.jobs[0].image)
-    from seg_zero.answer_files import record_of, write_files
     from seg_zero.pipeline import ReasoningSegmenter, sampling_of
     from seg_zero.policy import GREEDY
+    from seg_zero.results.collection import AnswerCollection
+    from seg_zero.results.files import write_files
 
     sampling = sampling_of(args.votes, args.temperature, args.seed)
     from tqdm import tqdm
@@ -78,40 +81,45 @@ def main(argv: Sequence[str]) -> int:
     answers = _watched(segmenter, plan.jobs[0]) if watched else _answers(segmenter, plan.jobs, options)
     failures: dict[str, None] = {}
     answered = 0
+    collection = AnswerCollection(outputs)
     # disable=None: no bar where standard error is not a terminal.
     with tqdm(total=len(plan.jobs), unit="answer", disable=None if plan.overlay is None else True) as bar:
-        for job, image, result in answers:
-            bar.update()
-            if isinstance(result, InputError):
-                if plan.overlay is not None:
-                    raise result
-                failures[str(result)] = None
-                continue
-            assert image is not None
-            answered += 1
-            path = plan.overlay_of(job)
-            stem = job.name if plan.overlay is None else path.stem
-            record = record_of(shown(job.image), image, result, per_object=args.per_object)
-            if segmenter.warning is not None:
-                record["warning"] = segmenter.warning
-            files = write_files(
-                path, stem, image, result, record, outputs, per_object=args.per_object, show_prompts=args.show_prompts
-            )
-            if args.json:
-                seconds = {name: round(value, 4) for name, value in result.seconds.items()}
-                lines = json.dumps({**record, "files": files, "seconds": seconds}, ensure_ascii=False)
-            else:
-                lines = (
-                    _in_full(result, files, written=watched)
-                    if plan.overlay is not None
-                    else _in_short(job, result, files)
+        try:
+            for job, result in answers:
+                bar.update()
+                if isinstance(result, InputError):
+                    if plan.overlay is not None:
+                        raise result
+                    failures[str(result)] = None
+                    continue
+                answered += 1
+                path = plan.overlay_of(job)
+                stem = job.name if plan.overlay is None else path.stem
+                files = write_files(
+                    path, stem, result, outputs, per_object=args.per_object, show_prompts=args.show_prompts
                 )
-            try:
-                tqdm.write(lines, file=sys.stdout)
-                sys.stdout.flush()
-            except BrokenPipeError:  # as with `| head`: the reader has closed the pipe
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return 1
+                collection.add(result, job.stem if plan.overlay is None else stem, os.fspath(job.image))
+                if plan.overlay is not None:
+                    files |= collection.write(plan.folder, f"{stem}_")
+                if args.json:
+                    record = result.to_dict(per_object=args.per_object)
+                    seconds = {name: round(value, 4) for name, value in result.seconds.items()}
+                    lines = json.dumps({**record, "files": files, "seconds": seconds}, ensure_ascii=False)
+                elif plan.overlay is not None:
+                    lines = _in_full(result, files, written=watched)
+                else:
+                    lines = _in_short(job, result, files)
+                try:
+                    tqdm.write(lines, file=sys.stdout)
+                    sys.stdout.flush()
+                except BrokenPipeError:  # as with `| head`: the reader has closed the pipe
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                    return 1
+        finally:  # what is answered is kept if the command is interrupted
+            if plan.overlay is None and answered:
+                together = collection.write(plan.folder)
+                if together and not args.json:
+                    tqdm.write(f"all answers: {'  '.join(together.values())}", file=sys.stdout)
     if failures:
         count = len(plan.jobs) - answered
         print_error(f"{count} of {len(plan.jobs)} questions could not be answered:", *failures)
@@ -142,7 +150,9 @@ def _parser() -> argparse.ArgumentParser:
         help="for one image and question: overlay file, with other outputs beside it as NAME_mask.png and so on "
         f"(default: {DEFAULT_FOLDER}/answer.png); otherwise: folder (default: {DEFAULT_FOLDER})",
     )
-    parser.add_argument("--outputs", default="overlay,mask", help=f"any of {','.join(OUTPUTS)} (default: %(default)s)")
+    parser.add_argument(
+        "--outputs", default="overlay,mask", help=f"any of {','.join((*OUTPUTS, *KINDS))} (default: %(default)s)"
+    )
     parser.add_argument("--per_object", action="store_true", help="also write a mask, cut-out and RLE of each object")
     parser.add_argument(
         "--show_prompts",
@@ -162,12 +172,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def _outputs(text: str) -> tuple[str, ...]:
     chosen = tuple(part.strip() for part in text.split(",") if part.strip())
-    unknown = [part for part in chosen if part not in OUTPUTS]
-    if unknown or not chosen:
-        raise InputError(
-            f"--outputs {text!r} has {unknown[0] if unknown else 'nothing'!r}; choose of {','.join(OUTPUTS)}"
-        )
+    try:
+        check_outputs(chosen)
+    except InputError as error:
+        raise InputError(f"--{error}") from None
     return chosen
+
+
+def _check_labelme(folder: Path) -> None:
+    if folder.is_dir() and any(folder.glob("*.json")):
+        raise InputError(
+            f"{folder} holds annotations, perhaps corrected by hand; name another --output_path, or move them"
+        )
 
 
 def _plan(args: argparse.Namespace) -> Plan:
@@ -192,7 +208,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     _check_place(place, single)
     sources = {job.image.resolve() for job in jobs}
     if single:
-        from seg_zero.answer_files import output_pattern
+        from seg_zero.results.files import output_pattern
 
         (source,) = sources
         beside = source.parent == place.parent.resolve() and output_pattern(place.stem).fullmatch(source.name)
@@ -221,8 +237,8 @@ def _check_place(place: Path, single: bool) -> None:
 
 def _answers(
     segmenter: ReasoningSegmenter, jobs: Sequence[Job], options: dict[str, Any]
-) -> Iterator[tuple[Job, Image.Image | None, SegmentationResult | InputError]]:
-    """Each job with its image and answer, or with why it has none; as many at a time as the policy takes."""
+) -> Iterator[tuple[Job, SegmentationResult | InputError]]:
+    """Each job with its answer, or with why it has none; as many at a time as the policy takes."""
     from seg_zero.images import load_image
 
     source = iter(jobs)
@@ -234,14 +250,12 @@ def _answers(
                 images[job.image] = images.get(job.image) or load_image(job.image)
                 asked.append(job)
             except InputError as error:
-                yield job, None, error
+                yield job, error
         for job, result in _batch(segmenter, asked, images, options):
-            yield job, images[job.image], result
+            yield job, result if isinstance(result, InputError) else replace(result, name=shown(job.image))
 
 
-def _watched(
-    segmenter: ReasoningSegmenter, job: Job
-) -> Iterator[tuple[Job, Image.Image | None, SegmentationResult | InputError]]:
+def _watched(segmenter: ReasoningSegmenter, job: Job) -> Iterator[tuple[Job, SegmentationResult | InputError]]:
     """The only job's answer, whose text is printed while the policy writes it."""
     from seg_zero.images import load_image
 
@@ -252,7 +266,7 @@ def _watched(
             print(event, end="", flush=True)
         else:
             print()
-            yield job, image, event
+            yield job, replace(event, name=shown(job.image))
 
 
 def _batch(
@@ -289,4 +303,5 @@ def _in_short(job: Job, result: SegmentationResult, files: dict[str, str]) -> st
     what = f"{count} object{'' if count == 1 else 's'}, {int(result.mask.sum())} pixels"
     if result.problem is not None:
         what = f"no answer ({result.problem})"
-    return f"{shown(job.image)}  {job.question!r}: {what}; {next(iter(files.values()))}"
+    where = f"; {next(iter(files.values()))}" if files else ""
+    return f"{shown(job.image)}  {job.question!r}: {what}{where}"

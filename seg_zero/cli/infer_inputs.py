@@ -27,11 +27,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Job:
-    """A question about an image; the files of its answer begin with ``name``, which no other job has."""
+    """A question about an image; the files of its answer begin with ``name``, which no other job has, and files about
+    all questions to the image with ``stem``, which no other image has."""
 
     image: Path
     question: str
     name: str
+    stem: str
 
 
 def shown(path: str | Path) -> str:
@@ -123,7 +125,8 @@ def plan_jobs(images: Sequence[Path], questions: Sequence[Question]) -> list[Job
     for image, question in pairs:
         asked[image] += 1
         single = count[image] == 1
-        jobs.append(Job(image, question, stems[image] if single else _unused(f"{stems[image]}_q{asked[image]}", taken)))
+        name = stems[image] if single else _unused(f"{stems[image]}_q{asked[image]}", taken)
+        jobs.append(Job(image, question, name, stems[image]))
     return jobs
 
 

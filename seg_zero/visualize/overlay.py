@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from seg_zero.answer import Answer
-from seg_zero.masks import decode_mask, resize_mask
+from seg_zero.masks import decode_mask, mask_bounds, resize_mask
 from seg_zero.objects import Box, PromptObject
 from seg_zero.prompting import PromptSpec, to_image_pixels
 
@@ -82,7 +82,7 @@ def _dim(canvas: np.ndarray, where: np.ndarray, dimmed: float) -> None:
     grey = cv2.cvtColor(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     lost = min(1.0, dimmed / DIMMED) * _GREYED  # none where nothing is dimmed
     faded = cv2.addWeighted(canvas, (1 - dimmed) * (1 - lost), grey, (1 - dimmed) * lost, 0)
-    np.copyto(canvas, faded, where=where[..., None])
+    cv2.copyTo(faded, where.astype(np.uint8), canvas)
 
 
 def _hatch(canvas: np.ndarray, where: np.ndarray, line: int) -> None:
@@ -93,26 +93,19 @@ def _hatch(canvas: np.ndarray, where: np.ndarray, line: int) -> None:
 
 def _outline(canvas: np.ndarray, mask: np.ndarray, colour: Colour, line: int) -> None:
     """A line around the mask, outside it, with a dark rim, so that it shows on any background."""
-    box = _bounds(mask)
-    if box is None:
+    if not mask.any():
         return
+    x1, y1, x2, y2 = (round(value) for value in mask_bounds(mask))
     margin = 2 * line + 2
-    top, left = max(0, box[1] - margin), max(0, box[0] - margin)
-    part = (slice(top, box[3] + margin + 1), slice(left, box[2] + margin + 1))
-    inside, target = np.ascontiguousarray(mask[part]).astype(np.uint8), canvas[part]
-    edges, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    part = (slice(max(0, y1 - margin), y2 + margin), slice(max(0, x1 - margin), x2 + margin))
+    target = canvas[part]
+    away = cv2.distanceTransform((~mask[part]).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     for tone, reach in ((_INK, 2 * line), (colour, line)):
-        cover = np.zeros_like(inside)
-        cv2.drawContours(cover, edges, -1, 255, 2 * reach + 1, cv2.LINE_AA)
-        cover[inside > 0] = 0
-        amount = cover[..., None].astype(np.float32) / 255
-        target[:] = (target * (1 - amount) + np.array(tone, dtype=np.float32) * amount + 0.5).astype(np.uint8)
-
-
-def _bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
-    """First and last column and row with a pixel: x1, y1, x2, y2; None for an empty mask."""
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    return (int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])) if len(columns) else None
+        where = np.nonzero((away > 0) & (away < reach + 0.5))
+        amount = np.clip(reach + 0.5 - away[where], 0, 1)[:, None]  # smooth at the outer edge
+        target[where] = (target[where] * (1 - amount) + np.array(tone, dtype=np.float32) * amount + 0.5).astype(
+            np.uint8
+        )
 
 
 def _draw_prompt(picture: Image.Image, item: PromptObject, colour: Colour, line: int) -> None:
@@ -159,10 +152,10 @@ def _write_numbers(picture: Image.Image, masks: Sequence[np.ndarray], names: Seq
 
 def _anchors(mask: np.ndarray) -> list[tuple[float, float]]:
     """Points (x, y) for a plate: where the mask is highest, most left, most right and lowest."""
-    box = _bounds(mask)
-    if box is None:
+    if not mask.any():
         return []
-    x1, y1, x2, y2 = box
+    x1, y1, x2, y2 = (round(value) for value in mask_bounds(mask))
+    x2, y2 = x2 - 1, y2 - 1
     top, bottom = (float(np.median(np.flatnonzero(mask[y]))) for y in (y1, y2))
     left, right = (float(np.median(np.flatnonzero(mask[:, x]))) for x in (x1, x2))
     return [(top, y1), (x1, left), (x2, right), (bottom, y2)]

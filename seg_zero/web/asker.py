@@ -11,7 +11,8 @@ from typing import cast
 from PIL import Image
 
 from seg_zero.objects import PromptObject
-from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult
+from seg_zero.pipeline import ReasoningSegmenter
+from seg_zero.results.result import SegmentationResult
 from seg_zero.segmenter import Segmentation
 
 PATIENCE = 0.5  # seconds between signs of life, at which a reader that left is noticed

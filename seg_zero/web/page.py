@@ -14,7 +14,7 @@ from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.errors import InputError
 from seg_zero.images import encode_png
 from seg_zero.objects import PromptObject
-from seg_zero.pipeline import SegmentationResult
+from seg_zero.results.result import SegmentationResult
 from seg_zero.serving.service import Refused
 from seg_zero.serving.uploads import Limits, read_question
 from seg_zero.visualize import DIMMED

@@ -14,11 +14,10 @@ import numpy as np
 from PIL import Image
 
 from seg_zero.answer import MAX_OBJECTS
-from seg_zero.answer_files import record_of
 from seg_zero.errors import InputError
 from seg_zero.masks import decode_mask, encode_mask
 from seg_zero.objects import Box, Point, PromptObject
-from seg_zero.pipeline import SegmentationResult, SegmentedObject
+from seg_zero.results.result import SegmentationResult, SegmentedObject
 from seg_zero.serving.uploads import Limits, read_image
 
 VIEW_SIDE = 1280  # pixels; larger pictures are shown smaller, and asked about as they are
@@ -83,11 +82,15 @@ class Turn:
     items: list[Item]
     seconds: dict[str, float]
     edited: bool = False
+    warning: str | None = None
 
     @classmethod
     def of(cls, picture: Picture, result: SegmentationResult) -> Turn:
         items = [Item.of(one, one.mask, one.score) for one in result.objects]
-        return cls(picture, result.question, result.thinking, result.text, result.problem, items, dict(result.seconds))
+        return cls(
+            *(picture, result.question, result.thinking, result.text, result.problem, items, dict(result.seconds)),
+            warning=result.warning,
+        )
 
     @property
     def mask(self) -> np.ndarray:
@@ -98,8 +101,8 @@ class Turn:
             union |= decode_mask(item.mask)
         return union
 
-    def record(self) -> dict[str, Any]:
-        """What ``seg-zero infer --per_object`` writes as JSON; with ``edited`` if objects were corrected by hand."""
+    def result(self) -> SegmentationResult:
+        """The answer as it is now, about a blank picture: of the picture only the size is in files about the answer."""
         objects = tuple(
             SegmentedObject(item.prompt.box, item.prompt.points, mask=decode_mask(item.mask), score=item.score)
             for item in self.items
@@ -108,11 +111,16 @@ class Turn:
         for mask, one in zip(masks, objects, strict=True):
             mask[:] = one.mask
         union = np.asarray(masks.any(axis=0))
-        result = SegmentationResult(
-            self.question, self.thinking, objects, masks, union, self.text, self.problem, (self.text,), self.seconds
+        return SegmentationResult(
+            *(self.question, self.thinking, objects, masks, union, self.text, self.problem, (self.text,), self.seconds),
+            image=Image.new("1", self.picture.size),
+            name=self.picture.name,
+            warning=self.warning,
         )
-        blank = Image.new("1", self.picture.size)  # of the image only the size goes into the record
-        record = record_of(self.picture.name, blank, result, per_object=True)
+
+    def record(self) -> dict[str, Any]:
+        """What ``seg-zero infer --per_object`` writes as JSON; with ``edited`` if objects were corrected by hand."""
+        record = self.result().to_dict()
         return {**record, "edited": True} if self.edited else record
 
     def put(self, index: int, item: Item, seconds: dict[str, float]) -> None:

@@ -11,14 +11,17 @@ from pathlib import PurePath
 import numpy as np
 from PIL import Image, ImageDraw
 
-from seg_zero.answer_files import OVERLAY_SIDE
 from seg_zero.images import encode_png
 from seg_zero.masks import decode_mask, resize_mask
 from seg_zero.objects import Point
+from seg_zero.results.collection import AnswerCollection
+from seg_zero.results.files import OVERLAY_SIDE
+from seg_zero.results.labelme import labelme_file, labelme_shapes
 from seg_zero.visualize import DIMMED, colour_of, mask_image, overlay
 from seg_zero.web.session import Picture, Session, Turn
 
 THUMBNAIL_SIDE = 160
+MOST_EMBEDDED = 1 << 20  # bytes of a picture inside its LabelMe annotation
 WELCOME = (
     '<ol class="welcome"><li>Choose an example, or give a picture of your own.</li>'
     "<li>Ask for one object, for several, or for what may not be there.</li>"
@@ -162,21 +165,36 @@ def reasoning(text: str, writing: bool = False) -> str:
 
 
 def downloads(turn: Turn) -> str:
-    """Links that contain the files themselves (mask and JSON), so that no user's data stays on the server."""
+    """Links that contain the files themselves, so that no user's data stays on the server."""
+    links = "".join(
+        f'<a download="{html.escape(name)}" href="data:{kind};base64,{base64.b64encode(data).decode()}">{words}</a>'
+        for name, kind, data, words in files_of(turn)
+    )
+    return f'<div class="downloads">{links}</div>'
+
+
+def files_of(turn: Turn) -> list[tuple[str, str, bytes, str]]:
+    """The files of an answer, each with its name, media type, contents and what the link says.
+
+    A LabelMe annotation belongs beside the picture; small pictures are embedded in it.
+    """
     stem = re.sub(r"[^\w.-]+", "_", PurePath(turn.picture.name).stem)[:80] or "picture"
-    mask, record = mask_png(turn), record_json(turn)
-    links = (
-        (f"{stem}_mask.png", "image/png", mask, "Mask (PNG)"),
-        (f"{stem}_rle.json", "application/json", record.encode("utf-8"), "Objects and masks (JSON)"),
+    result, picture = turn.result(), turn.picture
+    together = AnswerCollection(("coco", "label_studio"))
+    together.add(result, stem, picture.name)
+    data = picture.data if len(picture.data) <= MOST_EMBEDDED else None
+    annotation = labelme_file(labelme_shapes(result), picture.size, picture.name, data)
+    made = (
+        (f"{stem}.json", annotation, "LabelMe"),
+        (f"{stem}_coco.json", together.coco(), "COCO"),
+        (f"{stem}_label_studio.json", together.label_studio(), "Label Studio"),
     )
-    return (
-        '<div class="downloads">'
-        + "".join(
-            f'<a download="{html.escape(name)}" href="data:{kind};base64,{base64.b64encode(data).decode()}">{words}</a>'
-            for name, kind, data, words in links
-        )
-        + "</div>"
-    )
+    text = "application/json"
+    return [
+        (f"{stem}_mask.png", "image/png", mask_png(turn), "Mask (PNG)"),
+        (f"{stem}_rle.json", text, record_json(turn).encode("utf-8"), "Objects and masks (JSON)"),
+        *((name, text, json.dumps(value, ensure_ascii=False).encode("utf-8"), words) for name, value, words in made),
+    ]
 
 
 def mask_png(turn: Turn) -> bytes:

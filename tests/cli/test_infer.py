@@ -20,6 +20,7 @@ from seg_zero.cli.infer_inputs import Question, find_images, plan_jobs, read_que
 from seg_zero.cli.main import main
 from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.masks import decode_mask
+from seg_zero.visualize import colour_of
 
 SHORT = ["--max_new_tokens", "96"]
 
@@ -67,7 +68,8 @@ def test_every_output_holds_the_same_mask(tmp_path: Path, capsys: pytest.Capture
     assert set(record.pop("seconds")) == {"policy", "embedding", "segmenter"}
     assert saved == record
     changed = (pixels(files["overlay"], "RGB") != image).any(axis=2)
-    assert changed[decode_mask(record["segmentation"])].mean() > 0.95
+    inside = decode_mask(record["segmentation"])
+    assert changed[~inside].mean() > 0.95 and changed[inside].mean() < 0.3, "the rest is dimmed"
 
 
 def test_only_the_outputs_asked_for_are_written(tmp_path: Path) -> None:
@@ -81,7 +83,8 @@ def test_prompts_are_drawn_unless_they_are_not_wanted(tmp_path: Path) -> None:
         assert main(["infer", *out, *options, *SHORT]) == 0
     shown, same, plain = (pixels(tmp_path / f"{name}.png", "RGB") for name in ("with", "same", "without"))
     assert np.array_equal(shown, same)
-    assert (shown == 255).all(axis=2).sum() > (plain == 255).all(axis=2).sum(), "the box is white"
+    hue = [(picture == colour_of(0)).all(axis=2).sum() for picture in (shown, plain)]
+    assert hue[0] > hue[1], "the box has the hue of its object"
 
 
 def test_a_folder_goes_on_over_a_corrupt_picture_and_names_it(
@@ -121,6 +124,47 @@ def test_a_question_too_long_for_the_policy_costs_the_others_nothing(
 def test_a_folder_of_one_picture_has_a_folder_of_answers(scenes: Path, tmp_path: Path) -> None:
     assert main(["infer", "--image_path", str(scenes / "b"), "--output_path", str(tmp_path / "out"), *SHORT]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["scene_mask.png", "scene_overlay.png"]
+
+
+def test_all_answers_go_into_one_file_of_each_tool(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions = tmp_path / "questions.txt"
+    questions.write_text("the largest circle\nall squares\n")
+    pictures = [str(scenes / folder / "scene.png") for folder in "ab"]
+    arguments = [
+        "infer",
+        "--image_path",
+        *pictures,
+        "--questions",
+        str(questions),
+        "--output_path",
+        str(tmp_path / "o"),
+    ]
+    arguments += ["--outputs", "coco,coco_results,labelme,label_studio", *SHORT]
+    assert main(arguments) == 0
+    *answers, last = capsys.readouterr().out.splitlines()
+    assert len(answers) == 4 and last.startswith("all answers: ") and str(tmp_path / "o" / "coco.json") in last
+    written = sorted(path.relative_to(tmp_path / "o").as_posix() for path in (tmp_path / "o").rglob("*.*"))
+    assert written == [
+        *("coco.json", "coco_results.json", "label_studio.json", "label_studio.xml"),
+        *("labelme/scene.json", "labelme/scene_2.json"),
+    ]
+    made = json.loads((tmp_path / "o" / "coco.json").read_text())
+    assert [image["file_name"] for image in made["images"]] == ["a/scene.png", "b/scene.png"]
+    assert [category["name"] for category in made["categories"]] == ["the largest circle", "all squares"]
+    rows = ["--root", str(tmp_path / "o" / "labelme"), "--out", str(tmp_path / "rows")]
+    assert main(["data", "labelme", *rows]) == 0, "imagePath leads to the pictures"
+    capsys.readouterr()
+    assert main(arguments) == 2, "annotations that may have been corrected are not replaced"
+    assert "perhaps corrected by hand" in capsys.readouterr().err
+
+
+def test_a_single_answer_names_its_files_after_itself(tmp_path: Path) -> None:
+    out = ["--output_path", str(tmp_path / "x.png"), "--outputs", "coco,labelme"]
+    assert main(["infer", *out, *SHORT]) == 0
+    written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.json"))
+    assert written == ["labelme/x.json", "x_coco.json"]
 
 
 def test_votes_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

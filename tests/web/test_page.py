@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ from helpers.pictures import encoded
 from helpers.sharded import free_port
 from PIL import Image
 
-from seg_zero.answer_files import record_of
 from seg_zero.assets import EXAMPLE_IMAGE
 from seg_zero.objects import PromptObject
 from seg_zero.pipeline import ReasoningSegmenter
@@ -147,9 +147,7 @@ def test_question_correction_and_files_from_start_to_end(
     assert len(page.evaluate("[...window.lengths]")) > 2, "the text is seen while it is written"
     assert expected.thinking in page.inner_text("#reasoning")
     # Files.
-    blank = Image.new("1", (448, 448))
-    record = json.loads(json.dumps(record_of("scene.png", blank, expected, per_object=True)))
-    assert json.loads(fetched(page, "_rle.json")) == record
+    assert json.loads(fetched(page, "_rle.json")) == json.loads(replace(expected, name="scene.png").to_json())
     assert (np.asarray(Image.open(io.BytesIO(fetched(page, "_mask.png")))) == expected.mask * 255).all()
     # A look without any model.
     full = drawn(page)

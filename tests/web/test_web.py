@@ -18,12 +18,13 @@ from helpers.scripted_policy import ScriptedPolicy
 from PIL import Image
 
 from seg_zero import extras
-from seg_zero.answer_files import record_of
 from seg_zero.assets import EXAMPLE_IMAGE
 from seg_zero.cli.main import main as cli
+from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
 from seg_zero.objects import PromptObject
-from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult, SegmentedObject
+from seg_zero.pipeline import ReasoningSegmenter
+from seg_zero.results.result import SegmentationResult, SegmentedObject
 from seg_zero.segmenter import Segmenter, load_segmenter
 from seg_zero.serving.service import Refused
 from seg_zero.serving.uploads import Limits
@@ -47,16 +48,14 @@ def answer(size: tuple[int, int] = (60, 40), boxes: int = 2, **changes: Any) -> 
     values: dict[str, Any] = {"thinking": "two of them", "text": text, "problem": None, "texts": (text,)}
     seconds = {"policy": 1.0, "embedding": 0.25, "segmenter": 0.125}
     values |= {"question": "the fish", "objects": tuple(objects), "masks": masks, "mask": masks.any(axis=0)}
-    return picture, SegmentationResult(**{**values, "seconds": seconds, **changes})
+    values |= {"seconds": seconds, "image": picture.view, "name": "navy sea.png"}
+    return picture, SegmentationResult(**{**values, **changes})
 
 
 def test_the_files_are_those_of_the_answer() -> None:
     picture, result = answer()
     turn = Turn.of(picture, result)
-    blank = Image.new("RGB", picture.size)
-    assert json.loads(show.record_json(turn)) == json.loads(
-        json.dumps(record_of("navy sea.png", blank, result, per_object=True))
-    )
+    assert json.loads(show.record_json(turn)) == json.loads(result.to_json())
     assert (np.asarray(Image.open(io.BytesIO(show.mask_png(turn)))) == result.mask * 255).all()
     links = show.downloads(turn)
     assert 'download="navy_sea_mask.png"' in links and 'download="navy_sea_rle.json"' in links
@@ -64,6 +63,31 @@ def test_the_files_are_those_of_the_answer() -> None:
     assert (turn.mask == result.mask).all(), "hiding is for the eye only"
     turn.remove(1)
     assert (turn.mask == result.objects[0].mask).all() and turn.record()["edited"] is True
+
+
+def test_a_corrected_answer_becomes_a_row_again(tmp_path: Path) -> None:
+    picture, result = answer()
+    turn = Turn.of(picture, result)
+    wider = np.zeros((40, 60), dtype=bool)
+    wider[2:30, 20:50] = True
+    turn.put(1, Item.of(PromptObject((20, 2, 50, 30)), wider, 0.7), {})
+    made = {name: data for name, _, data, _ in show.files_of(turn)}
+    (tmp_path / "navy_sea.json").write_bytes(made["navy_sea.json"])
+    rows = tmp_path / "rows"
+    assert cli(["data", "labelme", "--root", str(tmp_path), "--out", str(rows), "--image_size", "original"]) == 0
+    (row,) = open_rows(rows)
+    assert row.problem == "the fish" and (row.truth() == (result.objects[0].mask | wider)).all()
+    coco = json.loads(made["navy_sea_coco.json"])
+    assert coco["images"][0]["file_name"] == "navy sea.png" and len(coco["annotations"]) == 2
+    (task,) = json.loads(made["navy_sea_label_studio.json"])
+    assert len(task["predictions"][0]["result"]) == 2
+
+
+def test_a_large_picture_stays_outside_its_annotation(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = Turn.of(*answer())
+    monkeypatch.setattr(show, "MOST_EMBEDDED", len(turn.picture.data) - 1)
+    annotation = json.loads(next(data for name, _, data, _ in show.files_of(turn) if name == "navy_sea.json"))
+    assert annotation["imageData"] is None and annotation["imagePath"] == "navy sea.png"
 
 
 def test_hidden_objects_leave_the_picture_and_the_others_keep_their_colours() -> None:

@@ -25,9 +25,9 @@ from PIL import Image, ImageDraw
 from seg_zero.data.builders.build import Example, Source
 from seg_zero.data.inputs import Line, add_split_options, find_file, read_table, take_split, upright_size
 from seg_zero.errors import InputError
+from seg_zero.masks import Polygon, paint_polygon
 
 IGNORE_LABEL = "__ignore__"  # LabelMe's own name for "leave these pixels out"
-Polygon = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,6 @@ def points_of(shape: dict[str, Any]) -> Polygon:
 
 def _is_coordinate(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
-
-
-def paint_polygon(points: Polygon, size: tuple[int, int]) -> np.ndarray:
-    """Boolean H x W mask of a polygon with its outline, on a picture of (width, height); what is outside is cut."""
-    canvas = Image.new("1", size)
-    draw = ImageDraw.Draw(canvas)
-    if len(points) == 1:
-        draw.point(points, fill=1)
-    elif len(points) == 2:
-        draw.line(points, fill=1)
-    else:
-        draw.polygon(points, fill=1, outline=1)
-    return np.array(canvas)
 
 
 def _paint_ellipse(box: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
@@ -198,6 +185,11 @@ class _Annotated:
     labels: tuple[str, ...]
 
 
+def _question_of(label: str) -> str:
+    """The label, with spaces for the underscores of a name; one with spaces is a question and stays as it is."""
+    return label if " " in label else label.replace("_", " ")
+
+
 def _bad(file: Path, problem: str) -> Record:
     return Record(file, "", "", (), problem=problem)
 
@@ -257,7 +249,7 @@ def list_records(root: Path, questions: Path | None = None, encoding: str = "utf
         files.append(_Annotated(file, file.relative_to(root).with_suffix("").as_posix(), labels))
     if questions is None:
         records += [
-            Record(item.file, f"{item.name}:{label}", label.replace("_", " "), (label,))
+            Record(item.file, f"{item.name}:{label}", _question_of(label), (label,))
             for item in files
             for label in item.labels
         ]

@@ -1,0 +1,192 @@
+"""The answer to one question, which draws, saves and converts itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from seg_zero.extras import SUPERVISION, require
+from seg_zero.files import make_folder
+from seg_zero.images import encode_png
+from seg_zero.masks import encode_mask, mask_bounds
+from seg_zero.objects import PromptObject
+from seg_zero.results.collection import save_alone
+from seg_zero.results.files import OVERLAY_SIDE, write_files
+from seg_zero.results.outputs import check_outputs
+from seg_zero.visualize import DIMMED, overlay
+
+NOTEBOOK_SIDE = 1024  # pixels of the longer side of the picture in a notebook
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedObject(PromptObject):
+    """An object that the policy named, in pixels of the image.
+
+    box: (x1, y1, x2, y2) or None; points: (x, y) each; mask: boolean H x W; score: SAM2's own estimate of
+    the mask's IoU, 0 if the object could not be segmented. Equal objects have equal masks.
+    """
+
+    mask: np.ndarray = field(kw_only=True, repr=False)
+    score: float = field(kw_only=True)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SegmentedObject):
+            return NotImplemented
+        mine, theirs = (self.box, self.points, self.score), (other.box, other.points, other.score)
+        return mine == theirs and np.array_equal(self.mask, other.mask)
+
+    def __hash__(self) -> int:
+        return hash((self.box, self.points, self.score))
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationResult:
+    """The answer to one question; all coordinates and masks are in pixels of the given image.
+
+    thinking: the policy's reasoning; objects: what it named (may be empty); masks: boolean N x H x W, those of
+    the objects; mask: boolean H x W, their union, or with votes the pixels in more than half of the answers'
+    masks; text: the policy's raw output; problem: None, or why the text holds no usable answer; texts: all
+    answers, of which with votes the one nearest to ``mask`` is shown in the other fields; seconds: time in the
+    stages policy, embedding (0 if the image was known) and segmenter, of which the first two overlap; image: RGB;
+    name: the image's path if it was given as one, else empty; warning: None, or why the policy answers worse than it
+    could.
+
+    Equal results say the same about pictures of one size: seconds, name, warning and the picture's pixels do not count.
+    A notebook shows a result as its overlay.
+    """
+
+    question: str
+    thinking: str
+    objects: tuple[SegmentedObject, ...]
+    masks: np.ndarray = field(repr=False)
+    mask: np.ndarray = field(repr=False)
+    text: str
+    problem: str | None
+    texts: tuple[str, ...] = field(repr=False)
+    seconds: dict[str, float]
+    image: Image.Image = field(kw_only=True, repr=False)
+    name: str = field(kw_only=True, default="")
+    warning: str | None = field(kw_only=True, default=None, repr=False)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Of the objects, float32 N."""
+        return np.array([item.score for item in self.objects], dtype=np.float32)
+
+    @property
+    def found(self) -> bool:
+        return bool(self.mask.any())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SegmentationResult):
+            return NotImplemented
+        return self._said() == other._said() and np.array_equal(self.mask, other.mask)
+
+    def __hash__(self) -> int:
+        return hash((self.question, self.texts))
+
+    def _said(self) -> tuple[object, ...]:
+        return (self.question, self.thinking, self.objects, self.text, self.problem, self.texts)
+
+    @property
+    def regions(self) -> list[tuple[np.ndarray, float]]:
+        """What is to be drawn or annotated, each a boolean H x W mask with its score: the objects that have pixels, or
+        with votes the fused mask with the mean score of the objects shown."""
+        if len(self.texts) == 1:
+            return [(item.mask, item.score) for item in self.objects if item.mask.any()]
+        return [(self.mask, float(self.scores.mean()) if self.objects else 0.0)] if self.found else []
+
+    def overlay(self, *, prompts: bool = True, dimmed: float = DIMMED, min_side: int = OVERLAY_SIDE) -> Image.Image:
+        """The RGB image with outlined objects and dimmed surroundings, by :func:`seg_zero.visualize.overlay`.
+
+        prompts: also the boxes and points that the policy wrote.
+        """
+        shown = self.masks if len(self.texts) == 1 else self.mask[None]
+        return overlay(self.image, shown, self.objects if prompts else (), dimmed=dimmed, min_side=min_side)
+
+    def _repr_png_(self) -> bytes:
+        picture = self.overlay()
+        picture.thumbnail((NOTEBOOK_SIDE, NOTEBOOK_SIDE))
+        return encode_png(picture)
+
+    def to_dict(self, *, per_object: bool = True) -> dict[str, Any]:
+        """The answer as JSON types; ``segmentation`` is COCO RLE of the mask, with ``per_object`` of each object's too.
+
+        Boxes are x1, y1, x2, y2, as the policy wrote them, in pixels of the image. ``texts`` is there with votes,
+        ``warning`` if there is one.
+        """
+        objects = []
+        for item in self.objects:
+            entry: dict[str, Any] = {
+                "box": None if item.box is None else list(item.box),
+                "points": [list(point) for point in item.points],
+                "score": round(item.score, 4),
+            }
+            if per_object:
+                entry["segmentation"] = encode_mask(item.mask)
+            objects.append(entry)
+        record: dict[str, Any] = {
+            "image": self.name,
+            "width": self.image.width,
+            "height": self.image.height,
+            "question": self.question,
+            "thinking": self.thinking,
+            "text": self.text,
+            "problem": self.problem,
+            "objects": objects,
+            "area": int(self.mask.sum()),
+            "segmentation": encode_mask(self.mask),
+        }
+        if len(self.texts) > 1:
+            record["texts"] = list(self.texts)
+        return record if self.warning is None else {**record, "warning": self.warning}
+
+    def to_json(self, *, per_object: bool = True) -> str:
+        """:meth:`to_dict` as one line of JSON."""
+        return json.dumps(self.to_dict(per_object=per_object), ensure_ascii=False)
+
+    def to_supervision(self) -> Any:
+        """The objects as ``supervision.Detections``: tight boxes, masks, scores, and the question as class name.
+
+        Objects without a pixel are omitted. Raises InputError if the package is missing.
+        """
+        require("to_supervision", SUPERVISION)
+        import supervision
+
+        regions = self.regions
+        count, size = len(regions), self.mask.shape
+        return supervision.Detections(
+            xyxy=np.array([mask_bounds(mask) for mask, _ in regions], dtype=np.float32).reshape(count, 4),
+            mask=np.array([mask for mask, _ in regions], dtype=bool).reshape(count, *size),
+            confidence=np.array([score for _, score in regions], dtype=np.float32),
+            class_id=np.zeros(count, dtype=int),
+            data={"class_name": np.array([self.question] * count, dtype=str)},
+            metadata={"question": self.question, "thinking": self.thinking},
+        )
+
+    def save(
+        self,
+        folder: str | Path,
+        name: str | None = None,
+        outputs: Collection[str] = ("overlay", "mask", "rle"),
+        *,
+        per_object: bool = False,
+        prompts: bool = True,
+    ) -> dict[str, str]:
+        """Write the answer's files into ``folder``; returns their paths by output.
+
+        name: what they begin with (None: the image's own name, else "answer"); outputs: any of OUTPUTS and KINDS of
+        :mod:`seg_zero.results.outputs`; per_object: also a mask and a cut-out of each object; prompts: draw boxes and
+        points. Raises InputError for an unknown output and for files that cannot be written.
+        """
+        check_outputs(outputs)
+        stem = name or PurePath(self.name).stem or "answer"
+        place = make_folder(Path(folder)) / f"{stem}_overlay.png"
+        files = write_files(place, stem, self, outputs, per_object=per_object, show_prompts=prompts)
+        return {**files, **save_alone(self, Path(folder), stem, outputs)}

@@ -17,6 +17,7 @@ CORE = [
     "opencv-python-headless",  # polygons as the published loaders rasterise them
     "matplotlib",  # figures of the evaluation report and of the demo
     "httpx",  # a policy behind an OpenAI server
+    "shtab",  # completion in shells
 ]
 MODELS = [
     "torch==2.11.0",

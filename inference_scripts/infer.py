@@ -8,9 +8,12 @@
 """
 
 import sys
+from pathlib import Path
 
-from seg_zero.cli.infer import main
-from seg_zero.errors import run_command
+# Found even without the environment, to say what is missing.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from seg_zero.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    sys.exit(main(["infer", *sys.argv[1:]]))

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Multi-object recipe: Qwen2.5-VL-7B, 4 GPUs of 80 GB. Any Hydra override, or --dry-run, may follow.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-[ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
+. "$(dirname "$0")/environment.sh"
 exec python -m seg_zero.training.launch \
     policy=qwen2_5_vl_7b_multi data=visionreasoner_7k_840 reward=vision_reasoner hardware=4x80g schedule=multi algorithm=grpo \
     trainer.experiment_name=visionreasoner_7b_4x80G "$@"

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from seg_zero.command_line import CommandParser, unknown_command
 from seg_zero.data.check import count_cores
 from seg_zero.errors import InputError
 from seg_zero.files import write_text
@@ -138,6 +139,19 @@ def _build(module: Any, args: argparse.Namespace) -> int:
     return 0
 
 
+def _parser(name: str) -> CommandParser:
+    place, text = {**BUILDERS, **TOOLS}[name]
+    made = CommandParser(f"data {name}", text[0].upper() + text[1:])
+    importlib.import_module(place).add_arguments(made)
+    if name in BUILDERS:
+        _add_builder_options(made)
+    return made
+
+
+def parsers() -> dict[str, CommandParser]:
+    return {name: _parser(name) for name in (*BUILDERS, *TOOLS)}
+
+
 def main(argv: Sequence[str]) -> int:
     """Make, import or check a dataset file."""
     everything = {**BUILDERS, **TOOLS}
@@ -149,11 +163,7 @@ def main(argv: Sequence[str]) -> int:
         return 0 if argv else 2
     name = argv[0]
     if name not in everything:
-        raise InputError(f"unknown data command {name!r}; choose one of {', '.join(everything)}")
+        raise unknown_command("data command", name, everything)
     module = importlib.import_module(everything[name][0])
-    parser = argparse.ArgumentParser(prog=f"seg-zero data {name}", description=everything[name][1])
-    module.add_arguments(parser)
-    if name in BUILDERS:
-        _add_builder_options(parser)
-    args = parser.parse_args(argv[1:])
+    args = _parser(name).parse_args(argv[1:])
     return _build(module, args) if name in BUILDERS else int(module.run(args))

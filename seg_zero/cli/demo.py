@@ -8,7 +8,6 @@ Data, evaluation of the start, GRPO training, merging, evaluation of the result,
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import shutil
@@ -20,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from seg_zero.assets import EXAMPLE_IMAGE, EXAMPLE_QUESTION
+from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError
 from seg_zero.extras import TRAINING, VLLM, require
-from seg_zero.policy.loading import quiet_transformers
 
 PROMPTS_PER_STEP = 16
 # What training_scripts/run_tiny_cpu.sh gives the launcher; that file is not part of an installed package.
@@ -99,6 +98,7 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     from seg_zero.export.merge import merge
     from seg_zero.files import write_image
     from seg_zero.pipeline import ReasoningSegmenter
+    from seg_zero.policy.loading import quiet_transformers
     from seg_zero.statistics import paired_difference
     from seg_zero.visualize import mask_image, overlay
 
@@ -158,16 +158,20 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
 MARKER = ".seg-zero-demo"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="seg-zero demo", description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument(
+def parser() -> CommandParser:
+    made = CommandParser("demo", __doc__.splitlines()[0] if __doc__ else "")
+    made.add_argument(
         "--out", default="outputs/demo", help="folder; an earlier demo in it is replaced (default: %(default)s)"
     )
-    parser.add_argument("--steps", type=int, default=40, help="GRPO steps (default: %(default)s)")
-    parser.add_argument("--held_out", type=int, default=300, help="evaluation questions (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="for question order and sampling (default: %(default)s)")
-    parser.add_argument("overrides", nargs="*", help="Hydra overrides for the training, e.g. worker.rollout.n=16")
-    args = parser.parse_args(argv)
+    made.add_argument("--steps", type=int, default=40, help="GRPO steps (default: %(default)s)")
+    made.add_argument("--held_out", type=int, default=300, help="evaluation questions (default: %(default)s)")
+    made.add_argument("--seed", type=int, default=1, help="for question order and sampling (default: %(default)s)")
+    made.add_argument("overrides", nargs="*", help="Hydra overrides for the training, e.g. worker.rollout.n=16")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    args = parser().parse_args(argv)
     if args.steps < 1 or args.held_out < 1:
         raise InputError(f"--steps {args.steps} and --held_out {args.held_out} must be at least 1")
     require("the demo", (*TRAINING, *VLLM))

@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from seg_zero.cli.options import add_model_options, prompt_template_of
+from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_warning
 from seg_zero.extras import VLLM, require
 
 
-def main(argv: Sequence[str]) -> int:
-    """gIoU, cIoU and more of a policy over a dataset, with intervals and a report; rerun the same command to resume."""
+def parser() -> CommandParser:
     from seg_zero.metrics import RULES
-    from seg_zero.policy.loading import quiet_transformers
 
-    parser = argparse.ArgumentParser(prog="seg-zero evaluate", description=main.__doc__)
-    add_model_options(parser)
-    parser.add_argument(
+    made = CommandParser("evaluate", main.__doc__)
+    add_model_options(made)
+    made.add_argument(
         "--data",
         required=True,
         help="named set (reasonseg_val, refcoco_testA, grefcoco_val, synthetic ...; docs/evaluation.md) or any dataset "
         "with masks: file, folder, hub id or NAME@SPLIT",
     )
-    parser.add_argument("--out", required=True, type=Path, help="folder for this evaluation; rerun to resume")
-    parser.add_argument("--rule", choices=tuple(RULES), help="scoring rule (default: that of the set, else lisa)")
-    parser.add_argument("--limit", type=int, help="take only the first N rows (default: all)")
-    parser.add_argument(
+    made.add_argument("--out", required=True, type=Path, help="folder for this evaluation; rerun to resume")
+    made.add_argument("--rule", choices=tuple(RULES), help="scoring rule (default: that of the set, else lisa)")
+    made.add_argument("--limit", type=int, help="take only the first N rows (default: all)")
+    made.add_argument(
         "--engine",
         choices=("vllm", "transformers"),
         help="engine of the policy (default: vllm on GPUs, else transformers)",
     )
-    parser.add_argument(
-        "--workers", type=int, help="processes, each with its own models (default: one per GPU, else 1)"
-    )
-    parser.add_argument("--tensor_parallel_size", type=int, default=1, help="with vllm: GPUs per worker (default: 1)")
-    parser.add_argument("--batch_size", type=int, default=32, help="with transformers: rows per batch (default: 32)")
-    parser.add_argument("--votes", type=int, default=1, help="answers per row, fused by majority (default: 1)")
-    parser.add_argument(
+    made.add_argument("--workers", type=int, help="processes, each with its own models (default: one per GPU, else 1)")
+    made.add_argument("--tensor_parallel_size", type=int, default=1, help="with vllm: GPUs per worker (default: 1)")
+    made.add_argument("--batch_size", type=int, default=32, help="with transformers: rows per batch (default: 32)")
+    made.add_argument("--votes", type=int, default=1, help="answers per row, fused by majority (default: 1)")
+    made.add_argument(
         "--temperature", type=float, default=0.7, help="with --votes: sampling temperature (default: 0.7)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="with --votes: sampling seed (default: 0)")
-    args = parser.parse_args(argv)
+    made.add_argument("--seed", type=int, default=0, help="with --votes: sampling seed (default: 0)")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """gIoU, cIoU and more of a policy over a dataset, with intervals and a report; rerun the same command to resume."""
+    args = parser().parse_args(argv)
     for name in ("limit", "workers", "tensor_parallel_size", "batch_size", "votes"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -64,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
     from seg_zero.evaluation.store import read_predictions
     from seg_zero.files import write_text
     from seg_zero.policy import GREEDY, Sampling
+    from seg_zero.policy.loading import quiet_transformers
 
     quiet_transformers()
     on_gpu = torch.cuda.is_available() and (args.device or "cuda").startswith("cuda")

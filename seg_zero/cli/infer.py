@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_zero.cli.infer_inputs import Job, Question, find_images, plan_jobs, read_questions, shown
+from seg_zero.cli.infer_inputs import Job, Question, find_images, plan_jobs, read_questions, shown, sort_inputs
 from seg_zero.cli.options import add_model_options, prompt_template_of
+from seg_zero.command_line import CommandParser
 from seg_zero.data.inputs import PICTURES
 from seg_zero.errors import InputError, print_error
 from seg_zero.prompting import check_question
@@ -41,8 +42,9 @@ class Plan:
 
 def main(argv: Sequence[str]) -> int:
     """Answer questions about images: reasoning, boxes, points and masks."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_intermixed_args(argv)
     # Everything that can be wrong with the options is found before a model is loaded.
+    sort_inputs(args)
     outputs = _outputs(args.outputs)
     if args.max_new_tokens < 1:
         raise InputError(f"--max_new_tokens {args.max_new_tokens} must be at least 1")
@@ -126,13 +128,16 @@ def main(argv: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> CommandParser:
     from seg_zero.assets import EXAMPLE_QUESTION
 
-    parser = argparse.ArgumentParser(prog="seg-zero infer", description=main.__doc__)
+    parser = CommandParser("infer", main.__doc__)
     add_model_options(parser)
     parser.add_argument(
         "--dtype", help="policy precision: float32, bfloat16, float16 (default: bfloat16 on CUDA, else float32)"
+    )
+    parser.add_argument(
+        "inputs", nargs="*", metavar="IMAGE ... QUESTION", help="the same as --image_path and --text, in this order"
     )
     parser.add_argument(
         "--image_path", nargs="+", help="image, several images, a folder, or a quoted glob (default: an example scene)"
@@ -156,10 +161,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--per_object", action="store_true", help="also write a mask, cut-out and RLE of each object")
     parser.add_argument(
         "--show_prompts",
-        "--show-prompts",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="draw boxes and points on the overlay (default: yes)",
+        help="draw boxes and points on the overlay",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per answer and nothing else")
     parser.add_argument("--votes", type=int, default=1, help="answers per question, fused by majority (default: 1)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import glob
 import os
 from collections import Counter
@@ -34,6 +35,23 @@ class Job:
     question: str
     name: str
     stem: str
+
+
+def sort_inputs(args: argparse.Namespace) -> None:
+    """Put the words of ``args.inputs`` where --image_path and --text put theirs: images, and last the question.
+
+    A single word is an image; so is the last one if the question is given by an option or if it is an existing file.
+    Raises InputError if images are given in both ways.
+    """
+    words: list[str] = args.inputs
+    if not words:
+        return
+    if args.image_path is not None:
+        raise InputError(f"{words[0]!r} stands beside --image_path {args.image_path[0]}; give images in one way")
+    asked = args.text is not None or args.questions is not None
+    if len(words) > 1 and not asked and not os.path.lexists(words[-1]):
+        args.text = words.pop()
+    args.image_path = words
 
 
 def shown(path: str | Path) -> str:

@@ -10,7 +10,10 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from seg_zero.errors import InputError, run_command
+from seg_zero import __version__
+from seg_zero.command_line import PROGRAM, unknown_command
+from seg_zero.errors import run_command
+from seg_zero.extras import require_base
 
 # Read when torch is imported: threads that spin while they wait make a busy machine fifty times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -29,23 +32,28 @@ COMMANDS = {
     "data": "Make, import or check a dataset file.",
     "prompt": "Import the prompt of a published repository.",
     "demo": "Data, evaluation, training, merging, evaluation, one answer, and a page about it.",
+    "completion": "Completion of commands and options with the Tab key.",
 }
 
 
 def _call(arguments: Sequence[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
-        raise InputError(f"unknown command {name!r}; choose one of {', '.join(COMMANDS)}")
+        raise unknown_command("command", name, COMMANDS)
+    require_base(f"{PROGRAM} {name}")
     code: int = import_module(f"seg_zero.cli.{name}").main(rest)
     return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["--version"]:
+        print(f"{PROGRAM} {__version__}")
+        return 0
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: seg-zero COMMAND [options]\n")
+        print(f"usage: {PROGRAM} COMMAND [options]\n")
         for name, text in COMMANDS.items():
-            print(f"  {name:<10}{text}")
-        print("\n`seg-zero COMMAND --help` shows the options.")
+            print(f"  {name:<11}{text}")
+        print(f"\n`{PROGRAM} COMMAND --help` shows the options, `{PROGRAM} --version` the version.")
         return 0 if arguments else 2
     return run_command(_call, arguments)

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from seg_zero.errors import InputError
+from seg_zero.command_line import CommandParser, unknown_command
 from seg_zero.prompt_import import PUBLISHED, import_prompt, write_prompt
+
+
+def parser() -> CommandParser:
+    made = CommandParser("prompt", main.__doc__)
+    made.add_argument("command", choices=("import",), help="the only command")
+    made.add_argument("path", type=Path, metavar="PATH", help="checkout of the repository, or a source file in it")
+    made.add_argument(
+        "--format", choices=("single", "multi"), help="which prompt, if there are both (default: the only one)"
+    )
+    made.add_argument(
+        "--out", type=Path, help="template file to write (default: prompt_single.json or prompt_multi.json)"
+    )
+    return made
 
 
 def main(argv: Sequence[str]) -> int:
     """Read the prompt of a published repository of this family from its source code, without running it."""
     if argv and argv[0] not in ("import", "-h", "--help"):
-        raise InputError(f"unknown prompt command {argv[0]!r}; the only one is import")
-    parser = argparse.ArgumentParser(prog="seg-zero prompt", description=main.__doc__)
-    parser.add_argument("command", choices=("import",))
-    parser.add_argument("path", type=Path, metavar="PATH", help="checkout of the repository, or a source file in it")
-    parser.add_argument(
-        "--format", choices=("single", "multi"), help="which prompt, if there are both (default: the only one)"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="template file to write (default: prompt_single.json or prompt_multi.json)"
-    )
-    args = parser.parse_args(argv)
+        raise unknown_command("prompt command", argv[0], ["import"])
+    args = parser().parse_args(argv)
     found = import_prompt(args.path, args.format)
     out = args.out or Path(f"prompt_{found.template.format}.json")
     write_prompt(found, out)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from seg_zero.command_line import CommandParser, unknown_command
 from seg_zero.data.check import ERRORS, inspect_row
 from seg_zero.data.rows import Row
 from seg_zero.errors import InputError
@@ -61,8 +61,8 @@ def as_json(report: AuditReport, reward: str, data: str) -> dict[str, Any]:
     }
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="seg-zero rewards audit", description=main.__doc__)
+def parsers() -> dict[str, CommandParser]:
+    parser = CommandParser("rewards audit", main.__doc__)
     parser.add_argument(
         "--reward", default="seg_zero", metavar="NAME", help="one of configs/reward (default: %(default)s)"
     )
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, metavar="N", help="take only the first N rows (default: all)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if the reward fails")
-    return parser
+    return {"audit": parser}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -84,8 +84,8 @@ def main(argv: Sequence[str]) -> int:
         print("usage: seg-zero rewards audit [options]\n\n`seg-zero rewards audit --help` shows the options.")
         return 0 if argv else 2
     if argv[0] != "audit":
-        raise InputError(f"unknown rewards command {argv[0]!r}; the only one is audit")
-    args = _parser().parse_args(argv[1:])
+        raise unknown_command("rewards command", argv[0], ["audit"])
+    args = parsers()["audit"].parse_args(argv[1:])
     if args.reward not in presets():
         raise InputError(f"--reward {args.reward!r} is unknown; choose one of {', '.join(presets())}")
     if args.limit is not None and args.limit < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from seg_zero.cli.server_options import (
     add_server_options,
@@ -15,38 +16,39 @@ from seg_zero.cli.server_options import (
     prompt_of,
     warning_of,
 )
+from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_warning
 from seg_zero.extras import SERVING, require
-from seg_zero.policy import Policy
-from seg_zero.policy.loading import quiet_transformers
-from seg_zero.policy.remote import RemotePolicy
-from seg_zero.segmenter import load_segmenter
-from seg_zero.serving.address import bind
+
+if TYPE_CHECKING:
+    from seg_zero.policy import Policy
+
+
+def parser() -> CommandParser:
+    made = CommandParser("serve", "Answer questions about images over HTTP (docs/serve.md).")
+    add_server_options(made, port=8008)
+    made.add_argument(
+        "--policy_url", help="OpenAI-style server that runs the policy; --model then only sets the prompt"
+    )
+    made.add_argument("--policy_name", help="model on that server (default: the only one)")
+    made.add_argument(
+        "--max_open", type=int, default=64, help="open requests; further ones get 429 (default: %(default)s)"
+    )
+    made.add_argument("--timeout", type=float, default=60.0, help="seconds per answer, then 504 (default: %(default)s)")
+    return made
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options. Raises InputError for a value out of range."""
-    parser = argparse.ArgumentParser(
-        prog="seg-zero serve", description="Answer questions about images over HTTP (docs/serve.md)."
-    )
-    add_server_options(parser, port=8008)
-    parser.add_argument(
-        "--policy_url", help="OpenAI-style server that runs the policy; --model then only sets the prompt"
-    )
-    parser.add_argument("--policy_name", help="model on that server (default: the only one)")
-    parser.add_argument(
-        "--max_open", type=int, default=64, help="open requests; further ones get 429 (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=60.0, help="seconds per answer, then 504 (default: %(default)s)"
-    )
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     check_server_options(args, ("max_open", "timeout"))
     return args
 
 
 def policy_of(args: argparse.Namespace) -> Policy:
     """The policy that the options name."""
+    from seg_zero.policy.remote import RemotePolicy
+
     spec = prompt_of(args)
     if args.policy_url is None:
         return load_engine(args, spec, batch_size=16)
@@ -60,6 +62,10 @@ def main(argv: Sequence[str]) -> int:
     require("serving", (*SERVING, *(packages_of(args) if args.policy_url is None else ())))
     import uvicorn
 
+    from seg_zero.policy.loading import quiet_transformers
+    from seg_zero.policy.remote import RemotePolicy
+    from seg_zero.segmenter import load_segmenter
+    from seg_zero.serving.address import bind
     from seg_zero.serving.app import create_app
     from seg_zero.serving.meters import Meters
     from seg_zero.serving.server import Server

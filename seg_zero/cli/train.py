@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from seg_zero.training.launch.options import parser
+from seg_zero.training.launch.options import train as main
 
-from seg_zero.training.launch.start import launch
-
-
-def main(argv: Sequence[str]) -> int:
-    """Train a policy; the arguments are Hydra overrides, --dry-run and --skip-bad."""
-    return launch(argv)
+__all__ = ["main", "parser"]

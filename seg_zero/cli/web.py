@@ -19,23 +19,23 @@ from seg_zero.cli.server_options import (
     prompt_of,
     warning_of,
 )
+from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, one_line, print_warning
 from seg_zero.extras import WEB, require
-from seg_zero.policy.loading import quiet_transformers
-from seg_zero.serving.address import bind
-from seg_zero.visualize.html_page import pyplot
 
 EMBEDDINGS = 16  # pictures that follow-up questions and corrections cost nothing for; 16 MB each with a large SAM2
 
 
+def parser() -> CommandParser:
+    made = CommandParser("web", "A page to ask questions about pictures in a browser (docs/web.md).")
+    add_server_options(made, port=7860)
+    made.add_argument("--share", action="store_true", help="also open a public address through a Gradio server")
+    return made
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options. Raises InputError for a value out of range."""
-    parser = argparse.ArgumentParser(
-        prog="seg-zero web", description="A page to ask questions about pictures in a browser (docs/web.md)."
-    )
-    add_server_options(parser, port=7860)
-    parser.add_argument("--share", action="store_true", help="also open a public address through a Gradio server")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     check_server_options(args)
     return args
 
@@ -44,6 +44,10 @@ def main(argv: Sequence[str]) -> int:
     """Load the models and serve the page until SIGTERM or Ctrl-C."""
     args = parse(argv)
     require("the page", (*WEB, *packages_of(args)))
+    from seg_zero.policy.loading import quiet_transformers
+    from seg_zero.serving.address import bind
+    from seg_zero.visualize.html_page import pyplot
+
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     quiet_transformers()
     spec = prompt_of(args)

@@ -16,9 +16,11 @@ import pytest
 from PIL import Image
 
 from seg_zero.assets import EXAMPLE_IMAGE
-from seg_zero.cli.infer_inputs import Question, find_images, plan_jobs, read_questions
+from seg_zero.cli import infer
+from seg_zero.cli.infer_inputs import Question, find_images, plan_jobs, read_questions, sort_inputs
 from seg_zero.cli.main import main
 from seg_zero.data.synthetic.scenes import make_samples
+from seg_zero.errors import InputError
 from seg_zero.masks import decode_mask
 from seg_zero.visualize import colour_of
 
@@ -306,3 +308,33 @@ def test_a_reader_that_leaves_ends_the_command_quietly(scenes: Path, tmp_path: P
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(100) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "images", "question"),
+    [
+        (["a.png", "the cup"], ["a.png"], "the cup"),
+        (["a.png", "b.png", "the cup"], ["a.png", "b.png"], "the cup"),
+        (["a.png"], ["a.png"], None),
+        (["a.png", "b.png"], ["a.png", "b.png"], None),
+        (["a.png", "--device", "cpu", "the cup"], ["a.png"], "the cup"),
+        (["a.png", "c.png", "--text", "the cup"], ["a.png", "c.png"], "the cup"),
+        ([], None, None),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_images_and_question_may_be_given_without_options(
+    words: list[str], images: list[str] | None, question: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.png").touch()
+    args = infer.parser().parse_intermixed_args(words)
+    sort_inputs(args)
+    assert (args.image_path, args.text) == (images, question)
+
+
+def test_images_in_two_ways_are_refused() -> None:
+    args = infer.parser().parse_intermixed_args(["b.png", "--image-path", "a.png"])
+    with pytest.raises(InputError, match=r"'b.png' stands beside --image_path a.png"):
+        sort_inputs(args)

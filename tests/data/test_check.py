@@ -300,7 +300,7 @@ def test_skip_bad_reaches_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError, match="--skip-bad"):
         start.launch([*TINY, *files])
     assert not (tmp_path / "run").exists()
-    assert start.launch([*TINY, *files, "--skip-bad"]) == 0
+    assert start.launch([*TINY, *files], skip_bad=True) == 0
     assert json.loads((tmp_path / "run" / "bad_rows.json").read_text()) == {str(path): [4, 7]}
     assert started[0].data.bad_rows == str(tmp_path / "run" / "bad_rows.json")
     assert checks.count_rows(started[0], "train_files") == 18

@@ -118,7 +118,7 @@ def list_records(root: Path, split: str) -> list[Record]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", required=True, help="folder with the folders train, val and test")
-    parser.add_argument("--split", required=True, choices=("train", "val", "test"))
+    parser.add_argument("--split", required=True, choices=("train", "val", "test"), help="folder of --root to read")
     parser.add_argument(
         "--objects",
         choices=("shapes", "union"),

@@ -43,7 +43,7 @@ def add_refs_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset", choices=tuple(DATASETS), required=True)
+    parser.add_argument("--dataset", choices=tuple(DATASETS), required=True, help="which of the three")
     parser.add_argument(
         "--split_by", choices=("unc", "google", "umd"), help="whose splits (default: umd for refcocog, otherwise unc)"
     )

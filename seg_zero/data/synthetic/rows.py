@@ -41,8 +41,8 @@ def write_split(path: Path | str, seed: int, count: int, side: int = 112, kinds:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="parquet file to write")
-    parser.add_argument("--split", choices=tuple(SEEDS), default="train")
-    parser.add_argument("--count", type=int, default=600)
+    parser.add_argument("--split", choices=tuple(SEEDS), default="train", help="which scenes")
+    parser.add_argument("--count", type=int, default=600, help="questions")
     parser.add_argument("--side", type=int, default=112, help="image side in pixels")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 from seg_zero.errors import run_command
-from seg_zero.training.launch.start import launch
+from seg_zero.training.launch.options import train
 
 
 def main() -> None:
-    code = run_command(launch)
+    code = run_command(train)
     sys.stdout.flush()
     sys.exit(code)
 

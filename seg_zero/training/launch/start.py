@@ -17,7 +17,6 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.errors import InputError, print_warning
-from seg_zero.extras import TRAINING, VLLM, require
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.training.launch import checks, cluster, plan
 from seg_zero.training.launch.config import load_config, package_folder
@@ -103,15 +102,9 @@ def check_shards(checkpoint: Path, config: DictConfig) -> None:
         )
 
 
-def launch(arguments: Sequence[str]) -> int:
+def launch(overrides: Sequence[str], *, dry_run: bool = False, skip_bad: bool = False) -> int:
     """Check everything, then train. Raises InputError before anything is started or written."""
-    if "--help" in arguments or "-h" in arguments:
-        print(__doc__)
-        return 0
-    flags = ("--dry-run", "--skip-bad")
-    dry_run, skip_bad = (flag in arguments for flag in flags)
-    require("training", TRAINING if dry_run else (*TRAINING, *VLLM))
-    config = load_config([argument for argument in arguments if argument not in flags])
+    config = load_config(overrides)
     resolve_policy(config)
     resolve_agent_loops(config)
     joined = cluster.choose(config)

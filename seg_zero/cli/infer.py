@@ -52,10 +52,13 @@ def main(argv: Sequence[str]) -> int:
     plan = _plan(args)
     if "labelme" in outputs:
         _check_labelme(plan.folder / LABELME_FOLDER)
+    from seg_zero.hub import check_here
     from seg_zero.images import load_image
+    from seg_zero.policy.model_files import resolve_model
 
     if plan.overlay is not None:
         load_image(plan.jobs[0].image)
+    check_here("policy", resolve_model(args.reasoning_model_path))
     from seg_zero.pipeline import ReasoningSegmenter, sampling_of
     from seg_zero.policy import GREEDY
     from seg_zero.results.collection import AnswerCollection

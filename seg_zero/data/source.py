@@ -20,6 +20,7 @@ from seg_zero.data.layouts import row_id, row_of
 from seg_zero.data.rows import Row
 from seg_zero.data.stores import MAX_GROUP_BYTES, ArrowStore, JsonStore, ParquetStore, Store, digest
 from seg_zero.errors import InputError, one_line
+from seg_zero.hub import remedy, unreachable
 
 _HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
 _SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")
@@ -237,12 +238,19 @@ def _load_hub(name: str) -> Any:
     import datasets
     from huggingface_hub.utils import logging
 
+    reason = unreachable()
+    if reason is not None:
+        datasets.config.HF_HUB_OFFLINE = True  # otherwise it retries for minutes before it looks at its cache
     print(f"opening {name} from the Hugging Face hub or its local cache", file=sys.stderr, flush=True)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # one line at the end says what the retries would say
     try:
         return datasets.load_dataset(name)
     except Exception as error:  # the hub's clients raise many unrelated types
+        if reason is not None:
+            raise InputError(
+                f"is no local file or folder, and {reason}; {remedy(f'--repo-type dataset {name}')}"
+            ) from error
         raise InputError(
             f"is no local file or folder, and the hub gave no dataset of this name ({_line(error)}); check the name "
             "and the network, or download it and name its folder"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_zero.errors import InputError, one_line
+from seg_zero.hub import check_here
 from seg_zero.policy.base import MAX_NEW_TOKENS, Policy
 from seg_zero.policy.model_files import default_spec, resolve_model
 from seg_zero.policy.transformers_policy import TransformersPolicy
@@ -38,6 +39,7 @@ def load_policy(
     if engine not in ENGINES:
         raise InputError(f"engine {engine!r} is not known; choose one of {', '.join(ENGINES)}")
     model = resolve_model(name)
+    check_here("policy", model)
     spec = spec or default_spec(model)
     if engine == "vllm":
         return VllmPolicy.from_pretrained(
@@ -58,6 +60,7 @@ def quiet_transformers() -> None:
 
 def load_processor(model: str) -> Any:
     """The processor (tokenizer, image processor, chat template) of a folder or hub id. Raises InputError."""
+    check_here("policy", model)
     from transformers import AutoProcessor
 
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError
+from seg_zero.hub import unreachable
 from seg_zero.policy.families import (
     DEFAULT_FAMILY,
     FAMILIES,
@@ -60,6 +61,7 @@ def hub_file(repository: str, name: str) -> Path | None:
     """A file of a hub repository, from the cache or the hub; None if it has no such file or cannot be reached."""
     from huggingface_hub import hf_hub_download
 
+    unreachable()  # then the call below fails at once
     try:
         return Path(hf_hub_download(repository, name))
     except (OSError, ValueError):  # what the model's own loading will say in full

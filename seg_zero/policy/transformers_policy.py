@@ -11,6 +11,7 @@ from PIL import Image
 
 from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.errors import InputError
+from seg_zero.hub import check_here
 from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, too_long
 from seg_zero.policy.model_files import check_processor, default_spec, resolve_model
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
@@ -39,6 +40,7 @@ class TransformersPolicy(Policy):
     ) -> TransformersPolicy:
         """Load a policy of any family; device and dtype as :mod:`seg_zero.devices` chooses them."""
         name = resolve_model(path_or_id)
+        check_here("policy", name)
         device = choose_device(device)
         kind = choose_dtype(dtype, device)
         from safetensors import SafetensorError

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError, one_line
+from seg_zero.hub import check_here
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parents[1] / "models" / "tiny_sam2"
@@ -138,6 +139,7 @@ def _transformers_folder(folder: Path) -> TransformersFiles:
 
 
 def _download(repository: str, file: str) -> Path:
+    check_here("segmenter", repository, file)
     from huggingface_hub import hf_hub_download
 
     try:
@@ -150,6 +152,7 @@ def _download(repository: str, file: str) -> Path:
 
 
 def _download_folder(repository: str) -> Path:
+    check_here("segmenter", repository)
     from huggingface_hub import snapshot_download
 
     try:

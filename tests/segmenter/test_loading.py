@@ -59,6 +59,7 @@ def test_hub_id_is_fetched_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(repo_id: str, filename: str) -> str:
         raise OSError(f"no route to {repo_id}/{filename}")
 
+    monkeypatch.setattr("seg_zero.hub.unreachable", lambda: None)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
     with pytest.raises(InputError, match=r"cannot get sam2_hiera_large\.pt of facebook/sam2-hiera-large"):
         load_segmenter("facebook/sam2-hiera-large")
@@ -141,6 +142,7 @@ def test_other_hub_ids_are_fetched_as_folders(name: str, monkeypatch: pytest.Mon
         asked.append((repo_id, allow_patterns))
         return str(converted)
 
+    monkeypatch.setattr("seg_zero.hub.unreachable", lambda: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     assert isinstance(load_segmenter(name, "cpu"), TransformersSegmenter)
     assert asked == [(name.removeprefix("transformers:"), ["*.json", "*.safetensors"])]
@@ -150,6 +152,7 @@ def test_gated_repository_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(repo_id: str, allow_patterns: list[str]) -> str:
         raise OSError("401 Client Error")
 
+    monkeypatch.setattr("seg_zero.hub.unreachable", lambda: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(InputError, match=r"cannot get segmenter facebook/sam3 \(401 Client Error\).*hf auth login"):
         load_segmenter("facebook/sam3")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from seg_zero.data.augmentation import Augmentation
 from seg_zero.data.check import ERRORS, check_once, count_cores
 from seg_zero.errors import InputError
+from seg_zero.hub import check_here
 from seg_zero.policy.families import spec_of_family
 from seg_zero.policy.model_files import model_type_of, resolve_model, wording_warning
 from seg_zero.policy.model_size import find_architecture
@@ -325,4 +326,5 @@ def check_run(config: DictConfig) -> None:
     check_forks(config)
     check_attention(config)
     check_policy(config)
+    check_here("worker.actor.model.model_path: policy", config.actor_rollout_ref.model.path)
     check_fit(config)

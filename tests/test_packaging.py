@@ -83,6 +83,16 @@ def test_rewards_is_one_package_under_both_names() -> None:
     assert done.stdout.split() == ["True", "seg_zero.rewards"]
 
 
+@pytest.mark.parametrize(("name", "variant"), [("Dockerfile.cpu", "cpu"), ("Dockerfile.cuda", "gpu")])
+def test_docker_images_are_set_up_as_a_checkout_is(name: str, variant: str) -> None:
+    """`make lint` runs hadolint on them."""
+    text = (ROOT / name).read_text()
+    assert f"VARIANT={variant} " in text and (ROOT / "requirements" / f"{variant}.txt").is_file()
+    assert "RUN training_scripts/setup_env.sh" in text and 'ENTRYPOINT ["seg-zero"]' in text
+    assert {".git", ".venv", "outputs"} <= set((ROOT / ".dockerignore").read_text().split())
+    assert name in (ROOT / "Makefile").read_text()
+
+
 def test_embedded_models_are_small() -> None:
     sizes = [p.stat().st_size for p in (ROOT / "seg_zero" / "models").rglob("*") if p.is_file() and p.suffix != ".pyc"]
     assert sum(sizes) < 25_000_000

@@ -43,6 +43,14 @@ def parser() -> CommandParser:
     return made
 
 
+def _check_packages(engine: str | None, workers: int) -> None:
+    """Raises InputError if the packages of this engine, or of several workers, are missing."""
+    if engine == "vllm":
+        require("evaluating with --engine vllm", VLLM)
+    if workers > 1:
+        require(f"evaluating with {workers} workers", ("ray",))
+
+
 def main(argv: Sequence[str]) -> int:
     """gIoU, cIoU and more of a policy over a dataset, with intervals and a report; rerun the same command to resume."""
     args = parser().parse_args(argv)
@@ -53,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
     if args.votes > 1 and not 0 < args.temperature <= 2:
         raise InputError(f"--temperature {args.temperature} must be above 0 and at most 2, or all votes are the same")
 
+    _check_packages(args.engine, args.workers or 1)
     template = prompt_template_of(args)
     import torch
     from tqdm import tqdm
@@ -71,10 +80,7 @@ def main(argv: Sequence[str]) -> int:
     on_gpu = torch.cuda.is_available() and (args.device or "cuda").startswith("cuda")
     engine = args.engine or ("vllm" if on_gpu else "transformers")
     workers = args.workers or max(1, torch.cuda.device_count() // args.tensor_parallel_size if on_gpu else 1)
-    if engine == "vllm":
-        require("evaluating with --engine vllm", VLLM)
-    if workers > 1:
-        require(f"evaluating with {workers} workers", ("ray",))
+    _check_packages(engine, workers)
     rows, rule = open_set(args.data)
     if args.limit is not None:
         rows = rows.select(range(min(args.limit, len(rows))))

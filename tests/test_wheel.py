@@ -127,7 +127,7 @@ def test_training_is_planned_outside_a_checkout(wheel: Path, tmp_path: Path) -> 
     python = install(wheel, tmp_path / "environment", ["train", vllm_extra()])
     (tmp_path / "empty").mkdir()
     loaded, ((code, out, err), (refused, _, line)) = call(
-        python, tmp_path / "empty", ["train", *TINY_RUN, "--dry-run"], ["demo", "--steps", "0"]
+        python, tmp_path / "empty", ["train", *TINY_RUN, "--dry-run", "--yaml"], ["demo", "--steps", "0"]
     )
     assert (code, refused) == (0, 2), err
     assert "--steps 0" in line

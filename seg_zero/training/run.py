@@ -13,12 +13,14 @@ import hydra
 from omegaconf import DictConfig, open_dict
 
 from seg_zero.training.environment import joins_cluster
+from seg_zero.training.run_files import RunFiles
 from seg_zero.training.settings import HardwareSettings, read
 from seg_zero.training.supervision import fork_server
 
 
 @hydra.main(config_path=None, version_base=None)
 def main(config: DictConfig) -> None:
+    RunFiles(Path(config.output_dir)).write_stage("importing torch and verl")
     if read(config, HardwareSettings).fork_processes and sys.platform == "linux" and not joins_cluster(config):
         with tempfile.TemporaryDirectory(prefix="seg_zero_") as folder:  # a socket's path must be short
             settings = config.ray_kwargs.ray_init.runtime_env

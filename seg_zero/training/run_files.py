@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seg_zero.files import write_json
+from seg_zero.files import write_json, write_text
 
 
 @dataclass(frozen=True)
 class RunFiles:
     """Files in the folder of a run.
 
-    phase.json: what the run is doing, and since when. stop: exists once the launcher was asked to end.
+    stage: what the run is doing until its first step. phase.json: what it is doing from then on, and since when.
+    stop: exists once the launcher was asked to end.
     """
 
     folder: Path
@@ -31,6 +32,15 @@ class RunFiles:
         phase: dict[str, Any] = json.loads(path.read_text())
         return f"step {phase['step']}, {phase['doing']}, for {(time.time() - phase['since']) / 60:.0f} minutes"
 
+    def write_stage(self, doing: str) -> None:
+        """Say what the run is doing before its first step, e.g. "starting Ray"."""
+        write_text(self.folder / "stage", doing)
+
+    def read_stage(self) -> str | None:
+        """What the run is doing before its first step; None once that has begun, and before anything was said."""
+        path = self.folder / "stage"
+        return path.read_text() if path.is_file() and self.read_phase() is None else None
+
     def request_stop(self) -> None:
         (self.folder / "stop").touch()
 
@@ -39,5 +49,5 @@ class RunFiles:
 
     def clear(self) -> None:
         """Remove the files of an earlier start."""
-        for name in ("phase.json", "stop"):
+        for name in ("stage", "phase.json", "stop"):
             (self.folder / name).unlink(missing_ok=True)

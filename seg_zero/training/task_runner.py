@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,6 +14,7 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
 from seg_zero.training.environment import joins_cluster, worker_variables
+from seg_zero.training.run_files import RunFiles
 from seg_zero.training.settings import EngineSettings, read
 
 
@@ -21,6 +23,7 @@ class TaskRunner(TaskRunnerV1.__ray_actor_class__):  # type: ignore[misc,name-de
     """verl's task runner; importing the trainer registers its name."""
 
     def run(self, config: DictConfig) -> None:
+        RunFiles(Path(config.output_dir)).write_stage("importing the trainer on Ray")
         import seg_zero.training.trainer.trainer  # noqa: F401
         from seg_zero.training.rollout.manager import register_group_server
 
@@ -50,4 +53,5 @@ def train(config: DictConfig) -> None:
         with open_dict(settings):  # workers of an own Ray inherit the environment
             given = settings.runtime_env.get("env_vars") or {}
             settings.runtime_env.env_vars = {**worker_variables(os.environ), **given}
+    RunFiles(Path(config.output_dir)).write_stage("joining Ray" if joins_cluster(config) else "starting Ray")
     run_ppo(config, task_runner_class=TaskRunnerHere)

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.data.source import split_name
 from seg_zero.errors import InputError
+from seg_zero.files import make_folder, write_text
 from seg_zero.policy.model_files import resolve_model
 from seg_zero.policy.model_size import find_architecture
 from seg_zero.training.engine import one_update
@@ -264,9 +264,10 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
     return [*lines, *_here_lines(config)]
 
 
-def dry_run(config: DictConfig, synthetic: dict[str, int], skip_bad: bool) -> str:
-    """The plan as comments, then the resolved configuration: together one YAML file.
+def dry_run(config: DictConfig, synthetic: dict[str, int], skip_bad: bool, print_yaml: bool) -> str:
+    """The plan, one sentence a line; the resolved configuration goes to dry_run.yaml in the run's folder.
 
+    With ``print_yaml`` it comes before the plan, whose lines are comments then, and no file is written.
     Checks everything that can be checked without starting a process, including rows on this machine.
     Raises InputError for what a run would refuse anywhere.
     """
@@ -277,5 +278,11 @@ def dry_run(config: DictConfig, synthetic: dict[str, int], skip_bad: bool) -> st
         checks.check_data(config)
         with contextlib.redirect_stdout(sys.stderr):  # the output stays one YAML file
             checks.find_bad_rows(config, skip_bad)
-    text: Any = OmegaConf.to_yaml(config)
-    return "".join(f"# {line}\n" for line in lines) + str(text)
+    text: str = OmegaConf.to_yaml(config)
+    if print_yaml:
+        return text + "".join(f"# {line}\n" for line in lines)
+    place = Path(config.output_dir) / "dry_run.yaml"
+    make_folder(place.parent)
+    write_text(place, text)
+    shown = f"All {text.count(chr(10)):,} lines of configuration: {place} (--yaml prints them instead)."
+    return "".join(f"{line}\n" for line in [*lines, shown])

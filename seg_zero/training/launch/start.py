@@ -1,4 +1,4 @@
-"""Starts a training run: ``python -m seg_zero.training.launch [HYDRA OVERRIDES] [--dry-run] [--skip-bad]``.
+"""Starts a training run: ``python -m seg_zero.training.launch [HYDRA OVERRIDES] [--dry-run [--yaml]] [--skip-bad]``.
 
 Composes and checks the configuration and the rows (those with errors are refused, or skipped with --skip-bad),
 then runs verl with our trainer (seg_zero/training/run.py), follows its metrics and stops it if it hangs.
@@ -102,14 +102,14 @@ def check_shards(checkpoint: Path, config: DictConfig) -> None:
         )
 
 
-def launch(overrides: Sequence[str], *, dry_run: bool = False, skip_bad: bool = False) -> int:
+def launch(overrides: Sequence[str], *, dry_run: bool = False, print_yaml: bool = False, skip_bad: bool = False) -> int:
     """Check everything, then train. Raises InputError before anything is started or written."""
     config = load_config(overrides)
     resolve_policy(config)
     resolve_agent_loops(config)
     joined = cluster.choose(config)
     if dry_run:
-        print(plan.dry_run(config, SYNTHETIC_ROWS, skip_bad), end="")
+        print(plan.dry_run(config, SYNTHETIC_ROWS, skip_bad, print_yaml), end="")
         return 0
     checks.check_run(config)
     print_warning(checks.prompt_warning(config))
@@ -135,4 +135,18 @@ def launch(overrides: Sequence[str], *, dry_run: bool = False, skip_bad: bool = 
     started = "vLLM" if joined else "Ray, vLLM"
     print(f"starting {started} and the trainer; their log is {output / 'train.log'}", flush=True)
     checkpoints = Checkpoints(output / "checkpoints", 0, False)
-    return supervise(config, output, total_steps(config), checkpoints.metrics(done))
+    code = supervise(config, output, total_steps(config), checkpoints.metrics(done))
+    last = checkpoints.latest()
+    if code == 0 and last is not None:
+        print(next_commands(output / "checkpoints" / f"global_step_{last}"), flush=True)
+    return code
+
+
+def next_commands(checkpoint: Path) -> str:
+    """What to run after the training that ended with this checkpoint."""
+    merged = checkpoint / "actor" / "merged"
+    return (
+        f"next:  seg-zero merge --local_dir {checkpoint}\n"
+        f"then:  seg-zero evaluate --model {merged} --data DATASET --out {checkpoint.parents[1] / 'evaluation'}\n"
+        f'       seg-zero infer --model {merged} photo.jpg "what can hold water"'
+    )

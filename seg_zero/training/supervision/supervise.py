@@ -18,6 +18,7 @@ from seg_zero.training.environment import joins_cluster, training_environment
 from seg_zero.training.run_files import RunFiles
 from seg_zero.training.settings import RunSettings, read
 from seg_zero.training.supervision import processes
+from seg_zero.training.supervision.starting import Starting
 from seg_zero.training.supervision.watchdog import Watchdog, last_error
 from seg_zero.training.trainer.metrics_log import Metrics, MetricsLog, follow
 
@@ -74,14 +75,17 @@ def supervise(config: DictConfig, output: Path, total_steps: int, resumed: Metri
         try:
             child = processes.start(command, environment, log, lock)
             watchdog = Watchdog(log, read(config, RunSettings).watchdog_minutes, processes.essential)
+            starting = Starting(files, processes.essential)
             code = None
             while code is None:
                 code = child.poll()  # before reading the metrics, so that the last step is seen
+                if (line := starting.line()) is not None:
+                    print(line, flush=True)
                 if follow(metrics, total_steps, lambda line: print(line, flush=True)):
                     watchdog.sign_of_life()
                 verdict = watchdog.verdict() if code is None else None
                 if verdict is not None:
-                    phase = files.read_phase() or "starting up"
+                    phase = files.read_phase() or files.read_stage() or "starting up"
                     print_error(f"{verdict} ({phase}); stopped. Last error: {last_error(log)}; log: {log}")
                     return 1
                 time.sleep(_POLL_SECONDS)

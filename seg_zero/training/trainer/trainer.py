@@ -95,7 +95,9 @@ class SegZeroTrainer(PPOTrainerSync):
     # Data
 
     def _init_dataloader(self) -> None:
+        self.files.write_stage("opening the dataset")
         super()._init_dataloader()
+        self.files.write_stage("loading the policy (FSDP)")  # what verl does next
         self.val_dataset.use = "answering"
         self.val_dataset.held_out = bool(self.config.data.segment_held_out)
 

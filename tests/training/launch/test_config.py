@@ -52,7 +52,7 @@ MULTI["model"] = "Qwen2.5-VL-7B"
 @pytest.fixture(scope="module")
 def dry_runs() -> dict[str, DictConfig]:
     """What each launch script prints with --dry-run; all run at once."""
-    command = {path.stem: ["bash", str(path), "--dry-run", "worker.rollout.n=8"] for path in SCRIPTS}
+    command = {path.stem: ["bash", str(path), "--dry-run", "--yaml", "worker.rollout.n=8"] for path in SCRIPTS}
     running = {
         name: subprocess.Popen(parts, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for name, parts in command.items()

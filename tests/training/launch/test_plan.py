@@ -243,14 +243,23 @@ def test_a_plan_says_what_differs_from_verls_step(overrides: list[str], said: st
     assert said in line and unsaid not in line
 
 
-def test_a_dry_run_is_one_yaml_file_and_checks_the_rows_that_are_here(tmp_path: Path) -> None:
+def test_a_dry_run_with_yaml_prints_one_file_with_the_plan_last_and_checks_the_rows(tmp_path: Path) -> None:
     rows = tmp_path / "rows.parquet"
     write_split(rows, seed=4, count=40)
-    command = [sys.executable, "-m", "seg_zero.training.launch", *TINY, "--dry-run", f"data.train_files={rows}"]
+    command = [
+        sys.executable,
+        "-m",
+        "seg_zero.training.launch",
+        *TINY,
+        "--dry-run",
+        "--yaml",
+        f"data.train_files={rows}",
+    ]
     result = subprocess.run(
         [*command, f"data.val_files={rows}"], capture_output=True, text=True, timeout=120, check=True, cwd=tmp_path
     )
-    assert result.stdout.startswith("# Each step asks 16 questions")
+    configuration, _, said = result.stdout.partition("# Each step asks 16 questions")
+    assert configuration and all(line.startswith("#") for line in said.splitlines()[1:])
     assert "# 40 training rows: 2 steps per epoch, 8 rows left over" in result.stdout
     config = OmegaConf.create(result.stdout)
     assert config.data.train_batch_size == 16  # type: ignore[union-attr]
@@ -258,6 +267,26 @@ def test_a_dry_run_is_one_yaml_file_and_checks_the_rows_that_are_here(tmp_path: 
     few = [*command, f"data.val_files={rows}", "data.train_batch_size=64"]
     refused = subprocess.run(few, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
     assert refused.returncode == 2 and "has 40 rows, fewer than data.train_batch_size=64" in refused.stderr
+
+
+def test_a_dry_run_prints_the_plan_alone_and_writes_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    start.launch([*TINY, "trainer.experiment_name=mine"], dry_run=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Each step asks 16 questions") and len(lines) < 40
+    assert lines[-1].endswith("outputs/mine/dry_run.yaml (--yaml prints them instead).")
+    written = OmegaConf.load(tmp_path / "outputs" / "mine" / "dry_run.yaml")
+    assert written.trainer.experiment_name == "mine"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["dry_run.yaml"]
+
+
+def test_the_commands_to_run_next_name_the_checkpoint_and_the_merged_folder() -> None:
+    merge, evaluate, infer = start.next_commands(Path("/runs/mine/checkpoints/global_step_40")).splitlines()
+    assert merge == "next:  seg-zero merge --local_dir /runs/mine/checkpoints/global_step_40"
+    merged = "--model /runs/mine/checkpoints/global_step_40/actor/merged"
+    assert merged in evaluate and merged in infer and "--out /runs/mine/evaluation" in evaluate
 
 
 def test_rows_of_the_hub_are_not_asked_for() -> None:

@@ -140,7 +140,7 @@ def parser() -> CommandParser:
         "--dtype", help="policy precision: float32, bfloat16, float16 (default: bfloat16 on CUDA, else float32)"
     )
     parser.add_argument(
-        "inputs", nargs="*", metavar="IMAGE ... QUESTION", help="the same as --image_path and --text, in this order"
+        "inputs", nargs="*", metavar="IMAGE", help="images, and last the question: the same as --image_path and --text"
     )
     parser.add_argument(
         "--image_path", nargs="+", help="image, several images, a folder, or a quoted glob (default: an example scene)"

@@ -16,6 +16,7 @@ CORE = [
     "cachetools",
     "opencv-python-headless",  # polygons as the published loaders rasterise them
     "matplotlib",  # figures of the evaluation report and of the demo
+    "av",  # video files; qwen-vl-utils needs it as well
     "httpx",  # a policy behind an OpenAI server
     "shtab",  # completion in shells
 ]

@@ -28,6 +28,9 @@ from seg_zero.policy.model_files import default_spec, resolve_model, wording_war
 from seg_zero.prompting import PromptTemplate, check_question, read_objects
 from seg_zero.results.result import SegmentationResult, SegmentedObject
 from seg_zero.segmenter import Embedding, Segmentation, Segmenter, load_segmenter
+from seg_zero.segmenter.video import open_tracker
+from seg_zero.video.clips import Clip, open_clip
+from seg_zero.video.tracking import MATCH_IOU, KeyFrames, VideoFrame, segment_clip
 from seg_zero.votes import fuse
 
 if TYPE_CHECKING:
@@ -200,6 +203,34 @@ class ReasoningSegmenter:
         question, when this is called.
         """
         return self._stream(_Ask.read(image, question))
+
+    def segment_video(
+        self,
+        video: str | Path | Clip,
+        question: str,
+        *,
+        key_frames: Sequence[int] = (),
+        every: float | None = None,
+        fps: float | None = None,
+        min_iou: float = MATCH_IOU,
+    ) -> Iterator[VideoFrame]:
+        """The objects that a question names, in every frame of a clip, in order; frames are read as they are needed.
+
+        The policy is asked about key frames; SAM2's video predictor carries its masks to the others.
+
+        video: a video file, a folder of pictures in the order of their names, or a clip that
+        :func:`seg_zero.video.clips.open_clip` opened; key_frames: numbers of frames, from 0 (none: frame 0);
+        every: instead, ask every so many seconds; fps: of a folder, frames per second (None: 24); min_iou: an object of
+        a later answer goes on as the running object that it overlaps at least so much. Raises InputError, before any
+        work, for an unusable clip, question, option or segmenter.
+        """
+        check_question(question)
+        if not 0 < min_iou <= 1:
+            raise InputError(f"min_iou={min_iou} is not above 0 and at most 1; try {MATCH_IOU}")
+        tracker = open_tracker(self.segmenter)
+        clip = open_clip(video, fps) if isinstance(video, str | Path) else video
+        keys = KeyFrames(key_frames, every, len(clip))
+        return segment_clip(clip, lambda image: self(image, question), tracker, keys, min_iou)
 
     def segment(self, image: ImageLike, objects: Sequence[PromptObject]) -> tuple[Segmentation, dict[str, float]]:
         """Masks of objects given by hand, in pixels of the image; the policy is not asked.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_zero.cli.infer_inputs import Job, Question, find_images, plan_jobs, read_questions, shown, sort_inputs
+from seg_zero.cli.infer_video import add_video_options, check_no_video_options, run_video
 from seg_zero.cli.options import add_model_options, prompt_template_of
 from seg_zero.command_line import CommandParser
 from seg_zero.data.inputs import PICTURES
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult
 
+DEFAULT_OUTPUTS = "overlay,mask"
 DEFAULT_FOLDER = Path("outputs/infer")
 
 
@@ -41,14 +43,19 @@ class Plan:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Answer questions about images: reasoning, boxes, points and masks."""
+    """Answer questions about images and clips: reasoning, boxes, points and masks."""
     args = parser().parse_intermixed_args(argv)
     # Everything that can be wrong with the options is found before a model is loaded.
     sort_inputs(args)
-    outputs = _outputs(args.outputs)
     if args.max_new_tokens < 1:
         raise InputError(f"--max_new_tokens {args.max_new_tokens} must be at least 1")
     template = prompt_template_of(args)
+    if args.video is not None:
+        if args.text is None:
+            raise InputError(f"--video {args.video} comes without a question; add --text")
+        return run_video(args, args.text, DEFAULT_FOLDER, template)
+    check_no_video_options(args)
+    outputs = _outputs(args.outputs or DEFAULT_OUTPUTS)
     plan = _plan(args)
     if "labelme" in outputs:
         _check_labelme(plan.folder / LABELME_FOLDER)
@@ -158,9 +165,7 @@ def parser() -> CommandParser:
         help="for one image and question: overlay file, with other outputs beside it as NAME_mask.png and so on "
         f"(default: {DEFAULT_FOLDER}/answer.png); otherwise: folder (default: {DEFAULT_FOLDER})",
     )
-    parser.add_argument(
-        "--outputs", default="overlay,mask", help=f"any of {','.join((*OUTPUTS, *KINDS))} (default: %(default)s)"
-    )
+    parser.add_argument("--outputs", help=f"any of {','.join((*OUTPUTS, *KINDS))} (default: {DEFAULT_OUTPUTS})")
     parser.add_argument("--per_object", action="store_true", help="also write a mask, cut-out and RLE of each object")
     parser.add_argument(
         "--show_prompts",
@@ -174,6 +179,7 @@ def parser() -> CommandParser:
         "--temperature", type=float, help="sampling temperature (default: 0.7 with several votes, else 0)"
     )
     parser.add_argument("--seed", type=int, default=0, help="sampling seed (default: 0)")
+    add_video_options(parser)
     return parser
 
 

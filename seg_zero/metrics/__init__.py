@@ -1,4 +1,5 @@
-"""Metrics of masks: reasoning segmentation (gIoU, cIoU and the like, by three published rules)."""
+"""Metrics of masks: reasoning segmentation (gIoU, cIoU and the like, by three published rules),
+and of masks in video (J, F, J&F)."""
 
 from seg_zero.metrics.reasoning import (
     GRES_FRACTIONS,
@@ -19,17 +20,21 @@ from seg_zero.metrics.reasoning import (
     metrics_for,
     point_in_mask,
 )
+from seg_zero.metrics.video import ClipScore, VideoMetrics, boundary_accuracy, region_similarity, score_clip
 
 __all__ = [
     "GRES_FRACTIONS",
     "IGNORE",
     "PRECISION_THRESHOLDS",
     "RULES",
+    "ClipScore",
     "GresMetrics",
     "MaskCounts",
     "MaskMetrics",
     "Metrics",
     "SegZeroMetrics",
+    "VideoMetrics",
+    "boundary_accuracy",
     "box_accuracy",
     "count_pixels",
     "evaluate_masks",
@@ -38,4 +43,6 @@ __all__ = [
     "iou_of",
     "metrics_for",
     "point_in_mask",
+    "region_similarity",
+    "score_clip",
 ]

@@ -33,6 +33,15 @@ from seg_zero.segmenter.prompts import (
 MASK_SCALE, MASK_BIAS = 20.0, -10.0
 
 
+@contextlib.contextmanager
+def inference(device: torch.device) -> Iterator[None]:
+    """No gradients; bfloat16 on CUDA, as in sam2's examples, and float32 elsewhere."""
+    mixed = device.type == "cuda"
+    precision = torch.autocast("cuda", dtype=torch.bfloat16) if mixed else contextlib.nullcontext()
+    with torch.inference_mode(), precision:
+        yield
+
+
 class PromptedSegmenter(ABC):
     """The protocol :class:`~seg_zero.segmenter.base.Segmenter` over a model's encoder and decoder.
 
@@ -64,14 +73,6 @@ class PromptedSegmenter(ABC):
         labels: int B x T, SAM's labels; masks: float B x 1 x h x w logits of earlier masks, or None.
         """
 
-    @contextlib.contextmanager
-    def _inference(self) -> Iterator[None]:
-        """No gradients; bfloat16 on CUDA, as in sam2's examples, and float32 elsewhere."""
-        mixed = self.device.type == "cuda"
-        precision = torch.autocast("cuda", dtype=torch.bfloat16) if mixed else contextlib.nullcontext()
-        with torch.inference_mode(), precision:
-            yield
-
     def embed(self, images: Sequence[Image.Image]) -> list[Embedding]:
         """Run the image encoder on RGB images, in one batch; each embedding serves any number of prompts."""
         for image in images:
@@ -79,7 +80,7 @@ class PromptedSegmenter(ABC):
                 raise InputError(f"the image has mode {image.mode}; read it with seg_zero.images.load_image")
         if not images:
             return []
-        with self._inference():
+        with inference(self.device):
             *fine, coarse = self._encode([np.array(image) for image in images])  # copies: torch warns of views
             return [
                 Embedding(image.size, coarse[i : i + 1].clone(), [level[i : i + 1].clone() for level in fine])
@@ -145,7 +146,7 @@ class PromptedSegmenter(ABC):
         labels = torch.tensor([label or [NOT_A_POINT]] * len(prompts), dtype=torch.int32, device=self.device)
         masks = [prompt.mask for prompt in prompts if prompt.mask is not None]
         levels = zip(*([*prompt.embedding.fine, prompt.embedding.coarse] for prompt in prompts), strict=True)
-        with self._inference():
+        with inference(self.device):
             found = self._decode(
                 [torch.cat(level) for level in levels],
                 torch.stack(coordinates).to(self.device),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,32 @@ def _hydra_as_found() -> Iterator[None]:
 
 with _hydra_as_found():
     import sam2
+    from sam2 import sam2_video_predictor
     from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
     from sam2.modeling.sam2_base import SAM2Base
     from sam2.sam2_image_predictor import SAM2ImagePredictor
+    from sam2.sam2_video_predictor import SAM2VideoPredictor as VideoPredictor  # noqa: F401 (of this module alone)
+    from sam2.utils import misc
+
+IMAGE_MODEL, VIDEO_MODEL = "sam2.modeling.sam2_base.SAM2Base", "sam2.sam2_video_predictor.SAM2VideoPredictor"
+# What sam2's own build function sets for video unless the yaml says otherwise; no effect on images. Not its filling of
+# holes, which needs a CUDA extension.
+VIDEO_SETTINGS = {
+    "binarize_mask_from_pts_for_mem_enc": True,
+    "sam_mask_decoder_extra_args": {
+        "dynamic_multimask_via_stability": True,
+        "dynamic_multimask_stability_delta": 0.05,
+        "dynamic_multimask_stability_thresh": 0.98,
+    },
+}
+
+
+def _no_bar(steps: Iterable[int], **_: object) -> Iterable[int]:
+    return steps
+
+
+# sam2's progress bars are for whole clips; it is given one frame at a time (seg_zero.segmenter.video).
+sam2_video_predictor.tqdm = misc.tqdm = _no_bar
 
 
 def published_ids() -> dict[str, tuple[Path, str]]:
@@ -108,6 +131,9 @@ def build_model(config: Path) -> SAM2Base:
         if not isinstance(tree, DictConfig) or "model" not in tree:
             raise ValueError("it has no key 'model'")
         _check_targets(OmegaConf.to_container(tree.model, resolve=True))
+        if tree.model.get("_target_") == IMAGE_MODEL:
+            # sam2's video predictor is the image model with methods for clips: one copy of the weights serves both.
+            tree = OmegaConf.merge({"model": VIDEO_SETTINGS}, tree, {"model": {"_target_": VIDEO_MODEL}})
         # Loaded and built by hand: sam2's own build function needs Hydra's global state.
         return instantiate(tree.model, _recursive_=True)
     except (OSError, ValueError, TypeError, OmegaConfBaseException, HydraException, YAMLError) as error:
@@ -127,10 +153,15 @@ def _check_targets(node: object) -> None:
             _check_targets(value)
 
 
+def load_state(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint ``{"model": state_dict}``."""
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)["model"]
+
+
 def _load_weights(model: SAM2Base, checkpoint: Path, config: Path) -> None:
-    """Fill the model from ``{"model": state_dict}``; half-precision weights are cast to the model's."""
+    """Fill the model from a checkpoint; half-precision weights are cast to the model's."""
     try:
-        model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["model"])
+        model.load_state_dict(load_state(checkpoint))
     except (OSError, EOFError, RuntimeError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         raise InputError(
             f"{checkpoint} does not hold the SAM2 weights of {config.name} ({one_line(error)}); "

@@ -73,7 +73,8 @@ class Sample:
         return union
 
 
-def _shape_mask(shape: str, cx: float, cy: float, r: float, side: int) -> np.ndarray:
+def shape_mask(shape: str, cx: float, cy: float, r: float, side: int) -> np.ndarray:
+    """A shape of :data:`SHAPES` with centre and "radius" in pixels, boolean side x side."""
     y, x = np.ogrid[:side, :side]
     dx, dy = x + 0.5 - cx, y + 0.5 - cy
     if shape == "circle":
@@ -90,7 +91,7 @@ def _shape_mask(shape: str, cx: float, cy: float, r: float, side: int) -> np.nda
     raise ValueError(f"unknown shape {shape!r}")
 
 
-def _background(rng: np.random.Generator, side: int) -> np.ndarray:
+def background(rng: np.random.Generator, side: int) -> np.ndarray:
     """A muted texture, H x W x 3 floats in 0..255."""
     base = rng.uniform(70, 190) + rng.uniform(-18, 18, size=3)
     y, x = np.mgrid[:side, :side] / side
@@ -117,7 +118,7 @@ def make_scene(rng: np.random.Generator, side: int = 112, shapes: int | None = N
     wanted = shapes if shapes is not None else int(rng.integers(2, 6))
     colours = rng.choice(list(COLOURS), size=min(len(COLOURS), int(rng.integers(2, 4))), replace=False)
     kinds = rng.choice(SHAPES, size=int(rng.integers(2, 4)), replace=False)
-    canvas = _background(rng, side)
+    canvas = background(rng, side)
     placed: list[tuple[str, str, str, float, float, float]] = []
     for _ in range(60):
         if len(placed) == wanted:
@@ -130,7 +131,7 @@ def make_scene(rng: np.random.Generator, side: int = 112, shapes: int | None = N
     placed.sort(key=lambda item: (item[4] // (side / 4), item[3]))  # reading order: rows, then left to right
     objects = []
     for colour, shape, size, cx, cy, radius in placed:
-        mask = _shape_mask(shape, cx, cy, radius, side)
+        mask = shape_mask(shape, cx, cy, radius, side)
         paint = np.array(COLOURS[colour]) * rng.uniform(0.85, 1.1) + rng.normal(0, 6, size=(side, side, 1))
         canvas = np.where(mask[..., None], paint, canvas)
         objects.append(SceneObject(colour, shape, size, cx, cy, radius, mask, mask_to_prompt_object(mask)))

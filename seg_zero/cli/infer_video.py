@@ -1,0 +1,170 @@
+"""``seg-zero infer --video``: a question about a clip."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seg_zero.errors import InputError, print_warning
+from seg_zero.files import check_file_place, check_folder_place
+from seg_zero.prompting import PromptTemplate, check_question
+
+if TYPE_CHECKING:
+    from seg_zero.video.clips import Clip
+    from seg_zero.video.tracking import VideoFrame
+
+OUTPUTS = ("overlay", "rle")
+VIDEO_ENDINGS = (".mp4", ".m4v")
+
+
+def add_video_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("video", "with --video; --outputs are then any of overlay,rle (default: both)")
+    group.add_argument(
+        "--video", metavar="CLIP", help="a video file, or a folder of frames in the order of their names"
+    )
+    group.add_argument(
+        "--key_frame", "--key-frame", type=int, nargs="+", metavar="N", help="frames to ask about, from 0 (default: 0)"
+    )
+    group.add_argument("--every", type=float, metavar="SECONDS", help="instead: ask every so many seconds")
+    group.add_argument("--fps", type=float, help="frames per second of a folder of frames (default: 24)")
+    group.add_argument(
+        "--min_iou",
+        "--min-iou",
+        type=float,
+        help="a later answer's object is the running one that it overlaps at least so much (default: 0.5)",
+    )
+
+
+def check_no_video_options(args: argparse.Namespace) -> None:
+    """Raises InputError for options of video without a video."""
+    for name in ("key_frame", "every", "fps", "min_iou"):
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name} is for clips; give one with --video")
+
+
+def run_video(args: argparse.Namespace, question: str, folder: Path, template: PromptTemplate | None) -> int:
+    """Answer ``question`` about ``args.video``; ``folder``: where files go unless ``args.output_path`` says so."""
+    for name, given in (("image_path", args.image_path is not None), ("questions", args.questions is not None)):
+        if given:
+            raise InputError(
+                f"--video and --{name} are given together; ask about pictures and clips one after the other"
+            )
+    for name, given in (("votes", args.votes != 1), ("per_object", args.per_object)):
+        if given:
+            raise InputError(f"--{name} does nothing with --video; leave it out")
+    check_question(question)
+    outputs = OUTPUTS if args.outputs is None else tuple(part.strip() for part in args.outputs.split(","))
+    for part in outputs:
+        if part not in OUTPUTS:
+            raise InputError(f"--outputs {args.outputs!r} has {part!r}; with --video choose of {','.join(OUTPUTS)}")
+    from seg_zero.video.clips import open_clip
+    from seg_zero.video.tracking import MATCH_IOU, KeyFrames
+
+    clip = open_clip(args.video, args.fps)
+    KeyFrames(args.key_frame or (), args.every, len(clip))
+    min_iou = MATCH_IOU if args.min_iou is None else args.min_iou
+    files = _places(args.output_path, clip, folder, outputs)
+    source = Path(args.video).expanduser().resolve()
+    for file in files.values():
+        if file.resolve() == source or source in file.resolve().parents:
+            raise InputError(
+                f"--output_path {args.output_path} would write into the clip {args.video}; name another place"
+            )
+    from tqdm import tqdm
+
+    from seg_zero.pipeline import ReasoningSegmenter
+    from seg_zero.policy.loading import quiet_transformers
+    from seg_zero.video.writing import open_sinks
+
+    quiet_transformers()
+    segmenter = ReasoningSegmenter.from_pretrained(
+        args.reasoning_model_path,
+        args.segmentation_model_path,
+        device=args.device,
+        dtype=args.dtype,
+        template=args.template,
+        prompt_template=template,
+        image_size=args.image_size,
+        max_new_tokens=args.max_new_tokens,
+    )
+    frames = segmenter.segment_video(clip, question, key_frames=args.key_frame or (), every=args.every, min_iou=min_iou)
+    seen = _Seen()
+    with (
+        open_sinks(files.get("overlay"), files.get("rle"), clip, question) as sinks,
+        tqdm(total=len(clip), unit="frame", disable=None) as bar,
+    ):
+        for frame in frames:
+            for sink in sinks:
+                sink.add(frame)
+            seen.add(frame)
+            if frame.problem is not None:
+                with bar.external_write_mode(file=sys.stderr):
+                    print_warning(frame.problem if frame.answer is None else f"frame {frame.index}: {frame.problem}")
+            if frame.answer is not None and not args.json:
+                with bar.external_write_mode(file=sys.stdout):
+                    print(_answer_line(frame), flush=True)
+            bar.update()
+    paths = {name: str(file) for name, file in files.items()}
+    print(json.dumps(seen.record(clip, question, paths), ensure_ascii=False) if args.json else seen.lines(clip, paths))
+    return 0
+
+
+def _places(given: Path | None, clip: Clip, folder: Path, outputs: tuple[str, ...]) -> dict[str, Path]:
+    """By output, the file it goes to."""
+    place = given or folder
+    if given is not None and given.suffix.lower() in VIDEO_ENDINGS:
+        files = {"overlay": given, "rle": given.with_name(f"{given.stem}_masks.json")}
+        for name in outputs:
+            check_file_place(files[name])
+    else:
+        check_folder_place(place)
+        files = {"overlay": place / f"{clip.name}_overlay.mp4", "rle": place / f"{clip.name}_masks.json"}
+    return {name: files[name] for name in outputs}
+
+
+def _answer_line(frame: VideoFrame) -> str:
+    assert frame.answer is not None
+    thinking = " ".join(frame.answer.thinking.split()) or "(no reasoning)"
+    ids = ", ".join(str(item.id) for item in frame.objects) or "none"
+    return f"frame {frame.index} ({frame.seconds:.2f} s)  objects {ids}  {thinking}"
+
+
+class _Seen:
+    """What the summary tells: in how many frames each object was seen, and which frames could not be read."""
+
+    def __init__(self) -> None:
+        self._frames, self._objects, self._unreadable = 0, dict[int, int](), 0
+        self._asked = list[int]()
+
+    def add(self, frame: VideoFrame) -> None:
+        self._frames += 1
+        self._unreadable += frame.image is None
+        if frame.answer is not None:
+            self._asked.append(frame.index)
+        for item in frame.objects:
+            self._objects[item.id] = self._objects.get(item.id, 0) + int(item.mask.any())
+
+    def record(self, clip: Clip, question: str, files: dict[str, str]) -> dict[str, Any]:
+        return {
+            "video": clip.name,
+            "question": question,
+            "frames": self._frames,
+            "key_frames": self._asked,
+            "unreadable": self._unreadable,
+            "objects": [{"id": number, "frames": count} for number, count in sorted(self._objects.items())],
+            "files": files,
+        }
+
+    def lines(self, clip: Clip, files: dict[str, str]) -> str:
+        width, height = clip.size
+        lines = [f"frames:    {self._frames} of {width}x{height}, {float(clip.fps):g} per second"]
+        lines += [f"object {number}:  in {count} frames" for number, count in sorted(self._objects.items())]
+        if not self._objects:
+            lines.append("no object found on any key frame; the output is the clip as it is")
+        if self._unreadable:
+            lines.append(f"unreadable: {self._unreadable} frames, which keep the masks of the frame before")
+        lines.append(f"written:   {'  '.join(files.values())}")
+        return "\n".join(lines)

@@ -30,7 +30,7 @@ from seg_zero.results.result import SegmentationResult, SegmentedObject
 from seg_zero.segmenter import Embedding, Segmentation, Segmenter, load_segmenter
 from seg_zero.segmenter.video import open_tracker
 from seg_zero.video.clips import Clip, open_clip
-from seg_zero.video.tracking import MATCH_IOU, KeyFrames, VideoFrame, segment_clip
+from seg_zero.video.tracking import MATCH_IOU, KeyFrames, VideoFrame, check_min_iou, segment_clip
 from seg_zero.votes import fuse
 
 if TYPE_CHECKING:
@@ -225,8 +225,7 @@ class ReasoningSegmenter:
         work, for an unusable clip, question, option or segmenter.
         """
         check_question(question)
-        if not 0 < min_iou <= 1:
-            raise InputError(f"min_iou={min_iou} is not above 0 and at most 1; try {MATCH_IOU}")
+        check_min_iou(min_iou)
         tracker = open_tracker(self.segmenter)
         clip = open_clip(video, fps) if isinstance(video, str | Path) else video
         keys = KeyFrames(key_frames, every, len(clip))

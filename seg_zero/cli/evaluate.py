@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seg_zero.cli.options import add_model_options, prompt_template_of
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_warning
 from seg_zero.extras import VLLM, require
+
+if TYPE_CHECKING:
+    from seg_zero.evaluation.run import Models
+    from seg_zero.metrics import ClipScore
 
 
 def parser() -> CommandParser:
@@ -22,7 +28,7 @@ def parser() -> CommandParser:
         "--data",
         required=True,
         help="named set (reasonseg_val, refcoco_testA, grefcoco_val, synthetic ...; docs/evaluation.md) or any dataset "
-        "with masks: file, folder, hub id or NAME@SPLIT",
+        "with masks: file, folder, hub id or NAME@SPLIT; or the folder of ReVOS, MeViS or Ref-DAVIS (docs/video.md)",
     )
     made.add_argument("--out", required=True, type=Path, help="folder for this evaluation; rerun to resume")
     made.add_argument("--rule", choices=tuple(RULES), help="scoring rule (default: that of the set, else lisa)")
@@ -40,6 +46,12 @@ def parser() -> CommandParser:
         "--temperature", type=float, default=0.7, help="with --votes: sampling temperature (default: 0.7)"
     )
     made.add_argument("--seed", type=int, default=0, help="with --votes: sampling seed (default: 0)")
+    made.add_argument(
+        "--key_every",
+        type=int,
+        metavar="N",
+        help="with a set of clips: ask the policy about every N-th frame (default: the first)",
+    )
     return made
 
 
@@ -54,7 +66,7 @@ def _check_packages(engine: str | None, workers: int) -> None:
 def main(argv: Sequence[str]) -> int:
     """gIoU, cIoU and more of a policy over a dataset, with intervals and a report; rerun the same command to resume."""
     args = parser().parse_args(argv)
-    for name in ("limit", "workers", "tensor_parallel_size", "batch_size", "votes"):
+    for name in ("key_every", "limit", "workers", "tensor_parallel_size", "batch_size", "votes"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} {value} must be at least 1")
@@ -72,6 +84,7 @@ def main(argv: Sequence[str]) -> int:
     from seg_zero.evaluation.run import evaluate as run
     from seg_zero.evaluation.sets import open_set
     from seg_zero.evaluation.store import read_predictions
+    from seg_zero.evaluation.video_sets import is_video_set
     from seg_zero.files import write_text
     from seg_zero.policy import GREEDY, Sampling
     from seg_zero.policy.loading import quiet_transformers
@@ -97,6 +110,8 @@ def main(argv: Sequence[str]) -> int:
         tensor_parallel_size=args.tensor_parallel_size,
     )
     print_warning(models.warning())
+    if clips:
+        return _evaluate_clips(args, models)
     start = time.perf_counter()
     done, answered, iou_sum = 0, 0, 0.0
     with tqdm(total=len(rows), unit="row", file=sys.stderr) as bar:
@@ -118,4 +133,27 @@ def main(argv: Sequence[str]) -> int:
     write_text(args.out / "report.md", f"# Evaluation\n\n{summary.markdown([f'This run: {speed}.'])}")
     write_page(args.out / "report.html", summary, predictions, rows, speed)
     print(f"{summary.table()}\n{speed}\nopen {(args.out / 'report.html').resolve()}")
+    return 0
+
+
+def _evaluate_clips(args: Namespace, models: Models) -> int:
+    from tqdm import tqdm
+
+    from seg_zero.evaluation.video import evaluate_video, report
+    from seg_zero.evaluation.video_sets import read_video_set
+
+    if args.votes > 1 or args.rule is not None or (args.workers or 1) > 1:
+        raise InputError(f"--data {args.data} holds clips, for which there is no --votes, --rule and --workers")
+    expressions = read_video_set(Path(args.data))[: args.limit]
+    total = 0.0
+    with tqdm(total=len(expressions), unit="expression", file=sys.stderr) as bar:
+
+        def progress(score: ClipScore, old: bool) -> None:
+            nonlocal total
+            total += score.j_and_f
+            bar.update()
+            bar.set_postfix({"J&F": f"{total / bar.n:.3f}"})
+
+        metrics = evaluate_video(models, expressions, args.data, args.out, key_every=args.key_every, progress=progress)
+    print(report(args.data, metrics), end="")
     return 0

@@ -61,11 +61,12 @@ def run_video(args: argparse.Namespace, question: str, folder: Path, template: P
         if part not in OUTPUTS:
             raise InputError(f"--outputs {args.outputs!r} has {part!r}; with --video choose of {','.join(OUTPUTS)}")
     from seg_zero.video.clips import open_clip
-    from seg_zero.video.tracking import MATCH_IOU, KeyFrames
+    from seg_zero.video.tracking import MATCH_IOU, KeyFrames, check_min_iou
 
     clip = open_clip(args.video, args.fps)
     KeyFrames(args.key_frame or (), args.every, len(clip))
     min_iou = MATCH_IOU if args.min_iou is None else args.min_iou
+    check_min_iou(min_iou)
     files = _places(args.output_path, clip, folder, outputs)
     source = Path(args.video).expanduser().resolve()
     for file in files.values():

@@ -50,7 +50,7 @@ class Store:
         make_folder(self.folder)
         path = self.folder / MANIFEST
         if path.is_file():
-            _check_same(path, settings)
+            check_same(path, settings)
         else:
             strange = sorted(entry.name for entry in self.folder.iterdir() if entry.name != "lock")
             if strange:
@@ -146,7 +146,8 @@ def _disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_same(path: Path, settings: Mapping[str, Any]) -> None:
+def check_same(path: Path, settings: Mapping[str, Any]) -> None:
+    """Raises InputError if the manifest at ``path`` holds other settings."""
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

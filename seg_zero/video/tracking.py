@@ -88,6 +88,12 @@ class KeyFrames:
         self._numbers = [number for number in self._numbers if number > index]
 
 
+def check_min_iou(value: float) -> None:
+    """Raises InputError for a ``min_iou`` out of range."""
+    if not 0 < value <= 1:
+        raise InputError(f"min_iou={value} is not above 0 and at most 1; try {MATCH_IOU}")
+
+
 def match(running: Masks, found: Sequence[np.ndarray], min_iou: float = MATCH_IOU) -> dict[int, int]:
     """Which running object each found mask is: {index of found: id}, so that the sum of IoUs is greatest.
 

@@ -1,11 +1,8 @@
 """Train the video memory of the embedded tiny SAM2 on synthetic clips; all other weights stay as they are.
 
-    python -m seg_zero.models.train_tiny_sam2_memory --out outputs/memory
-    python -m seg_zero.models.train_tiny_sam2_memory --out seg_zero/models/tiny_sam2 --start outputs/memory/model.pt \
-        --steps 400 --clips 3 --frames 10 --rate 5e-4
+    python -m seg_zero.models.train_tiny_sam2_memory --out seg_zero/models/tiny_sam2
 
 The memory attention and the memory encoder learn to carry the true mask of a clip's first frame through the next ones.
-The second run goes on with the memory of the first, over longer clips.
 """
 
 from __future__ import annotations
@@ -13,7 +10,6 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,31 +22,21 @@ from seg_zero.segmenter.files import TINY_FOLDER
 from seg_zero.segmenter.sam2_package import Sam2PackageSegmenter, build_model, load_state
 
 TRAINING_SEED = 40_000
-OBJECTS_PER_CLIP = 2
+CLIPS_PER_STEP, OBJECTS_PER_CLIP, FRAMES = 4, 2, 6
 SIDES = (112, 112, 168)
-WARM_UP_STEPS = 50
+PEAK_RATE, WARM_UP_STEPS = 1e-3, 50
 TRAINED = ("memory_attention.", "memory_encoder.", "maskmem_tpos_enc")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """steps of a run; clips of a step; frames of a clip; rate: peak learning rate."""
-
-    steps: int
-    clips: int
-    frames: int
-    rate: float
-
-
-def draw_batch(recipe: Recipe, step: int) -> tuple[list[np.ndarray], torch.Tensor]:
-    """Images, frame by frame (frames x clips), and masks frames x objects x H x W in 0..1."""
-    rng = np.random.default_rng((TRAINING_SEED, recipe.frames, step))
+def draw_batch(step: int) -> tuple[list[np.ndarray], torch.Tensor]:
+    """Images, frame by frame (FRAMES x CLIPS_PER_STEP), and masks FRAMES x objects x H x W in 0..1."""
+    rng = np.random.default_rng((TRAINING_SEED, step))
     side = int(rng.choice(SIDES))
-    images: list[list[np.ndarray]] = [[] for _ in range(recipe.frames)]
-    masks: list[list[np.ndarray]] = [[] for _ in range(recipe.frames)]
-    for _ in range(recipe.clips):
+    images: list[list[np.ndarray]] = [[] for _ in range(FRAMES)]
+    masks: list[list[np.ndarray]] = [[] for _ in range(FRAMES)]
+    for _ in range(CLIPS_PER_STEP):
         clip = make_clip(int(rng.integers(1 << 62)), side, max_speed=float(rng.choice((0.02, 0.06))))
-        frames = [clip.frame(index) for index in range(recipe.frames)]
+        frames = [clip.frame(index) for index in range(FRAMES)]
         seen = np.flatnonzero(frames[0].masks.any((1, 2)))
         chosen = np.resize(rng.permutation(seen), OBJECTS_PER_CLIP)
         for index, frame in enumerate(frames):
@@ -60,16 +46,16 @@ def draw_batch(recipe: Recipe, step: int) -> tuple[list[np.ndarray], torch.Tenso
     return [image for some in images for image in some], stacked
 
 
-def losses(segmenter: Sam2PackageSegmenter, recipe: Recipe, step: int) -> tuple[torch.Tensor, float]:
+def losses(segmenter: Sam2PackageSegmenter, step: int) -> tuple[torch.Tensor, float]:
     """The loss over the frames after the first, and the mean IoU of the last one."""
     model = segmenter.model
-    images, truth = draw_batch(recipe, step)
+    images, truth = draw_batch(step)
     with torch.no_grad():
         encoded = model.forward_image(segmenter.prepare_images(images))
     bank: dict[str, dict[int, dict[str, torch.Tensor]]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     total, iou = torch.zeros(()), 0.0
-    for index in range(recipe.frames):
-        rows = slice(index * recipe.clips, (index + 1) * recipe.clips)
+    for index in range(FRAMES):
+        rows = slice(index * CLIPS_PER_STEP, (index + 1) * CLIPS_PER_STEP)
         own = {
             key: [level[rows].repeat_interleave(OBJECTS_PER_CLIP, 0) for level in encoded[key]]
             for key in ("backbone_fpn", "vision_pos_enc")
@@ -79,15 +65,7 @@ def losses(segmenter: Sam2PackageSegmenter, recipe: Recipe, step: int) -> tuple[
         first = index == 0
         prompt = F.interpolate(target, model.image_size, mode="bilinear", antialias=True) >= 0.5 if first else None
         out = model.track_step(
-            index,
-            first,
-            features,
-            positions,
-            sizes,
-            None,
-            None if prompt is None else prompt.float(),
-            bank,
-            recipe.frames,
+            index, first, features, positions, sizes, None, None if prompt is None else prompt.float(), bank, FRAMES
         )
         bank["cond_frame_outputs" if first else "non_cond_frame_outputs"][index] = out
         if first:
@@ -100,11 +78,11 @@ def losses(segmenter: Sam2PackageSegmenter, recipe: Recipe, step: int) -> tuple[
             inside, true = logits > 0, target > 0.5
             both, either = (inside & true).sum((1, 2, 3)), (inside | true).sum((1, 2, 3))
             iou = float((both / either.clamp(min=1))[either > 0].mean())
-    return total / (recipe.frames - 1), iou
+    return total / (FRAMES - 1), iou
 
 
-def train(folder: Path, recipe: Recipe, start_from: Path | None, minutes: float) -> None:
-    """Train from the memory in ``start_from`` (None: a new one) and replace the weights in ``folder``.
+def train(folder: Path, steps: int, minutes: float) -> None:
+    """Train for ``steps`` from a new memory and replace the weights in ``folder``.
 
     After ``minutes`` it stops and leaves its state beside them, from which the next call goes on.
     """
@@ -112,15 +90,15 @@ def train(folder: Path, recipe: Recipe, start_from: Path | None, minutes: float)
     config = TINY_FOLDER / "tiny_sam2.yaml"
     segmenter = Sam2PackageSegmenter(build_model(config))
     model = segmenter.model
-    known = load_state(start_from or TINY_FOLDER / "model.pt")
-    state = {name: value for name, value in known.items() if start_from or not name.startswith(TRAINED)}
+    known = load_state(TINY_FOLDER / "model.pt")
+    state = {name: value for name, value in known.items() if not name.startswith(TRAINED)}
     _, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(TRAINED))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    print(f"{sum(p.numel() for p in trained):,} parameters, {recipe.steps} steps", flush=True)
-    optimiser = torch.optim.AdamW(trained, lr=recipe.rate, betas=(0.9, 0.98))
+    print(f"{sum(p.numel() for p in trained):,} parameters, {steps} steps", flush=True)
+    optimiser = torch.optim.AdamW(trained, lr=PEAK_RATE, betas=(0.9, 0.98))
     halfway = folder / "training.pt"
     begin = 0
     if halfway.is_file():
@@ -130,11 +108,11 @@ def train(folder: Path, recipe: Recipe, start_from: Path | None, minutes: float)
         optimiser.load_state_dict(saved["optimiser"])
     folder.mkdir(parents=True, exist_ok=True)
     start, recent = time.monotonic(), list[float]()
-    for step in range(begin, recipe.steps):
-        rate = recipe.rate * min(1.0, (step + 1) / WARM_UP_STEPS) * (1 + math.cos(math.pi * step / recipe.steps)) / 2
+    for step in range(begin, steps):
+        rate = PEAK_RATE * min(1.0, (step + 1) / WARM_UP_STEPS) * (1 + math.cos(math.pi * step / steps)) / 2
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss, iou = losses(segmenter, recipe, step)
+        loss, iou = losses(segmenter, step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -154,15 +132,10 @@ def train(folder: Path, recipe: Recipe, start_from: Path | None, minutes: float)
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the video memory of the embedded tiny SAM2.")
     parser.add_argument("--out", type=Path, required=True, help="folder for model.pt")
-    parser.add_argument("--start", type=Path, help="weights whose memory is trained further (default: a new memory)")
-    parser.add_argument("--steps", type=int, default=800, help="about 0.9 s each on one CPU core")
-    parser.add_argument("--clips", type=int, default=4, help="clips of a step, with two objects each")
-    parser.add_argument("--frames", type=int, default=6, help="frames of a clip")
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--steps", type=int, default=800, help="about 0.7 s each on one CPU core")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; rerun to go on")
     arguments = parser.parse_args()
-    recipe = Recipe(arguments.steps, arguments.clips, arguments.frames, arguments.rate)
-    train(arguments.out, recipe, arguments.start, arguments.minutes)
+    train(arguments.out, arguments.steps, arguments.minutes)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from seg_zero.segmenter.video import Tracker
 from seg_zero.video.clips import Clip, ClipFrame, backwards
 
 if TYPE_CHECKING:
-    from seg_zero.pipeline import SegmentationResult
+    from seg_zero.results.result import SegmentationResult
 
 MATCH_IOU = 0.5
 

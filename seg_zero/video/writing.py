@@ -55,11 +55,10 @@ class _Overlays:
 
     def add(self, frame: VideoFrame) -> None:
         self._last = frame.image or self._last
-        # Numbers of objects choose the colours: an id keeps its own, whichever others are in view.
-        masks = np.zeros((max((item.id for item in frame.objects), default=0), *self._last.size[::-1]), dtype=bool)
-        for item in frame.objects:
-            masks[item.id - 1] = item.mask
-        drawn = np.asarray(overlay(self._last, masks, min_side=self._scale * min(self._last.size)))
+        seen = [item for item in frame.objects if item.mask.any()]
+        masks = np.stack([item.mask for item in seen]) if seen else np.zeros((0, *self._last.size[::-1]), dtype=bool)
+        side = self._scale * min(self._last.size)
+        drawn = np.asarray(overlay(self._last, masks, min_side=side, numbers=[item.id for item in seen]))
         height, width = drawn.shape[:2]
         whole = np.pad(drawn, ((0, self._height - height), (0, self._width - width), (0, 0)), mode="edge")
         self._put(self._stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(whole), format="rgb24")))

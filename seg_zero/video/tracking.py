@@ -186,14 +186,15 @@ def segment_clip(
     Raises InputError if no frame from the first key frame on can be read.
     """
     objects = _Objects(tracker, min_iou)
-    first, answer, problem = _first_answer(clip, ask, objects, keys)
+    first, first_answer, problem = _first_answer(clip, ask, objects, keys)
     if first.index:
         yield from _before(clip, first, objects)
-    yield _frame(clip, first, objects.masks, answer, problem)
+    yield _frame(clip, first, objects.masks, first_answer, problem)
     for frame in clip.read(first.index + 1, len(clip)):
         seconds = clip.seconds(frame.index)
         objects.step(frame)
-        answer, problem = None, frame.problem
+        answer: SegmentationResult | None = None
+        problem = frame.problem
         if frame.image is not None and keys.is_due(frame.index, seconds):
             answer = ask(frame.image)
             keys.done(frame.index, seconds)

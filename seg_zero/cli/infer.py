@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"--video {args.video} comes without a question; add --text")
         return run_video(args, args.text, DEFAULT_FOLDER, template)
     check_no_video_options(args)
-    outputs = _outputs(args.outputs or DEFAULT_OUTPUTS)
+    outputs = _outputs(DEFAULT_OUTPUTS if args.outputs is None else args.outputs)
     plan = _plan(args)
     if "labelme" in outputs:
         _check_labelme(plan.folder / LABELME_FOLDER)

@@ -121,8 +121,8 @@ def train(folder: Path, steps: int, minutes: float) -> None:
         if (step + 1) % 50 == 0:
             print(f"step {step + 1}  loss {loss:.3f}  IoU {np.mean(recent):.3f}", flush=True)
         if time.monotonic() - start > 60 * minutes:
-            state = {"step": step + 1, "model": model.state_dict(), "optimiser": optimiser.state_dict()}
-            torch.save(state, halfway)
+            resumable = {"step": step + 1, "model": model.state_dict(), "optimiser": optimiser.state_dict()}
+            torch.save(resumable, halfway)
             print(f"stopped after step {step + 1}; run the same command to go on", flush=True)
             return
     save_weights(segmenter, folder)

@@ -94,9 +94,13 @@ def main(argv: Sequence[str]) -> int:
     engine = args.engine or ("vllm" if on_gpu else "transformers")
     workers = args.workers or max(1, torch.cuda.device_count() // args.tensor_parallel_size if on_gpu else 1)
     _check_packages(engine, workers)
-    rows, rule = open_set(args.data)
-    if args.limit is not None:
-        rows = rows.select(range(min(args.limit, len(rows))))
+    clips = is_video_set(args.data)
+    if not clips:
+        if args.key_every is not None:
+            raise InputError(f"--key_every {args.key_every} is for sets of clips, and --data {args.data} is none")
+        rows, rule = open_set(args.data)
+        if args.limit is not None:
+            rows = rows.select(range(min(args.limit, len(rows))))
     models = Models(
         policy=args.reasoning_model_path,
         segmenter=args.segmentation_model_path,

@@ -25,14 +25,11 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--video", metavar="CLIP", help="a video file, or a folder of frames in the order of their names"
     )
-    group.add_argument(
-        "--key_frame", "--key-frame", type=int, nargs="+", metavar="N", help="frames to ask about, from 0 (default: 0)"
-    )
+    group.add_argument("--key_frame", type=int, nargs="+", metavar="N", help="frames to ask about, from 0 (default: 0)")
     group.add_argument("--every", type=float, metavar="SECONDS", help="instead: ask every so many seconds")
     group.add_argument("--fps", type=float, help="frames per second of a folder of frames (default: 24)")
     group.add_argument(
         "--min_iou",
-        "--min-iou",
         type=float,
         help="a later answer's object is the running one that it overlaps at least so much (default: 0.5)",
     )

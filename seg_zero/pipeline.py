@@ -24,7 +24,7 @@ from seg_zero.images import ImageLike, load_image
 from seg_zero.objects import PromptObject
 from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling
 from seg_zero.policy.loading import load_policy
-from seg_zero.policy.model_files import default_spec, resolve_model, wording_warning
+from seg_zero.policy.model_files import default_spec, policy_warning, resolve_model
 from seg_zero.prompting import PromptTemplate, check_question, read_objects
 from seg_zero.results.result import SegmentationResult, SegmentedObject
 from seg_zero.segmenter import Embedding, Segmentation, Segmenter, load_segmenter
@@ -103,7 +103,8 @@ class ReasoningSegmenter:
 
     Images may be anything that :func:`seg_zero.images.load_image` reads. SAM2 embeds an image while the
     policy writes, and not again for further questions about one of the last ``embeddings`` images.
-    ``warning`` is None, or says why a published policy will answer worse than it could; it is logged too.
+    ``warning`` is None, or says that the policy is the embedded one, or why a published one will answer worse than it
+    could; it is logged and in every result.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class ReasoningSegmenter:
             prompt_template = PromptTemplate.read(prompt_template)
         model = resolve_model(policy)
         spec = default_spec(model, template, image_size, prompt_template)
-        warning = wording_warning(model, spec)
+        warning = policy_warning(model, spec)
         if warning is not None:
             log.warning("warning: %s", warning)
         return cls(

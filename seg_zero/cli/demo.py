@@ -152,6 +152,13 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     print(f"gain {gain.mean:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f} over the questions")
     print(f"whole demo: {sum(stages.seconds.values()) / 60:.1f} minutes")
     print(f"open {(out / 'index.html').resolve()}")
+    shown = os.path.relpath(merged)
+    print(
+        f"the trained policy is in {shown}; next:\n"
+        f"  seg-zero web --model {shown}\n"
+        f"  seg-zero infer --model {shown} --text 'all red shapes'\n"
+        "It knows only synthetic shapes. For photos: docs/README.md, Which model do I need?"
+    )
     return 0
 
 

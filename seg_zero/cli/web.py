@@ -9,6 +9,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from seg_zero.cli.server_options import (
     add_server_options,
@@ -23,6 +24,7 @@ from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, one_line, print_warning
 from seg_zero.extras import WEB, require
 
+DEMO_MODEL = Path("outputs/demo/merged")  # below the folder in which `make demo` and this command are run
 EMBEDDINGS = 16  # pictures that follow-up questions and corrections cost nothing for; 16 MB each with a large SAM2
 
 
@@ -38,6 +40,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args = parser().parse_args(argv)
     check_server_options(args)
     return args
+
+
+def trained_offer(model: str, trained: Path = DEMO_MODEL) -> str:
+    """One line on the policy that the demo trained, if it is there and the embedded one was asked for; else empty."""
+    if model != "tiny" or not (trained / "config.json").is_file():
+        return ""
+    return f"The demo trained a better policy on such scenes: seg-zero web --model {trained}"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -65,11 +74,11 @@ def main(argv: Sequence[str]) -> int:
         segmenter = load_segmenter(args.segmentation_model_path, device=args.device)
         limits = limits_of(args)
         about = f"Policy: {args.reasoning_model_path}. SAM2: {args.segmentation_model_path}."
-        if args.reasoning_model_path == "tiny":
-            about += " The embedded policy knows only synthetic scenes like the examples, and answers hastily."
         warning = warning_of(args, spec)
-        about += f" Warning: {warning}." if warning else ""
-        page = build(Asker(ReasoningSegmenter(policy, segmenter, embeddings=EMBEDDINGS)), limits, about)
+        offer = trained_offer(args.reasoning_model_path)
+        about += f" {offer}" if offer else ""
+        answering = ReasoningSegmenter(policy, segmenter, embeddings=EMBEDDINGS, warning=warning)
+        page = build(Asker(answering), limits, about)
         pyplot()  # gradio imports it at the first click, who then waits
         page.queue(api_open=False, max_size=256)
         try:
@@ -86,6 +95,8 @@ def main(argv: Sequence[str]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())
         print_warning(warning)
+        if offer:
+            print(offer, flush=True)
         print(f"page on http://{args.host}:{args.port}" + (f" and {public}" if public else ""), flush=True)
         ended.wait()
         page.close(verbose=False)

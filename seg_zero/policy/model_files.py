@@ -21,6 +21,8 @@ from seg_zero.policy.families import (
 )
 from seg_zero.prompting import SPEC_FILE, PromptSpec, PromptTemplate
 
+# Words of the embedded policy, and of what is trained from it; that of a model for photos is 150,000.
+EMBEDDED_VOCABULARY = 512
 TINY_POLICY = Path(__file__).parents[1] / "models" / "tiny_policy"
 _HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 
@@ -127,6 +129,27 @@ def wording_warning(
         f"{model} was trained with a prompt in other words than ours, so its answers will be worse than published; "
         f"import that prompt with `seg-zero prompt import CHECKOUT_OF_ITS_REPOSITORY` and give {option}"
     )
+
+
+def embedded_warning(model: str) -> str | None:
+    """One line if a model is the embedded policy, or was trained from it, else None."""
+    config = Path(model, "config.json")
+    if not config.is_file():
+        return None
+    settings = json.loads(config.read_text())
+    if settings.get("text_config", settings).get("vocab_size") != EMBEDDED_VOCABULARY:
+        return None
+    what = "the embedded policy" if Path(model) == TINY_POLICY else f"{model}, trained from the embedded policy,"
+    return (
+        f"{what} knows only synthetic shapes, and its answers about anything else mean nothing; for photos give a real "
+        "model with --model (in Python: policy), such as Ricky06662/VisionReasoner-7B"
+    )
+
+
+def policy_warning(model: str, spec: PromptSpec) -> str | None:
+    """What is to be said before the first answer of a policy, in one line: see :func:`wording_warning` and
+    :func:`embedded_warning`. None if nothing is."""
+    return wording_warning(model, spec) if is_published(model) else embedded_warning(model)
 
 
 def check_processor(processor: Any, spec: PromptSpec, model: str) -> None:

@@ -25,6 +25,7 @@ from seg_zero.serving.uploads import Limits, read_image, read_question
 log = logging.getLogger(__name__)
 
 SEGMENT = "/v1/segment"
+WARNING_HEADER = "X-Seg-Zero-Warning"  # also for answers that are pictures
 DISCARDED = 8  # times the upload limit that is still read, so that the sender hears why it is refused
 HOW = "send multipart/form-data with a file 'image' and a field 'question'"
 
@@ -140,7 +141,7 @@ def create_app(
     """The server's routes over a service.
 
     timeout: seconds for one answer; names: of policy, segmenter and engine; policy_problem: says why a remote policy
-    cannot be reached now; warning: one line that every answer carries.
+    cannot be reached now; warning: one line that every answer carries, as a field and a header.
     """
     # No pages of interactive documentation: they would load scripts from elsewhere.
     app = FastAPI(title="seg-zero", version="1", docs_url=None, redoc_url=None)
@@ -173,7 +174,8 @@ def create_app(
             content = await asyncio.wait_for(asyncio.wrap_future(job), timeout)
         except asyncio.TimeoutError:
             raise Refused(504, f"no answer within {timeout:g} seconds; the server is busy, try again later") from None
-        return Response(content, media_type="image/png" if as_picture else "application/json")
+        said = {} if warning is None else {WARNING_HEADER: warning.encode("ascii", "backslashreplace").decode("ascii")}
+        return Response(content, media_type="image/png" if as_picture else "application/json", headers=said)
 
     @app.get("/health", responses={503: {"model": Health, "description": "Not ready"}})
     async def health(response: Response) -> Health:

@@ -106,8 +106,9 @@ def _sentence(line: str) -> str:
 
 def headline(turn: Turn) -> str:
     """The question, its outcome and the time it took, as HTML."""
+    warned = notice(turn.warning or "", "warning")
     return (
-        f'<div class="asked">“{html.escape(turn.question)}”</div>{_outcome(turn)}'
+        f'<div class="asked">“{html.escape(turn.question)}”</div>{_outcome(turn)}{warned}'
         f'<div class="times">{html.escape(times(turn))}</div>'
     )
 

@@ -12,6 +12,7 @@ from seg_zero.cli import serve, web
 from seg_zero.cli.main import main
 from seg_zero.cli.server_options import prompt_of, warning_of
 from seg_zero.errors import InputError
+from seg_zero.evaluation.run import Models
 from seg_zero.pipeline import ReasoningSegmenter
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import PromptSpec, PromptTemplate
@@ -100,7 +101,7 @@ def test_a_remote_policy_is_known_by_the_name_it_is_served_under(
 def test_python_takes_a_template_or_its_file(template: Path) -> None:
     for given in (WORDS, template, str(template)):
         made = ReasoningSegmenter.from_pretrained(prompt_template=given)
-        assert made.policy.spec == WORDS.applied_to(PromptSpec()) and made.warning is None
+        assert made.policy.spec == WORDS.applied_to(PromptSpec()) and "prompt import" not in str(made.warning)
 
 
 def test_data_check_counts_the_prompts_of_a_template(
@@ -133,3 +134,17 @@ def test_every_command_names_a_template_that_cannot_be_read(
         captured.err == "error: prompt template none.json cannot be read (No such file or directory); check the path\n"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_the_embedded_policy_is_named_in_answers_and_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    out = ["--output_path", str(tmp_path / "x.png"), "--json", "--max_new_tokens", "4"]
+    assert main(["infer", *out]) == 0
+    warning = json.loads(capsys.readouterr().out)["warning"]
+    assert "knows only synthetic shapes" in warning and "--model" in warning
+    assert [record.getMessage() for record in caplog.records].count(f"warning: {warning}") == 1
+    for parse in (serve.parse, web.parse):
+        args = parse([])
+        assert warning_of(args, prompt_of(args)) == warning
+    assert Models().warning() == warning

@@ -14,7 +14,14 @@ from PIL import Image
 from seg_zero.errors import InputError
 from seg_zero.policy import TransformersPolicy
 from seg_zero.policy.families import FAMILIES, spec_of_family
-from seg_zero.policy.model_files import TINY_POLICY, default_spec, wording_warning
+from seg_zero.policy.model_files import (
+    EMBEDDED_VOCABULARY,
+    TINY_POLICY,
+    default_spec,
+    embedded_warning,
+    policy_warning,
+    wording_warning,
+)
 from seg_zero.prompting import PromptSpec, PromptTemplate
 
 
@@ -125,6 +132,19 @@ def test_the_wording_comes_from_the_options_then_the_folder_then_the_name(tmp_pa
     assert default_spec(str(folder), template="single") == PromptSpec("single", 840)
     with pytest.raises(InputError, match="template 'multi' and a prompt template were given; give one"):
         default_spec(str(folder), template="multi", prompt_template=other)
+
+
+def test_the_embedded_policy_and_what_is_trained_from_it_say_what_they_know(tmp_path: Path) -> None:
+    config = json.loads((TINY_POLICY / "config.json").read_text())
+    assert config["text_config"]["vocab_size"] == EMBEDDED_VOCABULARY
+    line = policy_warning(str(TINY_POLICY), default_spec(str(TINY_POLICY)))
+    assert line is not None and line.startswith("the embedded policy knows only synthetic shapes") and "--model" in line
+    assert "\n" not in line
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert str(embedded_warning(str(tmp_path))).startswith(f"{tmp_path}, trained from the embedded policy, knows only")
+    config["text_config"]["vocab_size"] = 152064
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert embedded_warning(str(tmp_path)) is None and embedded_warning("Qwen/Qwen2.5-VL-7B-Instruct") is None
 
 
 def test_a_published_checkpoint_without_its_prompt_is_warned_of(

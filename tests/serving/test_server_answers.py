@@ -46,7 +46,8 @@ def test_a_warning_about_the_policy_is_in_every_answer(segmenter: Segmenter) -> 
     policy = GatedPolicy()
     policy.gate.set()
     made = Serving(policy, segmenter, warning="other words")
-    assert made.ask(PICTURE, "the cup").json()["warning"] == "other words"
+    answer = made.ask(PICTURE, "the cup")
+    assert answer.json()["warning"] == answer.headers["X-Seg-Zero-Warning"] == "other words"
     assert made.client.get("/health").json()["warning"] == "other words"
     assert made.service.close(30)
 

@@ -20,6 +20,7 @@ from PIL import Image
 from seg_zero import extras
 from seg_zero.assets import EXAMPLE_IMAGE
 from seg_zero.cli.main import main as cli
+from seg_zero.cli.web import trained_offer
 from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
 from seg_zero.objects import PromptObject
@@ -63,6 +64,21 @@ def test_the_files_are_those_of_the_answer() -> None:
     assert (turn.mask == result.mask).all(), "hiding is for the eye only"
     turn.remove(1)
     assert (turn.mask == result.objects[0].mask).all() and turn.record()["edited"] is True
+
+
+def test_a_warning_about_the_policy_is_with_the_answer() -> None:
+    assert "only shapes" not in show.headline(Turn.of(*answer()))
+    turn = Turn.of(*answer(warning="it knows only shapes"))
+    assert 'class="notice warning"' in show.headline(turn) and "It knows only shapes." in show.headline(turn)
+    turn.remove(0)
+    assert "It knows only shapes." in show.headline(turn) and turn.record()["warning"] == "it knows only shapes"
+
+
+def test_the_policy_of_the_demo_is_offered_in_place_of_the_embedded_one(tmp_path: Path) -> None:
+    assert trained_offer("tiny", tmp_path) == ""
+    (tmp_path / "config.json").touch()
+    assert f"seg-zero web --model {tmp_path}" in trained_offer("tiny", tmp_path)
+    assert trained_offer("Ricky06662/VisionReasoner-7B", tmp_path) == ""
 
 
 def test_a_corrected_answer_becomes_a_row_again(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def address() -> Iterator[str]:
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         try:
             assert server.stdout is not None
+            assert server.stdout.readline().startswith("warning: the embedded policy knows only synthetic shapes")
             said = server.stdout.readline()
             assert said == f"page on http://127.0.0.1:{port}\n", said
             yield said.split()[-1]

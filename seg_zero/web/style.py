@@ -19,6 +19,7 @@ footer {{ display: none !important; }}
 #header .about {{ color: var(--body-text-color-subdued); font-size: 13px; overflow-wrap: anywhere; }}
 #columns {{ gap: 24px; align-items: flex-start; }}
 .notice {{ margin: 0; padding: 8px 12px; border-radius: 8px; border-left: 4px solid; overflow-wrap: anywhere; }}
+.notice + .notice {{ margin-top: 6px; }}
 .notice.error {{ border-color: #d92d20; background: color-mix(in srgb, #d92d20 12%, transparent); }}
 .notice.warning {{ border-color: #dc8a04; background: color-mix(in srgb, #dc8a04 12%, transparent); }}
 .notice.note {{ border-color: var(--primary-500); background: color-mix(in srgb, var(--primary-500) 9%, transparent); }}

@@ -22,9 +22,11 @@ from seg_zero.cli.main import main
 from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.errors import InputError
 from seg_zero.masks import decode_mask
+from seg_zero.policy.model_files import TINY_POLICY, embedded_warning
 from seg_zero.visualize import colour_of
 
 SHORT = ["--max_new_tokens", "96"]
+WARNED = f"warning: {embedded_warning(str(TINY_POLICY))}\n"  # all that is on standard error
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +279,7 @@ def test_the_script_prints_json_alone(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["question"] == "the green circle"
-    assert done.stderr == ""
+    assert done.stderr == WARNED
 
 
 def test_on_a_terminal_the_answer_is_seen_while_it_is_written(tmp_path: Path) -> None:
@@ -290,7 +292,7 @@ def test_on_a_terminal_the_answer_is_seen_while_it_is_written(tmp_path: Path) ->
         with contextlib.suppress(OSError):  # how the end of a terminal reads
             while piece := os.read(ours, 4096):
                 pieces.append(piece.decode())
-        assert process.wait(100) == 0 and process.stderr is not None and process.stderr.read() == b""
+        assert process.wait(100) == 0 and process.stderr is not None and process.stderr.read() == WARNED.encode()
     os.close(ours)
     lines = "".join(pieces).splitlines()
     assert lines[0] == "question:  the green circle"
@@ -306,7 +308,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(scenes: Path, tmp_path: P
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
-        assert process.stderr.read() == ""
+        assert process.stderr.read() == WARNED
         assert process.wait(100) == 1
 
 

@@ -16,6 +16,7 @@ from helpers.sharded import free_port
 
 from seg_zero.assets import EXAMPLE_IMAGE
 from seg_zero.cli.main import main as cli
+from seg_zero.policy.model_files import TINY_POLICY, embedded_warning
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,8 @@ def test_the_command_serves_and_on_a_signal_answers_what_it_has() -> None:
             process.send_signal(signal.SIGTERM)
             assert [one.result().status_code for one in asked] == [200] * 6
         output, errors = process.communicate(timeout=30)
-        assert process.returncode == 0 and output == "stopped\n" and errors == ""
+        assert process.returncode == 0 and output == "stopped\n"
+        assert errors == f"warning: {embedded_warning(str(TINY_POLICY))}\n"
     finally:
         process.kill()
         process.wait()

@@ -16,12 +16,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seg_zero.answer import load_json
 from seg_zero.errors import InputError
 from seg_zero.prompting import PromptTemplate
 
 TRAINING, INFERENCE = "user_prompt", "QUESTION_TEMPLATE"
 PLACEHOLDER = "<image>"  # of the image, at the front of training texts
 _MAX_BYTES = 4 << 20  # of a source file; longer ones are data
+_REASONS = 3  # that are told
 _SKIPPED = ("site-packages", "node_modules", "venv", "__pycache__")
 
 
@@ -82,14 +84,14 @@ def import_prompt(path: Path, wanted: str | None = None) -> Imported:
     Raises InputError for a path without a prompt, and for one with several that these rules do not decide between.
     """
     problems: list[str] = []
-    found = [
-        one for file in _files(path) for one in _read(path, file, problems) if wanted in (None, one.template.format)
-    ]
+    every = [one for file in _files(path) for one in _read(path, file, problems)]
+    found = [one for one in every if wanted in (None, one.template.format)]
+    problems += [f"that in {one.where} is a {one.template.format}-object one" for one in every if one not in found]
     found = [one for one in found if one.exact is not None] or found
     trained = {one.template.format for one in found if one.training}
     found = [one for one in found if one.training or one.template.format not in trained]
     if not found:
-        reason = f" ({problems[0]})" if problems else ""
+        reason = f" ({'; '.join(dict.fromkeys(problems[:_REASONS]))})" if problems else ""
         kind = "prompt" if wanted is None else f"{wanted}-object prompt"
         raise InputError(
             f"{path} holds no {kind} that can be imported{reason}; give the checkout of a published repository of this "
@@ -144,7 +146,7 @@ def _read(root: Path, path: Path, problems: list[str]) -> list[Imported]:
 
 def _prompts(nodes: Sequence[ast.AST], name: str, where: str, problems: list[str]) -> Iterator[Imported]:
     """The prompts that are assigned to ``name``, each with the call that fills it."""
-    texts = [(line, text) for node in nodes for line, text in _assigned(node, name)]
+    texts = [(line, text) for node in nodes for line, text in _assigned(node, name, where, problems)]
     calls = sorted((call for node in nodes for call in _calls(node, name)), key=lambda call: call.line)
     for line, text in texts:
         place = f"{where}:{line}"
@@ -178,22 +180,33 @@ def _template(words: str, newline: bool, call: _Call, published: Published | Non
     kind = {"[": "multi", "{": "single"}.get(call.answer.strip()[:1])
     if kind is None:
         raise InputError(f"the literal for Answer, {call.answer[:40]!r}, is neither a JSON object nor a list")
+    try:
+        load_json(call.answer)
+    except ValueError as error:
+        raise InputError(f"the literal for Answer, {call.answer[:40]!r}, is no answer: {error}; correct it") from error
     if call.normalisation is None:
         raise InputError(f"the question is prepared by {call.question}, for which there is no normalisation here")
     return PromptTemplate(words, kind, newline, call.normalisation)
 
 
-def _assigned(node: ast.AST, name: str) -> Iterator[tuple[int, str]]:
-    """Line and text of an assignment to ``name`` or ``….name`` of a text with the field {Question}."""
+def _assigned(node: ast.AST, name: str, where: str, problems: list[str]) -> Iterator[tuple[int, str]]:
+    """Line and text of an assignment to ``name`` or ``….name`` of a text with the field {Question}.
+
+    An f-string is no such text, since what it says depends on values that only running the code would tell.
+    """
     if isinstance(node, ast.Assign):
         targets, value = node.targets, node.value
     elif isinstance(node, ast.AnnAssign) and node.value is not None:
         targets, value = [node.target], node.value
     else:
         return
+    if not any(_is_named(target, name) for target in targets):
+        return
     text = _literal(value)
-    if text is not None and "{Question}" in text and any(_is_named(target, name) for target in targets):
+    if text is not None and "{Question}" in text:
         yield node.lineno, text
+    elif any(isinstance(part, ast.JoinedStr) for part in ast.walk(value)):
+        problems.append(f"{where}:{node.lineno}: {name} is an f-string; write it as plain text with the two fields")
 
 
 def _calls(node: ast.AST, name: str) -> Iterator[_Call]:

@@ -171,7 +171,15 @@ def test_each_text_of_a_file_is_filled_by_the_call_that_follows_it(tmp_path: Pat
     [
         ("print('hello')", "holds no prompt that can be imported"),
         ("QUESTION_TEMPLATE = 'where is {Question}? {Answer}'", "rows.py:1: no call QUESTION_TEMPLATE.format"),
-        ("user_prompt = f'{Question} {Answer}'", "holds no prompt"),
+        (
+            "user_prompt = f'{Question} {Answer}'",
+            "holds no prompt .*rows.py:1: user_prompt is an f-string; write it as",
+        ),
+        ("self.user_prompt = 'a' + f'{b}' + '{Question} {Answer}'", "rows.py:1: user_prompt is an f-string"),
+        (
+            MULTI_TRAINING.replace('"[{', '"[{,'),
+            r"the literal for Answer, '\[\{,.*, is no answer: .* not JSON .*; correct it",
+        ),
         (MULTI_INFERENCE, "the question is prepared by .lower\\(\\).strip\\('.\"\\?!'\\), for which"),
         (MULTI_TRAINING.replace("fit.", "fit {Colour}."), "its fields are not {Question} and {Answer} alone"),
         (MULTI_TRAINING.replace("{Answer}", "{Answer.__class__}"), "its fields are not"),
@@ -232,7 +240,10 @@ def test_the_command_writes_a_template_and_says_what_it_is(
     [
         (["prompt", "export", "{tmp}"], "unknown prompt command 'export'"),
         (["prompt", "import", "{tmp}/none"], "neither a file nor a folder"),
-        (["prompt", "import", "{tmp}", "--format", "single"], "no single-object prompt"),
+        (
+            ["prompt", "import", "{tmp}", "--format", "single"],
+            "no single-object prompt that can be imported (that in rows.py:4 is a multi-object one)",
+        ),
         (["prompt", "import", "{tmp}", "--out", "{tmp}/rows.py"], "rows.py exists and is no prompt template"),
     ],
 )

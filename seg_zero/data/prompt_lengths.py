@@ -23,7 +23,8 @@ _PROBE = "zq1 <a> \"b\" 'c' \\n {d} é"
 class PromptLengths:
     """Counts prompt tokens without processing the images.
 
-    All images have one size, so the processor runs once; a question adds its own text tokens.
+    All images have one size, so the processor runs once; a question adds its own text tokens. image_tokens,
+    template_tokens: how many every prompt has beside them (the latter may be off by one at the question's ends).
     """
 
     def __init__(self, processor: Any, spec: PromptSpec, processor_kwargs: dict[str, Any]):
@@ -31,7 +32,8 @@ class PromptLengths:
         probe = Image.new("RGB", (spec.image_size, spec.image_size))
         text = self._render("probe")
         whole = processor(text=[text], images=[probe], **processor_kwargs)["input_ids"][0]
-        self._image_tokens = len(whole) - self._text_tokens([text])[0]
+        words, asked = self._text_tokens([text, "probe"])
+        self.image_tokens, self.template_tokens = len(whole) - words, words - asked
         before, found, after = self._render(_PROBE).partition(prompt_text(_PROBE, spec))
         # Rendering a chat template costs as much as tokenising; most of them put the text in as it is.
         self._frame = (before, after) if found else None
@@ -56,7 +58,7 @@ class PromptLengths:
         for first in range(0, len(distinct), _BATCH):
             texts = [self._text(question) for question in distinct[first : first + _BATCH]]
             lengths[first : first + len(texts)] = self._text_tokens(texts)
-        return self._image_tokens + lengths[[places[question] for question in questions]]
+        return self.image_tokens + lengths[[places[question] for question in questions]]
 
     def key(self) -> str:
         """A digest of everything but the questions that the counts depend on."""
@@ -65,7 +67,7 @@ class PromptLengths:
         rendered = self._render("probe")
         spec = self._spec
         return digest(
-            content, rendered, spec.template, spec.normalisation, spec.image_size, self._image_tokens, self._kwargs
+            content, rendered, spec.template, spec.normalisation, spec.image_size, self.image_tokens, self._kwargs
         )
 
 
@@ -106,7 +108,8 @@ def keep_short(source: RowSource, lengths: PromptLengths, limit: int) -> RowSour
     if len(counts) and not len(kept):
         raise InputError(
             f"every prompt of {source.name} is longer than data.max_prompt_length={limit} tokens (the shortest has "
-            f"{counts.min()}, image included); raise data.max_prompt_length or lower policy.image_size"
+            f"{counts.min()}, of which the image has {lengths.image_tokens} and the prompt template "
+            f"{lengths.template_tokens}); raise data.max_prompt_length, lower policy.image_size or shorten the template"
         )
     if len(kept) == len(counts):
         return source

@@ -108,10 +108,20 @@ def take_waiting(source: Iterator[Request | None], room: int) -> tuple[list[Requ
     return taken, True
 
 
-def too_long(tokens: int, limit: int, question: str) -> str | None:
-    if tokens <= limit:
+def too_long(
+    prompt: int, limit: int, question: str, question_tokens: int, spec: PromptSpec, image_tokens: int = 0
+) -> str | None:
+    """Why a prompt does not fit, or None. All numbers are tokens; image_tokens: those of the image in ``prompt``.
+
+    The template is blamed if it is longer than the question.
+    """
+    if prompt <= limit:
         return None
+    words = prompt - question_tokens - image_tokens
+    name = f"the template {spec.template!r}" if spec.text is None else "the prompt template given"
+    parts = f"{name} {words}, the question {question[:60]!r}... {question_tokens}"
+    parts += f", the image {image_tokens}" if image_tokens else ""
     return (
-        f"the prompt has {tokens} tokens, more than the {limit} that the model leaves room for "
-        f"(question {question[:60]!r}...); shorten the question"
+        f"the prompt has {prompt} tokens, more than the {limit} that the model leaves room for ({parts}); "
+        f"shorten {'the template' if words > question_tokens else 'the question'}"
     )

@@ -147,8 +147,9 @@ class TransformersPolicy(Policy):
         )
 
     def _problem(self, question: str) -> str | None:
-        tokens = len(self.processor.tokenizer(self._prompt(question))["input_ids"]) + self.spec.image_tokens
-        return too_long(tokens, self._limit - 64, question)
+        image = self.spec.image_tokens
+        words, asked = (len(self.processor.tokenizer(text)["input_ids"]) for text in (self._prompt(question), question))
+        return too_long(words + image, self._limit - 64, question, asked, self.spec, image)
 
     def _inputs(self, pairs: Sequence[tuple[Image.Image, str]]) -> dict[str, Any]:
         """What ``generate`` takes to answer these images and questions greedily."""

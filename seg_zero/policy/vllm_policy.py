@@ -95,7 +95,8 @@ class VllmPolicy(Policy):
         prompt = self.processor.apply_chat_template(
             build_messages(request.question, self.spec), tokenize=False, add_generation_prompt=True
         )
-        problem = too_long(len(self.processor.tokenizer(prompt)["input_ids"]), QUESTION_TOKENS, request.question)
+        words, asked = (len(self.processor.tokenizer(text)["input_ids"]) for text in (prompt, request.question))
+        problem = too_long(words, QUESTION_TOKENS, request.question, asked, self.spec)
         if problem is not None:
             return problem
         picture = resize_for_policy(request.image, self.spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from seg_zero.errors import InputError
 from seg_zero.policy import TransformersPolicy
+from seg_zero.policy.base import too_long
 from seg_zero.policy.families import FAMILIES, spec_of_family
 from seg_zero.policy.model_files import (
     EMBEDDED_VOCABULARY,
@@ -220,3 +222,28 @@ def test_what_is_trained_reaches_the_engine() -> None:
     assert (actor.model.lora_rank, actor.model.lora_alpha, actor.model.lora.merge) == (64, 64, True)
     assert list(actor.model.target_modules) == ["q_proj"] and actor.model.exclude_modules == ".*visual.*"
     assert actor.actor.freeze_vision_tower and actor.model.lora.freeze_vision_model
+
+
+@pytest.mark.parametrize(
+    ("question_tokens", "spec", "message"),
+    [
+        (
+            900,
+            PromptSpec("multi"),
+            r"the template 'multi' 84, the question 'the cup'... 900, the image 16\); shorten the q",
+        ),
+        (30, PromptSpec("single", text="x {question}"), r"\(the prompt template given 954, .*\); shorten the template"),
+    ],
+)
+def test_a_long_template_is_not_called_a_long_question(question_tokens: int, spec: PromptSpec, message: str) -> None:
+    assert too_long(1000, 1000, "the cup", question_tokens, spec, 16) is None
+    found = too_long(1000, 999, "the cup", question_tokens, spec, 16)
+    assert found is not None and re.search("has 1000 tokens, more than the 999 .*" + message, found)
+
+
+def test_a_template_that_leaves_no_room_is_named() -> None:
+    policy = TransformersPolicy.from_pretrained()
+    limit = policy.model.config.get_text_config().max_position_embeddings
+    policy.spec = replace(policy.spec, template="multi", text="look at it " * limit + "{question}")
+    with pytest.raises(InputError, match=r"prompt template given \d+, the question 'the cup'.*shorten the template"):
+        policy.generate([Image.new("RGB", (112, 112))], ["the cup"])

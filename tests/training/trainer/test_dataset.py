@@ -152,7 +152,8 @@ def test_long_prompts_are_left_out_with_a_count(tmp_path: Path, capsys: pytest.C
     assert [dataset[i]["extra_info"]["id"] for i in range(len(dataset))] == ["row-0", "row-2"]
     assert dataset[1]["extra_info"]["row"] == 2
     assert "1 of 3 prompts of" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"every prompt of .* is longer than data.max_prompt_length=5 tokens"):
+    message = r"every prompt of .* is longer than data.max_prompt_length=5 .*image has \d+ and the prompt template \d+"
+    with pytest.raises(InputError, match=message):
         _dataset(tmp_path / "rows.parquet", rows, max_prompt_length=5)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +19,15 @@ ImageLike: TypeAlias = "str | Path | bytes | Image.Image | np.ndarray | torch.Te
 
 MAX_PIXELS = 100_000_000  # above this a file is taken for a decompression bomb
 FLOAT_SLACK = 1e-3
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF orientation
 
 
 def load_image(source: ImageLike) -> Image.Image:
@@ -26,8 +35,8 @@ def load_image(source: ImageLike) -> Image.Image:
 
     Arrays are H x W x 3 (RGB), H x W x 4 (RGBA) or H x W (grey); tensors are 3 x H x W (RGB), on any device;
     both are uint8, or floats from 0 to 1. EXIF rotation is applied, transparency is laid on white, 16-bit
-    grey is scaled to 8 bits, CMYK and palettes are converted. Raises InputError for a missing, unreadable,
-    empty or oversized image, and for an array or a tensor of another shape, dtype or range.
+    grey and float TIFFs are scaled to 8 bits, CMYK and palettes are converted. Raises InputError for a missing,
+    unreadable, empty or oversized image, and for an array or a tensor of another shape, dtype or range.
     """
     if (torch := sys.modules.get("torch")) is not None and isinstance(source, torch.Tensor):
         source = _array_of_tensor(source)
@@ -56,13 +65,13 @@ def load_image(source: ImageLike) -> Image.Image:
             raise InputError(f"image {name} has size {image.width}x{image.height}; it has no pixels")
         if image.width * image.height > MAX_PIXELS:
             raise InputError(f"image {name} has {image.width}x{image.height} pixels; the limit is {MAX_PIXELS:,}")
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(_upright(image))
     except InputError:
         raise
     except UnidentifiedImageError as error:  # Pillow's own message names the buffer's address
         raise InputError(f"image {name} cannot be read (unknown format); save it again as JPEG or PNG") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"image {name} cannot be read ({error}); save it again as JPEG or PNG") from error
+    except Exception as error:  # decoders raise anything for damaged files, RuntimeError and struct.error included
+        raise InputError(f"image {name} cannot be read ({one_line(error)}); save it again as JPEG or PNG") from error
 
 
 def _array_of_tensor(tensor: torch.Tensor) -> np.ndarray:
@@ -91,10 +100,25 @@ def _eight_bit(array: np.ndarray) -> np.ndarray:
     return (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """The image rotated as its EXIF orientation says.
+
+    Unlike Pillow's ``exif_transpose`` it does not write the EXIF data anew, which fails for values that Pillow can read
+    but not write, such as a signed fraction in the place of an unsigned one.
+    """
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":  # 16/32-bit grey: Pillow's convert would clip at 255
         values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        if not np.isfinite(values).all():
+            raise ValueError("not all of its pixels are finite numbers")
+        highest = values.max(initial=0)
+        top = 65535.0 if highest > 255 else 255.0
+        if image.mode == "F" and highest <= 1 + FLOAT_SLACK:
+            top = 1.0
         return Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.pictures import encoded
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from seg_zero.errors import InputError
 from seg_zero.images import load_image
@@ -103,3 +105,46 @@ def test_arrays_and_tensors_of_every_supported_kind_give_the_same_picture() -> N
 def test_other_inputs_are_refused_by_name(source: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         load_image(source)
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_exif_rotation_is_that_of_pillow(orientation: int) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored = encoded(picture, "PNG", exif=exif)
+    assert load_image(stored).tobytes() == ImageOps.exif_transpose(Image.open(io.BytesIO(stored))).tobytes()
+
+
+def test_exif_that_cannot_be_written_back_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> bytes:
+        raise struct.error("argument out of range")
+
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    stored = encoded(Image.new("RGB", (9, 4), "red"), "JPEG", exif=exif)
+    monkeypatch.setattr(Image.Exif, "tobytes", fails)
+    assert load_image(stored).size == (4, 9)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no frame"), struct.error("short"), IndexError(), ZeroDivisionError()])
+def test_whatever_a_decoder_raises_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image.Image, "convert", fails)
+    with pytest.raises(InputError, match=r"cannot be read .*save it again as JPEG or PNG"):
+        load_image(encoded(Image.new("L", (3, 3)), "PNG"))
+
+
+def test_tiffs_of_floats_are_scaled_from_0_to_1(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    expected = (values * 255).round().astype(np.uint8)
+    assert np.array_equal(np.asarray(load_image(tmp_path / "a.tif"))[..., 0], expected)
+    Image.fromarray(values * 255).save(tmp_path / "b.tif")
+    assert np.array_equal(np.asarray(load_image(tmp_path / "b.tif"))[..., 0], expected)
+    values[1, 1] = np.nan
+    Image.fromarray(values).save(tmp_path / "c.tif")
+    with pytest.raises(InputError, match=r"c.tif cannot be read \(not all of its pixels are finite"):
+        load_image(tmp_path / "c.tif")

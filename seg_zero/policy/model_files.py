@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from seg_zero.prompting import SPEC_FILE, PromptSpec, PromptTemplate
 # Words of the embedded policy, and of what is trained from it; that of a model for photos is 150,000.
 EMBEDDED_VOCABULARY = 512
 TINY_POLICY = Path(__file__).parents[1] / "models" / "tiny_policy"
+# What wrappers of a training put before the names of weights.
+_WRAPPERS = ("module.", "_orig_mod.", "base_model.model.", "_fsdp_wrapped_module.")
+_LAYER = re.compile(r"\.(layers|blocks)\.[0-9]+\.")
 _HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 
 
@@ -160,3 +164,21 @@ def check_processor(processor: Any, spec: PromptSpec, model: str) -> None:
             f"the processor of {model} makes one token of {pixels} x {pixels} pixels, but its prompt settings say "
             f"{spec.token_pixels}; correct token_pixels, image_size and coordinates in {SPEC_FILE}, or policy.family"
         )
+
+
+def check_loaded(loaded: Mapping[str, Any], model: str) -> None:
+    """Raise InputError if weights of a model were missing in its files, or the files have layers that it lacks.
+
+    loaded: what transformers returns with ``output_loading_info=True``; tied weights count as loaded there.
+    """
+    missing, unexpected = sorted(loaded["missing_keys"]), sorted(loaded["unexpected_keys"])
+    if not missing and not any(map(_LAYER.search, unexpected)):
+        return
+    parts = [f"{len(missing)} weights are missing (such as {missing[0]})"] if missing else []
+    if unexpected:
+        parts.append(f"{len(unexpected)} have unexpected names (such as {unexpected[0]})")
+    prefix = next((prefix for prefix in _WRAPPERS if unexpected and unexpected[0].startswith(prefix)), None)
+    remedy = "check that the folder holds all files of this model"
+    if prefix is not None:
+        remedy = f"the names begin with {prefix!r}, which a wrapper of the training added; save the weights without it"
+    raise InputError(f"policy {model} cannot be used: {' and '.join(parts)}; {remedy}")

@@ -13,7 +13,7 @@ from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.errors import InputError
 from seg_zero.hub import check_here
 from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, too_long
-from seg_zero.policy.model_files import check_processor, default_spec, resolve_model
+from seg_zero.policy.model_files import check_loaded, check_processor, default_spec, resolve_model
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
 
 if TYPE_CHECKING:
@@ -48,10 +48,14 @@ class TransformersPolicy(Policy):
 
         try:
             processor = AutoProcessor.from_pretrained(name)
-            model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=kind, attn_implementation="sdpa")
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            model: Any
+            model, loaded = AutoModelForImageTextToText.from_pretrained(
+                name, dtype=kind, attn_implementation="sdpa", output_loading_info=True
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise InputError(f"policy {name} cannot be loaded ({reason}); check the folder or hub id") from error
+        check_loaded(loaded, name)
         processor.tokenizer.padding_side = "left"
         model.requires_grad_(False).eval()
         spec = spec or default_spec(name)

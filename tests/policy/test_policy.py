@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,49 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
     shutil.copytree(TINY_POLICY, folder)
     (folder / "model.safetensors").write_bytes(b"rubbish")
     with pytest.raises(InputError, match="damaged"):
+        TransformersPolicy.from_pretrained(folder)
+
+
+def _renamed(folder: Path, rename: Callable[[str], str | None]) -> Path:
+    """The embedded policy with other names for its weights; None omits one."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(TINY_POLICY, folder)
+    weights = {rename(name): value for name, value in load_file(folder / "model.safetensors").items()}
+    save_file({name: value for name, value in weights.items() if name}, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("rename", "message"),
+    [
+        (lambda name: None if ".layers.1." in name else name, r"weights are missing \(such as .*layers\.1\."),
+        (lambda name: None if "visual." in name else name, r"weights are missing \(such as .*visual"),
+        (lambda name: f"wrapped.{name}", r"missing .* have unexpected names \(such as wrapped\."),
+        (
+            lambda name: f"module.{name}",
+            r"the names begin with 'module\.', which a wrapper .* save the weights without it",
+        ),
+        (lambda name: f"base_model.model.{name}", r"the names begin with 'base_model\.model\.'"),
+    ],
+)
+def test_incomplete_or_renamed_weights_are_refused(
+    rename: Callable[[str], str | None], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        TransformersPolicy.from_pretrained(_renamed(tmp_path / "model", rename))
+
+
+@pytest.mark.parametrize(("key", "by"), [("num_hidden_layers", -1), ("num_hidden_layers", 1), ("intermediate_size", 8)])
+def test_weights_of_another_shape_than_the_configuration_are_refused(key: str, by: int, tmp_path: Path) -> None:
+    folder = _renamed(tmp_path / "model", lambda name: name)
+    config = json.loads((folder / "config.json").read_text())
+    text = config.get("text_config", config)
+    text[key] += by
+    if "layer_types" in text and key == "num_hidden_layers":
+        text["layer_types"] = text["layer_types"][:1] * text[key]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"cannot be (used|loaded)"):
         TransformersPolicy.from_pretrained(folder)
 
 

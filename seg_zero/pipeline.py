@@ -7,12 +7,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from cachetools import LRUCache
@@ -23,6 +23,7 @@ from seg_zero.errors import InputError
 from seg_zero.images import ImageLike, load_image
 from seg_zero.objects import PromptObject
 from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling
+from seg_zero.policy.base import explained
 from seg_zero.policy.loading import load_policy
 from seg_zero.policy.model_files import default_spec, policy_warning, resolve_model
 from seg_zero.prompting import PromptTemplate, check_question, read_objects
@@ -191,7 +192,7 @@ class ReasoningSegmenter:
             policy_seconds += time.perf_counter() - start
             if reply.problem is not None:
                 raise InputError(reply.problem)
-            results[reply.key] = self._result(open_asks[reply.key], reply.texts, *started.pop(reply.key))
+            results[reply.key] = self._result(open_asks[reply.key], reply.texts, reply.cut_at, *started.pop(reply.key))
             start = time.perf_counter()
         for result in results.values():
             result.seconds["policy"] = policy_seconds / len(results)
@@ -247,17 +248,20 @@ class ReasoningSegmenter:
 
     def _stream(self, ask: _Ask) -> Iterator[str | SegmentationResult]:
         embedding = self._embeddings.start(ask)
-        start, pieces = time.perf_counter(), []
-        for piece in self.policy.stream_text(ask.image, ask.question):
-            pieces.append(piece)
-            yield piece
+        start, pieces = time.perf_counter(), list[str]()
+        cut_at = yield from _noted(self.policy.stream_text(ask.image, ask.question), pieces)
         policy_seconds = time.perf_counter() - start
-        result = self._result(ask, ("".join(pieces),), *embedding)
+        result = self._result(ask, ("".join(pieces),), cut_at, *embedding)
         result.seconds["policy"] = policy_seconds
         yield result
 
     def _result(
-        self, ask: _Ask, texts: tuple[str, ...], embedding: Future[tuple[Embedding, float]], is_new: bool
+        self,
+        ask: _Ask,
+        texts: tuple[str, ...],
+        cut_at: int | None,
+        embedding: Future[tuple[Embedding, float]],
+        is_new: bool,
     ) -> SegmentationResult:
         """Turn a policy's texts into masks; never raises on the texts."""
         read = [read_objects(text, self.policy.spec, ask.image.size) for text in texts]
@@ -278,13 +282,24 @@ class ReasoningSegmenter:
             SegmentedObject(item.box, item.points, mask=one, score=float(score))
             for item, one, score in zip(prompts[chosen], masks, scores, strict=True)
         )
-        answer = read[chosen][0]
+        answer = explained(read[chosen][0], cut_at)
         return SegmentationResult(
             *(ask.question, answer.thinking, objects, masks, mask, answer.text, answer.problem, texts, seconds),
             image=ask.image,
             name=ask.name,
             warning=self.warning,
         )
+
+
+def _noted(stream: Generator[str, None, int | None], pieces: list[str]) -> Generator[str, None, int | None]:
+    """The pieces of a stream, which are added to ``pieces`` too; returns what the stream returns."""
+    while True:
+        try:
+            piece = next(stream)
+        except StopIteration as end:
+            return cast("int | None", end.value)
+        pieces.append(piece)
+        yield piece
 
 
 def sampling_of(votes: int = 1, temperature: float | None = None, seed: int = 0) -> Sampling:

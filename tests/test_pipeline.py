@@ -313,3 +313,15 @@ def test_a_cutout_shows_the_mask_alone() -> None:
     assert np.array_equal(np.asarray(picture)[..., 3], mask * np.uint8(255))
     assert np.array_equal(np.asarray(picture)[mask][:, :3], np.asarray(sample.scene.image)[mask])
     assert not np.asarray(picture)[~mask].any()
+
+
+def test_an_answer_cut_by_the_token_limit_says_so(sam2: Segmenter) -> None:
+    """Word by word and in batches; an answer that is whole says nothing."""
+    image, question = SAMPLES[0].scene.image, SAMPLES[0].question.text
+    for limit in (8, 1024):
+        segmenter = ReasoningSegmenter(TransformersPolicy.from_pretrained(max_new_tokens=limit), sam2)
+        *_, streamed = segmenter.stream(image, question)
+        for result in (segmenter(image, question), streamed):
+            assert isinstance(result, SegmentationResult)
+            cut = "the text was cut at 8 tokens: raise --max_new_tokens" in str(result.problem)
+            assert cut == (limit == 8)

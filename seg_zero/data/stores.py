@@ -6,6 +6,7 @@ Every store gives any record without reading the others and keeps at most one pa
 from __future__ import annotations
 
 import bisect
+import codecs
 import hashlib
 import itertools
 import json
@@ -189,6 +190,8 @@ class JsonStore:
 def _json_spans(file: Path) -> list[tuple[int, int]]:
     """First and one past the last byte of every record."""
     with file.open("rb") as stream:
+        if stream.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:  # some editors write this mark
+            stream.seek(0)
         first = stream.read(1)
         while first and first in _BLANK:
             first = stream.read(1)

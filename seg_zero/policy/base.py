@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from PIL import Image
 
+from seg_zero.answer import Answer
 from seg_zero.errors import InputError
 from seg_zero.prompting import PromptSpec
 
@@ -36,6 +37,11 @@ class Reply:
     tokens: int
     truncated: bool
     problem: str | None = None
+
+    @property
+    def cut_at(self) -> int | None:
+        """At how many tokens a lone text was cut; None if none was, or there are several."""
+        return self.tokens if self.truncated and len(self.texts) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,17 @@ class Policy(Protocol):
                 raise InputError(reply.problem)
         return [replies[i].texts[0] for i in range(len(replies))]
 
-    def stream_text(self, image: Image.Image, question: str) -> Iterator[str]:
+    def stream_text(self, image: Image.Image, question: str) -> Generator[str, None, int | None]:
         """The text of :meth:`generate` in pieces, as they are written; in one piece if a policy does not say more.
 
-        A caller that stops reading stops the writing.
+        Returns the number of tokens at which the text was cut, None if it was not. A caller that stops reading stops
+        the writing.
         """
-        yield from self.generate([image], [question])
+        (reply,) = self.stream([Request(0, image, question)])
+        if reply.problem is not None:
+            raise InputError(reply.problem)
+        yield reply.texts[0]
+        return reply.cut_at
 
 
 def take_waiting(source: Iterator[Request | None], room: int) -> tuple[list[Request], bool]:
@@ -106,6 +117,13 @@ def take_waiting(source: Iterator[Request | None], room: int) -> tuple[list[Requ
             break
         taken.append(request)
     return taken, True
+
+
+def explained(answer: Answer, cut_at: int | None) -> Answer:
+    """The answer; a problem that may come from a text cut after ``cut_at`` tokens says so."""
+    if cut_at is None or answer.problem is None:
+        return answer
+    return replace(answer, problem=f"{answer.problem}; the text was cut at {cut_at} tokens: raise --max_new_tokens")
 
 
 def too_long(

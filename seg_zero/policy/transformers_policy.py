@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +48,8 @@ class TransformersPolicy(Policy):
 
         try:
             processor = AutoProcessor.from_pretrained(name)
-            model: Any
-            model, loaded = AutoModelForImageTextToText.from_pretrained(
+            loader: Any = AutoModelForImageTextToText  # whose annotations know one of its two kinds of result
+            model, loaded = loader.from_pretrained(
                 name, dtype=kind, attn_implementation="sdpa", output_loading_info=True
             )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -104,9 +104,10 @@ class TransformersPolicy(Policy):
             whole = all(ended for _, ended in lengths[own])
             yield Reply(request.key, tuple(texts[own]), sum(count for count, _ in lengths[own]), not whole)
 
-    def stream_text(self, image: Image.Image, question: str) -> Iterator[str]:
+    def stream_text(self, image: Image.Image, question: str) -> Generator[str, None, int | None]:
         """The text of :meth:`generate` word by word; generation runs in a thread while it is read.
 
+        Returns the number of tokens at which the text was cut, None if it was not.
         Raises InputError for a question that cannot be asked, and whatever ends the generation.
         """
         problem = self._problem(question)
@@ -117,7 +118,8 @@ class TransformersPolicy(Policy):
 
         inputs = self._inputs([(image, question)])
         streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        unread, failures = threading.Event(), list[BaseException]()
+        unread, failures, written = threading.Event(), list[BaseException](), list[Any]()
+        width = inputs["input_ids"].shape[1]
 
         def enough(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
             return torch.full((ids.shape[0],), unread.is_set(), device=ids.device)
@@ -125,7 +127,8 @@ class TransformersPolicy(Policy):
         def write() -> None:
             try:
                 with torch.inference_mode():
-                    self.model.generate(**inputs, streamer=streamer, stopping_criteria=StoppingCriteriaList([enough]))
+                    stop = StoppingCriteriaList([enough])
+                    written.append(self.model.generate(**inputs, streamer=streamer, stopping_criteria=stop)[0, width:])
             except BaseException as error:  # it is raised again where the text is read
                 failures.append(error)
                 streamer.text_queue.put(streamer.stop_signal)
@@ -139,6 +142,8 @@ class TransformersPolicy(Policy):
         finally:
             unread.set()
             thread.join()
+        count, whole = _written(written[0].tolist(), self.processor.tokenizer)
+        return None if whole else count
 
     @property
     def _limit(self) -> int:

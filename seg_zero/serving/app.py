@@ -94,6 +94,15 @@ class Guard:
                 self.meters.request(status, time.perf_counter() - start)
 
 
+def _accepts_png(accept: str) -> bool:
+    """Whether an Accept header names image/png, and not with a quality of 0 (RFC 9110, 12.4.2)."""
+    for kind, *settings in (part.split(";") for part in accept.lower().split(",")):
+        if kind.strip() == "image/png":
+            given = dict(setting.strip().partition("=")[::2] for setting in settings)
+            return any(digit in "123456789" for digit in given.get("q", "1"))
+    return False
+
+
 def _refusal(status: int, line: str, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": " ".join(line.split())}, status, headers)
 
@@ -166,7 +175,7 @@ def create_app(
         service.admit()
         read_question(question, limits)
         picture = await run_in_threadpool(read_image, await image.read(), limits)
-        as_picture = "image/png" in request.headers.get("accept", "")
+        as_picture = _accepts_png(request.headers.get("accept", ""))
         job = service.submit(
             picture, question, _picture if as_picture else partial(_json, question, png, per_object, warning)
         )

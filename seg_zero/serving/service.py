@@ -22,7 +22,7 @@ from PIL import Image
 from seg_zero.answer import Answer
 from seg_zero.objects import PromptObject
 from seg_zero.policy import Policy, Reply, Request
-from seg_zero.policy.base import UnansweredReply
+from seg_zero.policy.base import UnansweredReply, explained
 from seg_zero.prompting import read_objects
 from seg_zero.segmenter import Embedding, Segmentation, Segmenter
 
@@ -233,9 +233,9 @@ class Service:
         if reply.problem is not None:
             job.refuse(502 if isinstance(reply, UnansweredReply) else 422, reply.problem)
         elif not job.result.done():
-            self._sam.submit(self._segment, job, reply.texts[0])
+            self._sam.submit(self._segment, job, reply.texts[0], reply.cut_at)
 
-    def _segment(self, job: _Job, text: str) -> None:
+    def _segment(self, job: _Job, text: str, cut_at: int | None) -> None:
         """Masks of a reply; in SAM2's thread, after the embedding. One job at a time: as without a server."""
         if not job.result.set_running_or_notify_cancel():
             return
@@ -246,7 +246,7 @@ class Service:
             start = time.perf_counter()
             found: Segmentation = self.segmenter.segment_all([embedding], [objects])[0]
             seconds = {**job.seconds, "segmenter": time.perf_counter() - start}
-            outcome = Outcome(answer, objects, found.masks, found.scores, job.image.size, seconds)
+            outcome = Outcome(explained(answer, cut_at), objects, found.masks, found.scores, job.image.size, seconds)
             job.result.set_result(job.finish(outcome))
         except Exception:
             log.exception("segmenting failed")

@@ -264,6 +264,14 @@ def test_large_row_groups_are_copied_once(
     assert open_rows(name).fingerprint == source.fingerprint
 
 
+def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
+    records = [{"id": str(i), "problem": "the cup", "solution": "[]", "image": "a.png"} for i in range(3)]
+    texts = {"list.json": json.dumps(records), "lines.jsonl": "\n".join(map(json.dumps, records))}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert open_rows(tmp_path / name).column("id") == ["0", "1", "2"]
+
+
 def test_selected_rows(tmp_path: Path) -> None:
     source = open_rows(_as_parquet(tmp_path))
     part = source.select([5, 1, 3]).select([2, 0])

@@ -18,6 +18,7 @@ from seg_zero.masks import decode_mask
 from seg_zero.pipeline import SegmentationResult
 from seg_zero.policy import Reply, Request, TransformersPolicy
 from seg_zero.segmenter import Segmenter
+from seg_zero.serving.app import _accepts_png
 
 
 def test_many_users_at_once_each_get_the_answer_of_the_pipeline(
@@ -114,3 +115,19 @@ def test_unreadable_text_of_the_policy_is_an_answer_with_a_problem(gated: Any, t
     assert answer.status_code == 200, answer.text
     found = answer.json()
     assert found["problem"] and found["objects"] == [] and not decode_mask(found["mask"]).any()
+
+
+@pytest.mark.parametrize(
+    ("accept", "png"),
+    [
+        ("image/png", True),
+        ("text/html, IMAGE/PNG;q=0.1", True),
+        ("image/png; q=1.0", True),
+        ("image/png;q=0", False),
+        ("application/json, image/png; q=0.000", False),
+        ("image/*", False),
+        ("", False),
+    ],
+)
+def test_a_picture_is_sent_to_who_accepts_one(accept: str, png: bool) -> None:
+    assert _accepts_png(accept) is png

@@ -75,7 +75,7 @@ def read_json(path: Path, what: str, omit: str = "") -> Any:
         return _compact(entry)
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors write a byte-order mark
     except OSError as error:
         raise InputError(f"{what} {path} cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:

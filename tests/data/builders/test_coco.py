@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from seg_zero.cli.main import main
+from seg_zero.data.builders.instances import read_json
 from seg_zero.data.builders.lvis import readable_name
 
 
@@ -191,3 +192,8 @@ def test_other_arguments_that_cannot_be_used(folder: Path, capsys: pytest.Captur
         data = content if isinstance(content, bytes) else content.encode()
         (folder / "coco.json").write_bytes(data)
         assert words in failure(folder, "coco", capsys)
+
+
+def test_a_byte_order_mark_in_annotations_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"images": []}', encoding="utf-8-sig")
+    assert read_json(tmp_path / "a.json", "annotation file") == {"images": []}

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import math
+import os
 from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def read_table(path: Path, required: Sequence[str], encoding: str = "utf-8") -> 
 def find_file(root: Path, name: str) -> Path:
     """The file ``name``, absolute or relative to ``root``; backslashes may stand for slashes."""
     path = root / name
-    return path if path.exists() or "\\" not in name else root / name.replace("\\", "/")
+    return path if os.path.exists(path) or "\\" not in name else root / name.replace("\\", "/")
 
 
 def upright_size(source: Path | bytes) -> tuple[int, int]:

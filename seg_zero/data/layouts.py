@@ -8,7 +8,6 @@ question, an image and either a solution or a mask is read.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from seg_zero.answer import write_solution_single
+from seg_zero.data.inputs import find_file
 from seg_zero.data.rows import Row
 from seg_zero.errors import InputError
 from seg_zero.masks import decode_mask, encode_mask, mask_to_prompt_object
@@ -72,19 +72,22 @@ def _image_bytes(value: object, folder: Path | None) -> bytes:
         return value
     if not isinstance(value, str) or not value:
         raise InputError("column 'image' holds neither bytes nor a path; store the encoded image")
-    if value.startswith("data:"):
-        value = value.partition(",")[2]
-    if value.startswith(_BASE64_STARTS):
-        try:
-            return base64.b64decode(value, validate=True)
-        except binascii.Error as error:
-            raise InputError(f"the image is broken base64 ({error}); encode it again") from error
-    file = Path(value).expanduser() if folder is None else folder / value
+    if value.startswith(("data:", *_BASE64_STARTS)):
+        return from_base64(value.partition(",")[2] if value.startswith("data:") else value)
+    file = Path(value).expanduser() if folder is None else find_file(folder, value)
     try:
         return file.read_bytes()
     except OSError as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise InputError(f"image file {str(file)[:200]} {reason}; paths are relative to the data file") from error
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes of base64 text, which may have line breaks. Raises InputError for anything else."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError as error:
+        raise InputError(f"the image is broken base64 ({error}); encode it again") from error
 
 
 def _grid(value: Any, name: str) -> np.ndarray:

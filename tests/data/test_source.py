@@ -16,6 +16,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.pictures import encoded
 from PIL import Image
 
 from seg_zero.data import source as source_module
@@ -270,6 +271,21 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
     for name, text in texts.items():
         (tmp_path / name).write_text(text, encoding="utf-8-sig")
         assert open_rows(tmp_path / name).column("id") == ["0", "1", "2"]
+
+
+def test_pictures_in_wrapped_base64_data_urls_and_windows_paths(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (7, 5), "red")
+    (tmp_path / "pictures").mkdir()
+    picture.save(tmp_path / "pictures" / "a.png")
+    images = [
+        base64.encodebytes(encoded(picture, "PNG", compress_level=0)).decode(),  # with line breaks
+        "data:image/bmp;base64," + base64.b64encode(encoded(picture, "BMP")).decode(),
+        "pictures\\a.png",
+    ]
+    assert "\n" in images[0].strip()
+    records = [{"id": i, "problem": "the cup", "solution": "[]", "image": image} for i, image in enumerate(images)]
+    (tmp_path / "rows.json").write_text(json.dumps(records))
+    assert [row.image().tobytes() for row in open_rows(tmp_path / "rows.json")] == [picture.tobytes()] * 3
 
 
 def test_selected_rows(tmp_path: Path) -> None:

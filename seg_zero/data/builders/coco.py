@@ -19,6 +19,7 @@ from seg_zero.data.builders.instances import (
     read_instances,
     shape_of,
 )
+from seg_zero.data.inputs import find_file
 from seg_zero.errors import InputError
 
 
@@ -55,7 +56,7 @@ def source(args: argparse.Namespace) -> Source[Record]:
     instances = read_instances(Path(args.instances))
 
     def labels(image: Entry, present: Collection[int]) -> ImageLabels:
-        return ImageLabels(images / image["file_name"], [c for c in instances.categories if c not in present])
+        return ImageLabels(find_file(images, image["file_name"]), [c for c in instances.categories if c not in present])
 
     names = {number: str(category["name"]) for number, category in instances.categories.items()}
     return category_source("coco", instances, names, labels, args.max_objects, args.negatives)

@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw
 
 from seg_zero.data.builders.build import Example, Source
 from seg_zero.data.inputs import Line, add_split_options, find_file, read_table, take_split, upright_size
+from seg_zero.data.layouts import from_base64
 from seg_zero.errors import InputError
 from seg_zero.masks import Polygon, paint_polygon
 
@@ -54,6 +55,9 @@ def read_annotation(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); save the annotation again") from error
     shapes = value.get("shapes") if isinstance(value, dict) else None
+    for shape in shapes if isinstance(shapes, list) else ():
+        if isinstance(shape, dict) and type(shape.get("label")) is int:
+            shape["label"] = str(shape["label"])
     if not isinstance(shapes, list) or not all(isinstance(s, dict) and isinstance(s.get("label"), str) for s in shapes):
         raise InputError(f"{path} has no list of labelled 'shapes'; remove the file if it is not an annotation")
     return value
@@ -105,6 +109,8 @@ def shape_mask(shape: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"a {kind} has no area; draw a polygon")
     if kind not in wanted:
         raise ValueError(f"shape_type {kind!r} is none of {', '.join(wanted)}; draw a polygon")
+    if kind == "rectangle" and len(points) == 4:  # newer LabelMe writes all corners, which may be turned
+        kind = "polygon"
     if (len(points) < 3) if kind == "polygon" else (len(points) != wanted[kind]):
         raise ValueError(f"a {kind} needs {wanted[kind]} points, it has {len(points)}")
     (x1, y1), (x2, y2) = points[:2]
@@ -123,9 +129,9 @@ def picture_of(path: Path, annotation: dict[str, Any]) -> Path | bytes:
     data, name = annotation.get("imageData"), annotation.get("imagePath")
     if data:
         try:
-            return base64.b64decode(data, validate=True)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path}: imageData is not base64 ({error}); save the annotation again") from error
+            return from_base64(data)
+        except (AttributeError, InputError) as error:
+            raise InputError(f"{path}: imageData is not base64; save the annotation again") from error
     if not isinstance(name, str) or not name:
         raise InputError(f"{path} has neither imageData nor imagePath; save the annotation again")
     for file in (find_file(path.parent, name), path.parent / PureWindowsPath(name).name):

@@ -19,6 +19,7 @@ from seg_zero.data.builders.instances import (
     shape_of,
 )
 from seg_zero.data.builders.restricted_pickle import read_plain_pickle
+from seg_zero.data.inputs import find_file
 from seg_zero.errors import InputError
 
 DATASETS = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}  # with the usual choice of split_by
@@ -147,7 +148,7 @@ def _records(
             if targets and not shapes:
                 raise ValueError(f"all of its targets are crowds (annotations {targets})")
         # The name in the ref ends in the annotation's id; the picture on disk has the one in the instances.
-        file = images / image["file_name"]
+        file = find_file(images, image["file_name"])
         sentences = [(sentence["sent_id"], sentence["sent"]) for sentence in ref["sentences"]]
         if not sentences or not all(isinstance(text, str) for _, text in sentences):
             raise ValueError("it has no sentence, or one that is not text")

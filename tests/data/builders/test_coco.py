@@ -197,3 +197,12 @@ def test_other_arguments_that_cannot_be_used(folder: Path, capsys: pytest.Captur
 def test_a_byte_order_mark_in_annotations_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"images": []}', encoding="utf-8-sig")
     assert read_json(tmp_path / "a.json", "annotation file") == {"images": []}
+
+
+def test_file_names_may_have_backslashes(folder: Path) -> None:
+    expected = set(run(folder, "coco"))
+    content = json.loads((folder / "coco.json").read_text())
+    for image in content["images"]:
+        image["file_name"] = image["file_name"].replace("/", "\\")
+    (folder / "coco.json").write_text(json.dumps(content))
+    assert set(run(folder, "coco")) == expected

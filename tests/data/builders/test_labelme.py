@@ -14,7 +14,7 @@ from PIL import Image
 
 from seg_zero.cli.data import main
 from seg_zero.data.builders.build import example_to_row
-from seg_zero.data.builders.labelme import list_records, load, shape_mask
+from seg_zero.data.builders.labelme import list_records, load, picture_of, read_annotation, shape_mask
 from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
 
@@ -66,6 +66,7 @@ def extremes(mask: np.ndarray) -> tuple[int, ...]:
         (shape("a", [[0, 0], [4, 0], [0, 4]]), (0, 0, 4, 4), 15),
         (shape("a", [[2, 3], [6, 7]], "rectangle"), (2, 3, 6, 7), 25),
         (shape("a", [[6, 7], [2, 3]], "rectangle"), (2, 3, 6, 7), 25),
+        (shape("a", [[2, 3], [6, 3], [6, 7], [2, 7]], "rectangle"), (2, 3, 6, 7), 25),  # all corners
         (shape("a", [[25, 15], [60, 90]], "rectangle"), (25, 15, 29, 19), 25),
         (shape("a", [[10, 10], [13, 14]], "circle"), (5, 5, 15, 15), None),
         (shape("a", [[4, 5], [6, 6]], "mask", mask=png(Image.new("1", (3, 2), 1))), (4, 5, 6, 6), 6),
@@ -228,3 +229,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     ids = [{row.id for row in open_rows(tmp_path / f"{split}.parquet")} for split in ("train", "val")]
     assert not ids[0] & ids[1] and sorted(map(len, ids)) == [2, 4]
     assert "settings.json" in capsys.readouterr().out
+
+
+def test_labels_may_be_whole_numbers_and_embedded_pictures_have_line_breaks(tmp_path: Path) -> None:
+    data = "\n".join(png(Image.new("RGB", SIZE))[i : i + 20] for i in range(0, 60, 20)) + "\n"
+    data += png(Image.new("RGB", SIZE))[60:]
+    path = write(tmp_path, "a", [{**square("", 2, 3, 5), "label": 7}], image=False, imageData=data)
+    assert read_annotation(path)["shapes"][0]["label"] == "7"
+    assert picture_of(path, read_annotation(path)) == base64.b64decode(png(Image.new("RGB", SIZE)))

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seg_zero.data.inputs import PICTURES, find_file, read_table
+from seg_zero.data.inputs import PICTURES, Line, find_file, read_table
 from seg_zero.errors import InputError
 from seg_zero.prompting import check_question
 
 TABLES = (".csv", ".tsv", ".jsonl")
+# Names of the column of pictures, without case, blanks and underscores.
+_PICTURE_COLUMNS = ("image", "imagepath", "imagefile", "imagename", "filename", "file", "path", "picture")
 MAX_NAME = 150  # bytes; file systems take 255, with endings and temporary names
 
 
@@ -52,6 +54,21 @@ def sort_inputs(args: argparse.Namespace) -> None:
     if len(words) > 1 and not asked and not os.path.lexists(words[-1]):
         args.text = words.pop()
     args.image_path = words
+
+
+def _picture_of(line: Line) -> str:
+    """The picture that a line names, "" if none.
+
+    Its column is found whatever its case, blanks and underscores. Raises InputError for a column that seems to name
+    pictures, but is none of _PICTURE_COLUMNS.
+    """
+    for name in line.cells:
+        plain = "".join(c for c in name.casefold() if c.isalnum())
+        if plain in _PICTURE_COLUMNS:
+            return line.text(name)
+        if any(word in plain for word in ("image", "picture", "file", "path")):
+            raise InputError(f"{line.where}: column {name!r} is unknown; call it image if it names the pictures")
+    return ""
 
 
 def shown(path: str | Path) -> str:
@@ -98,7 +115,7 @@ def read_questions(path: Path) -> list[Question]:
         for line in lines:
             if line.problem:
                 raise InputError(line.problem)
-        found = [(line.where, line.text("question"), line.text("image")) for line in lines]
+        found = [(line.where, line.text("question"), _picture_of(line)) for line in lines]
     else:
         try:
             texts = path.read_text(encoding="utf-8-sig").split("\n")

@@ -340,3 +340,19 @@ def test_images_in_two_ways_are_refused() -> None:
     args = infer.parser().parse_intermixed_args(["b.png", "--image-path", "a.png"])
     with pytest.raises(InputError, match=r"'b.png' stands beside --image_path a.png"):
         sort_inputs(args)
+
+
+@pytest.mark.parametrize("column", ["image", "Image_Path", "FILE NAME", "path"])
+def test_the_column_of_pictures_may_have_other_names(column: str, tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "table.csv").write_text(f"{column},question\na.png,the cup\n")
+    (tmp_path / "table.jsonl").write_text(json.dumps({column: "a.png", "question": "the cup"}))
+    for name in ("table.csv", "table.jsonl"):
+        (found,) = read_questions(tmp_path / name)
+        assert found.image == tmp_path / "a.png"
+
+
+def test_a_column_that_may_name_pictures_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("image_left,question\na.png,the cup\n")
+    with pytest.raises(InputError, match="column 'image_left' is unknown; call it image"):
+        read_questions(tmp_path / "table.csv")

@@ -67,6 +67,10 @@ def paint(path: Path, shapes: Sequence[dict[str, Any]], size: tuple[int, int]) -
             mask = _painted(points_of(shape), size)
         except ValueError as error:
             raise InputError(f"{path}: shape {shape['label']!r} cannot be painted: {error}") from error
+        if "ignore" not in label and not mask.any():
+            raise InputError(
+                f"{path}: shape {shape['label']!r} lies outside the picture of {size[0]}x{size[1]}; draw it again"
+            )
         painted.append((int(mask.sum()), IGNORE if "ignore" in label else TARGET, mask))
     # Of equal areas the earlier one is painted last: published is numpy's order by area, reversed.
     painted = [painted[index] for index in np.argsort([area for area, _, _ in painted])[::-1]]

@@ -120,6 +120,10 @@ def test_the_first_wording_is_the_question(tmp_path: Path, more: dict[str, Any],
         ({"text": "x", "shapes": [{"label": "target"}]}, "shape 'target' cannot be painted: it has no points"),
         ({"text": "x", "shapes": [{"label": "target", "points": [[1, "2"]]}]}, "not a pair of numbers"),
         ({"text": "x", "shapes": [{"label": "target", "points": [[1, 1e12]]}]}, "not a pair of numbers"),
+        (
+            {"text": "x", "shapes": [{"label": "target", "points": [[900, 900], [950, 900], [950, 950]]}]},
+            "shape 'target' lies outside the picture of",
+        ),
         ("nonsense", "is not JSON"),
     ],
 )

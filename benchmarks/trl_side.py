@@ -32,7 +32,7 @@ from seg_zero import rewards
 from seg_zero.data.augmentation import whole
 from seg_zero.data.ground_truth import ground_truth, seen_mask
 from seg_zero.data.source import open_rows
-from seg_zero.masks import decode_mask
+from seg_zero.masks import decode_mask, encode_mask
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, to_policy_pixels
 
@@ -51,7 +51,7 @@ def make_dataset(path: str, spec: PromptSpec) -> Dataset:
                 "prompt": prompt,
                 "images": [resize_for_policy(image, spec, "training")],
                 "solution": ground_truth(objects, spec),
-                "mask": seen_mask(row, spec, whole(image.size)),
+                "mask": encode_mask(seen_mask(row.mask, whole(image.size), (spec.answer_side, spec.answer_side))),
             }
         )
     return Dataset.from_list(found)

@@ -21,7 +21,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 BASE = (
     *("numpy", "PIL", "scipy", "pycocotools", "pyarrow", "datasets", "tqdm", "cachetools", "cv2", "matplotlib"),
     *("httpx", "torch", "torchvision", "transformers", "sam2", "safetensors", "huggingface_hub", "peft", "hydra"),
-    *("qwen_vl_utils", "shtab"),
+    *("qwen_vl_utils", "av", "shtab"),
 )
 TRAINING, SERVING, WEB, SUPERVISION, VLLM = (EXTRAS[extra] for extra in ("train", "serve", "web", "supervision", "gpu"))
 

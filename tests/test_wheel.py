@@ -100,7 +100,11 @@ def test_a_command_without_its_extra_names_it_and_does_nothing(asking: Path, tmp
     evaluate = ["evaluate", "--data", "synthetic", "--out", "out"]
     wanted = [
         (["train", "--dry-run"], "training needs verl", "'seg-zero[train]'"),
-        (["train"], "and vllm, which are not installed", "'seg-zero[train,gpu]'"),
+        (
+            ["train"],
+            "training needs verl, transfer_queue, ray, tensordict and 2 more, which are not",
+            "'seg-zero[train,gpu]'",
+        ),
         (["demo", "--out", "out"], "the demo needs verl", "'seg-zero[train,gpu]'"),
         (["serve"], "serving needs fastapi, uvicorn, python_multipart", "'seg-zero[serve]'"),
         (["serve", "--engine", "vllm"], "and vllm, which", "'seg-zero[serve,gpu]'"),

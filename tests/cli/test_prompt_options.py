@@ -39,21 +39,18 @@ def test_infer_warns_once_and_in_each_answer_until_a_template_is_given(
     template: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     given = ["infer", "--json", "--outputs", "rle", "--max_new_tokens", "4", "--model", str(published)]
     given += ["--output_path", str(tmp_path / "out" / "answer.png")]
     assert main([*given, "--image_size", "112"]) == 0
-    answer = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
     assert "seg-zero prompt import" in answer["warning"] and "VisionReasoner-7B" in answer["warning"]
-    assert [record.getMessage() for record in caplog.records if "prompt import" in record.getMessage()] == [
-        f"warning: {answer['warning']}"
-    ]
+    assert [line for line in said.err.splitlines() if line.startswith("warning: ")] == [f"warning: {answer['warning']}"]
     assert json.loads((tmp_path / "out" / "answer_rle.json").read_text())["warning"] == answer["warning"]
-    caplog.clear()
     assert main([*given, "--prompt_template", str(template)]) == 0
-    assert "warning" not in json.loads(capsys.readouterr().out)
-    assert not caplog.records
+    said = capsys.readouterr()
+    assert "warning" not in json.loads(said.out) and "warning: " not in said.err
 
 
 def test_evaluate_warns_and_says_so_in_its_metrics(
@@ -137,13 +134,14 @@ def test_every_command_names_a_template_that_cannot_be_read(
 
 
 def test_the_embedded_policy_is_named_in_answers_and_reports(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ["--output_path", str(tmp_path / "x.png"), "--json", "--max_new_tokens", "4"]
     assert main(["infer", *out]) == 0
-    warning = json.loads(capsys.readouterr().out)["warning"]
+    said = capsys.readouterr()
+    warning = json.loads(said.out)["warning"]
     assert "knows only synthetic shapes" in warning and "--model" in warning
-    assert [record.getMessage() for record in caplog.records].count(f"warning: {warning}") == 1
+    assert said.err.splitlines().count(f"warning: {warning}") == 1
     for parse in (serve.parse, web.parse):
         args = parse([])
         assert warning_of(args, prompt_of(args)) == warning

@@ -7,6 +7,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -299,6 +300,6 @@ def test_bad_options_end_in_one_line(arguments: list[str], words: str, capsys: p
 def test_missing_gradio_is_named_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "gradio" else find_spec(name))
     assert cli(["web"]) == 2
     assert "pip install 'seg-zero[web]'" in capsys.readouterr().err

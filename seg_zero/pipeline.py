@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import threading
 import time
@@ -19,7 +18,7 @@ from cachetools import LRUCache
 from PIL import Image
 
 from seg_zero.devices import choose_device, choose_dtype
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, print_warning
 from seg_zero.images import ImageLike, load_image
 from seg_zero.objects import PromptObject
 from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling
@@ -37,7 +36,6 @@ from seg_zero.votes import fuse
 if TYPE_CHECKING:
     import torch
 
-log = logging.getLogger(__name__)
 
 VOTE_TEMPERATURE = 0.7
 EMBEDDINGS = 4  # kept between calls; one of a large SAM2 takes 16 MB
@@ -134,7 +132,8 @@ class ReasoningSegmenter:
         "cuda:1" (None: CUDA, else MPS, else CPU); dtype: of the policy, "float32", "bfloat16" or "float16"
         (None: bfloat16 on CUDA, float32 elsewhere; the segmenter keeps to that rule); template, prompt_template (also
         a file that ``seg-zero prompt import`` wrote), image_size: replace the prompt settings that belong to the
-        policy. Raises InputError if something is missing or does not fit.
+        policy. A policy that answers worse than it could (the embedded one about photos, a published one without its
+        prompt) is named in one line on standard error. Raises InputError if something is missing or does not fit.
         """
         device = choose_device(device)
         kind = choose_dtype(dtype, device)
@@ -143,8 +142,7 @@ class ReasoningSegmenter:
         model = resolve_model(policy)
         spec = default_spec(model, template, image_size, prompt_template)
         warning = policy_warning(model, spec)
-        if warning is not None:
-            log.warning("warning: %s", warning)
+        print_warning(warning)
         return cls(
             load_policy(policy, spec=spec, device=device, dtype=kind, max_new_tokens=max_new_tokens),
             load_segmenter(segmenter, device=device),

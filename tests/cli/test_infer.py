@@ -103,7 +103,8 @@ def test_a_folder_goes_on_over_a_corrupt_picture_and_names_it(
     assert [(Path(record["image"]).parent.name, record["question"]) for record in records] == [
         (folder, question) for folder in "ab" for question in ("the largest circle", "all squares")
     ]
-    errors = captured.err.splitlines()
+    warning, *errors = captured.err.splitlines()
+    assert warning.startswith("warning: the embedded policy knows only synthetic shapes")
     assert errors[0] == "error: 2 of 6 questions could not be answered:"
     assert len(errors) == 2 and str(scenes / "a" / "corrupt.png") in errors[1]
     written = [file for record in records for file in record["files"].values()]

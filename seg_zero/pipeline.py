@@ -142,12 +142,13 @@ class ReasoningSegmenter:
         model = resolve_model(policy)
         spec = default_spec(model, template, image_size, prompt_template)
         warning = policy_warning(model, spec)
-        print_warning(warning)
-        return cls(
+        loaded = cls(
             load_policy(policy, spec=spec, device=device, dtype=kind, max_new_tokens=max_new_tokens),
             load_segmenter(segmenter, device=device),
             warning=warning,
         )
+        print_warning(warning)
+        return loaded
 
     def __call__(
         self, image: ImageLike, question: str, *, votes: int = 1, temperature: float | None = None, seed: int = 0

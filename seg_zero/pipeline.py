@@ -103,7 +103,7 @@ class ReasoningSegmenter:
     Images may be anything that :func:`seg_zero.images.load_image` reads. SAM2 embeds an image while the
     policy writes, and not again for further questions about one of the last ``embeddings`` images.
     ``warning`` is None, or says that the policy is the embedded one, or why a published one will answer worse than it
-    could; it is logged and in every result.
+    could; it is in every result.
     """
 
     def __init__(

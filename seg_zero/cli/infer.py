@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg_zero.cli.infer_inputs import Job, Question, find_images, plan_jobs, read_questions, shown, sort_inputs
 from seg_zero.cli.infer_video import add_video_options, check_no_video_options, run_video
-from seg_zero.cli.options import add_model_options, prompt_template_of
+from seg_zero.cli.options import add_model_options, prompt_template_of, segmenter_of
 from seg_zero.command_line import CommandParser
 from seg_zero.data.inputs import PICTURES
 from seg_zero.errors import InputError, print_error
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     if plan.overlay is not None:
         load_image(plan.jobs[0].image)
     check_here("policy", resolve_model(args.reasoning_model_path))
-    from seg_zero.pipeline import ReasoningSegmenter, sampling_of
+    from seg_zero.pipeline import sampling_of
     from seg_zero.policy import GREEDY
     from seg_zero.results.collection import AnswerCollection
     from seg_zero.results.files import write_files
@@ -74,19 +74,7 @@ def main(argv: Sequence[str]) -> int:
     sampling = sampling_of(args.votes, args.temperature, args.seed)
     from tqdm import tqdm
 
-    from seg_zero.policy.loading import quiet_transformers
-
-    quiet_transformers()
-    segmenter = ReasoningSegmenter.from_pretrained(
-        args.reasoning_model_path,
-        args.segmentation_model_path,
-        device=args.device,
-        dtype=args.dtype,
-        template=args.template,
-        prompt_template=template,
-        image_size=args.image_size,
-        max_new_tokens=args.max_new_tokens,
-    )
+    segmenter = segmenter_of(args, template)
     options = {"votes": args.votes, "temperature": args.temperature, "seed": args.seed}
     # A single answer is shown as it is written.
     watched = plan.overlay is not None and not args.json and sampling == GREEDY and sys.stdout.isatty()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seg_zero.cli.options import segmenter_of
 from seg_zero.errors import InputError, print_warning
 from seg_zero.files import check_file_place, check_folder_place
 from seg_zero.prompting import PromptTemplate, check_question
@@ -73,21 +74,9 @@ def run_video(args: argparse.Namespace, question: str, folder: Path, template: P
             )
     from tqdm import tqdm
 
-    from seg_zero.pipeline import ReasoningSegmenter
-    from seg_zero.policy.loading import quiet_transformers
     from seg_zero.video.writing import open_sinks
 
-    quiet_transformers()
-    segmenter = ReasoningSegmenter.from_pretrained(
-        args.reasoning_model_path,
-        args.segmentation_model_path,
-        device=args.device,
-        dtype=args.dtype,
-        template=args.template,
-        prompt_template=template,
-        image_size=args.image_size,
-        max_new_tokens=args.max_new_tokens,
-    )
+    segmenter = segmenter_of(args, template)
     frames = segmenter.segment_video(clip, question, key_frames=args.key_frame or (), every=args.every, min_iou=min_iou)
     seen = _Seen()
     with (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from seg_zero.errors import InputError
 
 if TYPE_CHECKING:
+    from seg_zero.pipeline import ReasoningSegmenter
     from seg_zero.prompting import PromptTemplate
 
 
@@ -57,3 +58,21 @@ def prompt_template_of(args: argparse.Namespace) -> PromptTemplate | None:
     if getattr(args, "template", None) is not None:
         raise InputError(f"--template {args.template} and --prompt_template were both given; give one of them")
     return PromptTemplate.read(args.prompt_template)
+
+
+def segmenter_of(args: argparse.Namespace, template: PromptTemplate | None) -> ReasoningSegmenter:
+    """Both models as the options say, ``template`` being what :func:`prompt_template_of` found; loads them quietly."""
+    from seg_zero.pipeline import ReasoningSegmenter
+    from seg_zero.policy.loading import quiet_transformers
+
+    quiet_transformers()
+    return ReasoningSegmenter.from_pretrained(
+        args.reasoning_model_path,
+        args.segmentation_model_path,
+        device=args.device,
+        dtype=args.dtype,
+        template=args.template,
+        prompt_template=template,
+        image_size=args.image_size,
+        max_new_tokens=args.max_new_tokens,
+    )

@@ -47,17 +47,7 @@ class Store:
 
         Raises InputError if the folder holds an evaluation with other settings, or unrelated files.
         """
-        make_folder(self.folder)
-        path = self.folder / MANIFEST
-        if path.is_file():
-            check_same(path, settings)
-        else:
-            strange = sorted(entry.name for entry in self.folder.iterdir() if entry.name != "lock")
-            if strange:
-                raise InputError(
-                    f"--out {self.folder} holds {', '.join(strange[:3])} and no evaluation; name a new or empty folder"
-                )
-            write_json(path, settings)
+        open_folder(self.folder, settings)
         for half_written in self.folder.glob("parts/.*.tmp"):  # of a run that was killed
             half_written.unlink()
 
@@ -146,7 +136,23 @@ def _disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_same(path: Path, settings: Mapping[str, Any]) -> None:
+def open_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder that of an evaluation with these settings, if it is not that already.
+
+    Raises InputError if it holds an evaluation with other settings, or unrelated files.
+    """
+    make_folder(folder)
+    path = folder / MANIFEST
+    if path.is_file():
+        _check_same(path, settings)
+        return
+    strange = sorted(entry.name for entry in folder.iterdir() if entry.name != "lock")
+    if strange:
+        raise InputError(f"--out {folder} holds {', '.join(strange[:3])} and no evaluation; name a new or empty folder")
+    write_json(path, settings)
+
+
+def _check_same(path: Path, settings: Mapping[str, Any]) -> None:
     """Raises InputError if the manifest at ``path`` holds other settings."""
     try:
         before = json.loads(path.read_text(encoding="utf-8"))

@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from seg_zero.errors import InputError
 from seg_zero.evaluation.run import Models
-from seg_zero.evaluation.store import MANIFEST, check_same, only_evaluation
+from seg_zero.evaluation.store import only_evaluation, open_folder
 from seg_zero.evaluation.video_sets import Expression
 from seg_zero.files import make_folder, write_json, write_text
 from seg_zero.metrics import ClipScore, VideoMetrics, score_clip
@@ -41,7 +40,7 @@ def evaluate_video(
     """
     make_folder(out)
     with only_evaluation(out):
-        _open(out, {**models.settings(), "data": data, "key_every": key_every, "expressions": len(expressions)})
+        open_folder(out, {**models.settings(), "data": data, "key_every": key_every, "expressions": len(expressions)})
         done = _read(out / SCORES)
         for item in expressions:
             if item.key in done:
@@ -97,17 +96,6 @@ def _means(expressions: Sequence[Expression], done: dict[str, ClipScore]) -> dic
             if name is not None:
                 groups.setdefault(name, VideoMetrics()).add(done[item.key])
     return {name: groups[name].result() for name in sorted(groups)}
-
-
-def _open(out: Path, settings: dict[str, Any]) -> None:
-    path = out / MANIFEST
-    if path.is_file():
-        check_same(path, settings)
-        return
-    strange = sorted(entry.name for entry in out.iterdir() if entry.name != "lock")
-    if strange:
-        raise InputError(f"--out {out} holds {', '.join(strange[:3])} and no evaluation; name a new or empty folder")
-    write_json(path, settings)
 
 
 def _read(path: Path) -> dict[str, ClipScore]:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from seg_zero.errors import InputError
+from seg_zero.metrics.reasoning import iou_of
 
 BOUNDARY_TOLERANCE = 0.008  # of the image diagonal
 
@@ -20,8 +21,7 @@ BOUNDARY_TOLERANCE = 0.008  # of the image diagonal
 def region_similarity(prediction: np.ndarray, truth: np.ndarray) -> float:
     """J: the IoU of two boolean H x W masks; 1 if both are empty. Raises InputError for different shapes."""
     _check(prediction, truth)
-    union = int((prediction | truth).sum())
-    return int((prediction & truth).sum()) / union if union else 1.0
+    return iou_of(int((prediction & truth).sum()), int((prediction | truth).sum()))
 
 
 def boundary_accuracy(prediction: np.ndarray, truth: np.ndarray, tolerance: float = BOUNDARY_TOLERANCE) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
@@ -202,25 +202,28 @@ def check_batches(config: DictConfig) -> None:
             )
 
 
+def _refuse(config: DictConfig, switch: str, harmless: Mapping[str, object]) -> None:
+    """Raises InputError for the first key that has another value than the one with which the switch works."""
+    for name, wanted in harmless.items():
+        value = OmegaConf.select(config, name)
+        if value != wanted:
+            raise InputError(
+                f"{switch}=true does not work with {name}={str(value).lower()}; set it to {str(wanted).lower()} or set "
+                f"{switch}=false"
+            )
+
+
 def check_shared_prefix(config: DictConfig) -> None:
     """Nothing is asked for that replaces the attention or the logits which shared prefixes need."""
     if not read(config, EngineSettings).shared_prefix:
         return
-    actor = config.actor_rollout_ref.actor
-    for name, value, harmless in (
-        ("actor.ulysses_sequence_parallel_size", actor.ulysses_sequence_parallel_size, 1),
-        (
-            "actor.fsdp_config.ulysses_sequence_parallel_size",
-            actor.fsdp_config.ulysses_sequence_parallel_size,
-            1,
-        ),
-        ("model.use_fused_kernels", config.actor_rollout_ref.model.use_fused_kernels, False),
-    ):
-        if value != harmless:
-            raise InputError(
-                f"engine.shared_prefix=true does not work with actor_rollout_ref.{name}={str(value).lower()}; set it "
-                f"to {str(harmless).lower()} or set engine.shared_prefix=false"
-            )
+    policy = "actor_rollout_ref"
+    harmless = {
+        f"{policy}.actor.ulysses_sequence_parallel_size": 1,
+        f"{policy}.actor.fsdp_config.ulysses_sequence_parallel_size": 1,
+        f"{policy}.model.use_fused_kernels": False,
+    }
+    _refuse(config, "engine.shared_prefix", harmless)
     if config.distillation.enabled:
         raise InputError("engine.shared_prefix=true does not work with distillation; set engine.shared_prefix=false")
 
@@ -229,26 +232,18 @@ def check_group_rollouts(config: DictConfig) -> None:
     """Nothing is asked for that only verl's own requests, one for each answer, can do."""
     if not read(config, EngineSettings).group_rollouts:
         return
-    reference = config.actor_rollout_ref
-    for name, value, harmless in (
-        ("actor_rollout_ref.rollout.name", reference.rollout.name, "vllm"),
-        ("actor_rollout_ref.rollout.agent.default_agent_loop", reference.rollout.agent.default_agent_loop, "seeded"),
-        ("actor_rollout_ref.rollout.full_determinism", reference.rollout.full_determinism, False),
-        (
-            "actor_rollout_ref.rollout.enable_rollout_routing_replay",
-            reference.rollout.enable_rollout_routing_replay,
-            False,
-        ),
-        ("actor_rollout_ref.rollout.disaggregation.enabled", reference.rollout.disaggregation.enabled, False),
-        ("actor_rollout_ref.model.lora.merge", reference.model.lora.merge, True),
-        ("reward.reward_model.enable", config.reward.reward_model.enable, False),
-        ("distillation.enabled", config.distillation.enabled, False),
-    ):
-        if value != harmless:
-            raise InputError(
-                f"engine.group_rollouts=true does not work with {name}={str(value).lower()}; set it to "
-                f"{str(harmless).lower()} or set engine.group_rollouts=false"
-            )
+    rollout = "actor_rollout_ref.rollout"
+    harmless = {
+        f"{rollout}.name": "vllm",
+        f"{rollout}.agent.default_agent_loop": "seeded",
+        f"{rollout}.full_determinism": False,
+        f"{rollout}.enable_rollout_routing_replay": False,
+        f"{rollout}.disaggregation.enabled": False,
+        "actor_rollout_ref.model.lora.merge": True,
+        "reward.reward_model.enable": False,
+        "distillation.enabled": False,
+    }
+    _refuse(config, "engine.group_rollouts", harmless)
 
 
 def check_fit(config: DictConfig) -> None:

@@ -64,7 +64,8 @@ class GroupWorker(AgentLoopWorker):
     async def _run_group(self, prompt: dict[str, Any], sampling: dict[str, Any], partition: str) -> None:
         config, training = self.rollout_config, partition == "train"
         count = int(prompt.pop("__rollout_n__", config.n if training else config.val_kwargs.n))
-        if training and not prompt.pop("__do_sample__", True):
+        prompt.pop("agent_name", None)
+        if not prompt.pop("__do_sample__", True) and training:
             apply_greedy_sampling_params(sampling)
         sampling["logprobs"] = 0 if sampling.get("logprobs") else None
         if sampling.get("temperature"):
@@ -74,8 +75,6 @@ class GroupWorker(AgentLoopWorker):
         answers, step = await self._sample(prompt["uid"], ids, images, sampling, count)
         scores = await self._scores(prompt, ids, answers)
         held = await queue_images.store(prompt["uid"], features) if training else {}
-        for name in ("agent_name", "__do_sample__"):
-            prompt.pop(name, None)
         fields = self._fields(prompt, ids, answers, scores, step, features, held)
         steps = {"global_steps": prompt["global_steps"], "min_global_steps": step, "max_global_steps": step}
         await tq.async_kv_batch_put(

@@ -50,7 +50,8 @@ class SegZeroTrainer(PPOTrainerSync):
         self._not_finite = self._not_finite_in_a_row = 0
         self._held_out: tuple[list[str], dict[str, list[Any]]] | None = None
         self._trained: tuple[KVBatchMeta, dict[str, Any], float] | None = None
-        self._shares_prefixes = read(config, EngineSettings).shared_prefix
+        switches = read(config, EngineSettings)
+        self._shares_prefixes, self._stores_images = switches.shared_prefix, switches.group_rollouts
         self._one_update = one_update.applies(config)
         if self._one_update:
             one_update.leave_out_pass(config)
@@ -134,7 +135,8 @@ class SegZeroTrainer(PPOTrainerSync):
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> KVBatchMeta:
         start = time.perf_counter()
         batch = super().step(metrics, timing_raw)
-        queue_images.clear()
+        if self._stores_images:
+            queue_images.clear()
         self._trained = batch, metrics, time.perf_counter() - start
         return batch
 

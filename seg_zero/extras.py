@@ -14,6 +14,9 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "train": ("verl", "transfer_queue", "ray", "tensordict", "tensorboard", "psutil"),
     "serve": ("fastapi", "uvicorn", "python_multipart", "httpx", "prometheus_client"),
     "web": ("gradio",),
+    "open-vocabulary": ("timm", "open_clip", "ftfy"),
+    "online3d": ("numba",),
+    "remote-sensing": ("timm", "open_clip", "accelerate", "rasterio"),
     "supervision": ("supervision",),
     "gpu": ("vllm",),  # the extra cpu brings it as well
 }
@@ -21,7 +24,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 BASE = (
     *("numpy", "PIL", "scipy", "pycocotools", "pyarrow", "datasets", "tqdm", "cachetools", "cv2", "matplotlib"),
     *("httpx", "torch", "torchvision", "transformers", "sam2", "safetensors", "huggingface_hub", "peft", "hydra"),
-    *("qwen_vl_utils", "av", "shtab"),
+    *("qwen_vl_utils", "av", "shtab", "pillow_heif"),
 )
 TRAINING, SERVING, WEB, SUPERVISION, VLLM = (EXTRAS[extra] for extra in ("train", "serve", "web", "supervision", "gpu"))
 

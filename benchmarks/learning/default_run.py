@@ -30,15 +30,12 @@ CURVES = {
     "validation/gIoU": "held-out gIoU, greedy, 150 questions",
     "reward/score/mean": "reward of the samples, sum of the terms (at most 7)",
     "reward/box_iou/mean": "mean box IoU of the samples",
-    "reward/iou/mean": "reward term iou: IoU above 0.5",
+    "reward/iou_soft/mean": "reward term iou_soft: the IoU",
     "reward/box_l1/mean": "reward term box_l1",
     "reward/point/mean": "reward term point",
-    "reward/format/mean": "reward term format",
-    "reward/non_repeat/mean": "reward term non_repeat",
     "actor/kl_loss": "KL to the start",
     "actor/entropy": "entropy, nats per token",
     "response_length/mean": "response length, tokens",
-    "timing_s/step": "seconds per step",
 }
 
 

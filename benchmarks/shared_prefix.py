@@ -1,6 +1,6 @@
 """A policy's passes with shared prefixes against separate rows: time, peak memory, and whether they agree.
 
-    python benchmarks/shared_prefix.py                     # the tiny shape and four middle ones, about half an hour
+    python benchmarks/shared_prefix.py                     # the tiny shape and four middle ones, about an hour
     python benchmarks/shared_prefix.py --shapes tiny
     python benchmarks/shared_prefix.py --estimate          # published sizes by operations; a second, nothing is run
 
@@ -11,10 +11,11 @@ image and 150 text tokens, and n answers of 2/3 to 4/3 of a length. Ways:
     sorted    half as many rows in a micro-batch, sorted by length
     shared    one row per group: the prompt once
 
-Each way runs in a process of its own; the vision tower computes each image once in all of them. Time is the best of
---rounds, of a forward pass without gradients and of a forward and backward pass; memory is the peak during the latter
-above what the model takes. "agrees" is the largest difference of the loss and of all gradients from the padded way, as
-a fraction of the largest.
+The vision tower computes each image once in all ways. Time is the best of --rounds, of a forward pass without gradients
+and of a forward and backward pass. Memory is the peak of one forward and backward pass above what the model takes,
+gradients included, in a process of its own whose allocator returns what is freed: by default glibc keeps blocks below
+32 MiB, and the peak would depend on how they fit. "agrees" is the largest difference of the loss and of all gradients
+from the padded way, as a fraction of the largest.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,8 +181,9 @@ def micro_batches(shape: Shape, way: str, rows: Rows) -> list[Any]:
     return [order[at : at + size] for at in range(0, count, size)]
 
 
-def run_way(shape_name: str, way: str, rounds: int, threads: int) -> dict[str, Any]:
-    """Seconds, MiB, loss and gradients (in a file) of one way."""
+def passes(shape_name: str, way: str, threads: int) -> tuple[Any, Callable[[bool], float], int]:
+    """The model of one way, its pass over all rows (with a backward pass or without; returns the loss), and the tokens
+    that the pass computes."""
     import torch
 
     from seg_zero.training.engine.shared_prefix.forward import share_prefixes
@@ -205,38 +207,50 @@ def run_way(shape_name: str, way: str, rounds: int, threads: int) -> dict[str, A
                 chosen = logits.gather(-1, labels[:, None])[:, 0] - logits.logsumexp(-1)
                 terms.append((chosen * torch.linspace(-1, 1, 400)[labels % 400]).sum())
             part = torch.stack(terms).sum() / total
+            del terms, logits, chosen
             if backward:
                 part.backward()
             loss += part.item()
         return loss
 
+    if way == "shared":
+        tokens = sum(map(len, batches)) * rows.prompt + total
+    else:
+        tokens = sum(len(batch) * max(len(rows.sequences[row]) for row in batch) for batch in batches)
+    return model, one_pass, tokens
+
+
+def run_way(shape_name: str, way: str, rounds: int, threads: int) -> dict[str, Any]:
+    """Seconds of the passes of one way, tokens, loss and gradients."""
+    import torch
+
+    model, one_pass, tokens = passes(shape_name, way, threads)
     seconds: dict[str, list[float]] = {"forward": [], "both": []}
     for number in range(rounds + 1):  # the first warms up
         start = time.perf_counter()
         with torch.no_grad():
             one_pass(False)
         seconds["forward"] += [time.perf_counter() - start] * (number > 0)
-    before = _memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # starts VmHWM, the peak, anew
     for _ in range(rounds):
         model.zero_grad()
         start = time.perf_counter()
         loss = one_pass(True)
         seconds["both"].append(time.perf_counter() - start)
-    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-    if way == "shared":
-        parts = [part for batch in batches for part in batch]
-        tokens = len(parts) * rows.prompt + total
-    else:
-        tokens = sum(len(batch) * max(len(rows.sequences[row]) for row in batch) for batch in batches)
     return {
-        "forward": min(seconds["forward"]),
-        "both": min(seconds["both"]),
-        "mib": _memory("VmHWM") - before,
+        **{name: min(found) for name, found in seconds.items()},
         "loss": loss,
         "tokens": tokens,
-        "gradients": gradients,
+        "gradients": {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None},
     }
+
+
+def run_memory(shape_name: str, way: str, threads: int) -> dict[str, Any]:
+    """Peak of one way's forward and backward pass in MiB, above the model and the rows."""
+    _, one_pass, _ = passes(shape_name, way, threads)
+    before = _memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # starts VmHWM, the peak, anew
+    one_pass(True)
+    return {"mib": _memory("VmHWM") - before}
 
 
 def _memory(name: str) -> float:
@@ -246,16 +260,19 @@ def _memory(name: str) -> float:
 
 
 def measure(shape: str, way: str, rounds: int, threads: int) -> dict[str, Any]:
-    """:func:`run_way` in a process of its own."""
+    """:func:`run_way` and :func:`run_memory`, each in a process of its own."""
     import torch
 
+    # Threads that wait for others do not compete with them.
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "found.pt"
-        options = ["--one", shape, way, str(file), "--rounds", str(rounds), "--threads", str(threads)]
-        # Threads that wait for others do not compete with them.
-        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
-        subprocess.run([sys.executable, __file__, *options], check=True, cwd=ROOT, env=environment)
-        return torch.load(file, weights_only=True)
+        for what, extra in (("time", {}), ("memory", {"MALLOC_MMAP_THRESHOLD_": "262144"})):
+            file = Path(folder) / f"{what}.pt"
+            options = ["--one", what, shape, way, str(file), "--rounds", str(rounds), "--threads", str(threads)]
+            subprocess.run([sys.executable, __file__, *options], check=True, cwd=ROOT, env={**environment, **extra})
+            found.update(torch.load(file, weights_only=True))
+    return found
 
 
 def report(shapes: list[str], rounds: int, threads: int) -> None:
@@ -339,13 +356,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--estimate", action="store_true", help="only the table by operations")
-    parser.add_argument("--one", nargs=3, metavar=("SHAPE", "WAY", "FILE"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=4, metavar=("WHAT", "SHAPE", "WAY", "FILE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         import torch
 
-        shape, way, file = args.one
-        torch.save(run_way(shape, way, args.rounds, args.threads), file)
+        what, shape, way, file = args.one
+        if what == "time":
+            torch.save(run_way(shape, way, args.rounds, args.threads), file)
+        else:
+            torch.save(run_memory(shape, way, args.threads), file)
         return
     if not args.estimate:
         print(json.dumps({"rounds": args.rounds, "threads": args.threads}), "\n")

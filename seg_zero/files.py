@@ -87,6 +87,24 @@ def locked(path: Path, busy: str, wait_seconds: float = 0.0, waiting: str = "") 
         os.close(descriptor)
 
 
+def read_text(path: Path) -> str:
+    """A UTF-8 text, without the byte-order mark that some editors put before it. Raises OSError, UnicodeDecodeError."""
+    return path.read_text(encoding="utf-8-sig")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text, read as :func:`read_text`, without empty ones; only a line feed ends a line."""
+    return [line for line in read_text(path).split("\n") if line]
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, read as :func:`read_text`. Raises OSError, and ValueError for what is no JSON."""
+    try:
+        return json.loads(read_text(path))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     with whole_file(path) as partial:
         partial.write_bytes(data)

@@ -7,7 +7,6 @@ trained. The settings that decide a prompt travel with a checkpoint in the file
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -19,7 +18,7 @@ from PIL import Image
 
 from seg_zero.answer import Answer, parse_answer
 from seg_zero.errors import InputError
-from seg_zero.files import write_json
+from seg_zero.files import read_json, write_json
 from seg_zero.objects import PromptObject
 
 SPEC_FILE = "seg_zero.json"
@@ -214,7 +213,7 @@ class PromptTemplate:
 
 def _read_keys(path: Path, kind: type[PromptSpec] | type[PromptTemplate]) -> dict[str, Any]:
     """The object in a JSON file, whose keys are fields of ``kind``. Raises ValueError."""
-    values = json.loads(path.read_text(encoding="utf-8-sig"))
+    values = read_json(path)
     if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
     known = {one.name: one for one in fields(kind)}

@@ -18,8 +18,9 @@ from huggingface_hub import constants
 from seg_zero import hub
 from seg_zero.data import source
 from seg_zero.errors import InputError
-from seg_zero.policy.loading import load_policy, load_processor
+from seg_zero.policy.loading import load_policy
 from seg_zero.policy.model_files import default_spec
+from seg_zero.policy.processors import load_processor
 from seg_zero.prompting import PromptSpec
 from seg_zero.segmenter import load_segmenter
 

@@ -45,12 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _long_prompts(source: RowSource, args: argparse.Namespace, wording: PromptTemplate | None) -> list[Problem]:
     """Warnings about prompts that training would skip because of their length."""
     from seg_zero.data.prompt_lengths import PromptLengths, prompt_lengths
-    from seg_zero.policy.loading import load_processor
     from seg_zero.policy.model_files import default_spec, resolve_model
+    from seg_zero.policy.processors import load_processor, pass_images_on
 
     model = resolve_model(args.policy)
     processor = load_processor(model)
     spec = default_spec(model, args.template, args.image_size, wording)
+    pass_images_on(processor, spec, model)
     counts, limit = prompt_lengths(source, PromptLengths(processor, spec, {})), args.max_prompt_length
     ids = source.column("id")
     return [

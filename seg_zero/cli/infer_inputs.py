@@ -12,6 +12,7 @@ from pathlib import Path
 
 from seg_zero.data.inputs import PICTURES, Line, find_file, read_table
 from seg_zero.errors import InputError
+from seg_zero.files import read_text
 from seg_zero.prompting import check_question
 
 TABLES = (".csv", ".tsv", ".jsonl")
@@ -118,7 +119,7 @@ def read_questions(path: Path) -> list[Question]:
         found = [(line.where, line.text("question"), _picture_of(line)) for line in lines]
     else:
         try:
-            texts = path.read_text(encoding="utf-8-sig").split("\n")
+            texts = read_text(path).split("\n")
         except OSError as error:
             raise InputError(f"questions file {path} cannot be read ({error.strerror}); check the path") from error
         except UnicodeDecodeError as error:

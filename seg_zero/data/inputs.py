@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import re
 from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,35 @@ class Line:
         cell = self.cells.get(column, "")
         parts = cell if isinstance(cell, list) else cell.split(";")
         return tuple(part.strip() for part in parts if part.strip())
+
+
+# What English texts of Windows-1252 hold beside ASCII: quotes, dashes, an ellipsis, a hard space.
+_TYPOGRAPHY = re.compile(rb"[\x00-\x7f]|[\x85\x91-\x94\x96\x97\xa0](?![\x80-\xff])")
+
+
+def decoded_annotation(data: bytes, encoding: str = "utf-8") -> str:
+    """The text of an annotation file: UTF-8 or UTF-16, else ``encoding``.
+
+    With the default, a file that has nothing but single typographic marks of Windows-1252 is read as that, since
+    published ones are so. Any other is an InputError, as most code pages make some text of any bytes.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        utf8 = encoding.lower() in ("utf-8", "utf8")
+        if utf8 and _TYPOGRAPHY.sub(b"", data):
+            raise InputError(
+                f"byte {error.start} is not UTF-8 text; name the encoding, e.g. --encoding gb18030 or cp1252, or save "
+                "the file as UTF-8"
+            ) from error
+        try:
+            return data.decode("cp1252" if utf8 else encoding)
+        except LookupError:
+            raise InputError(f"--encoding {encoding!r} is unknown; try utf-8, cp1252 or gb18030") from None
+        except UnicodeDecodeError as other:
+            raise InputError(f"byte {other.start} is neither UTF-8 nor {encoding} text; name its encoding") from other
 
 
 def _decoded(path: Path, encoding: str) -> str:

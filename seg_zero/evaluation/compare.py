@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from seg_zero.errors import InputError
 from seg_zero.evaluation.predictions import Prediction
 from seg_zero.evaluation.store import MANIFEST, read_predictions
+from seg_zero.files import read_json
 from seg_zero.statistics import PairedDifference, paired_difference
 
 CHANGED_ROWS = 10
@@ -81,5 +81,5 @@ def compare(first: Path, second: Path) -> Comparison:
 
 
 def _other_settings(first: Path, second: Path) -> dict[str, tuple[Any, Any]]:
-    one, two = (json.loads((folder / MANIFEST).read_text(encoding="utf-8")) for folder in (first, second))
+    one, two = (read_json(folder / MANIFEST) for folder in (first, second))
     return {name: (one.get(name), two.get(name)) for name in {**one, **two} if one.get(name) != two.get(name)}

@@ -17,7 +17,7 @@ from typing import Any
 
 from seg_zero.errors import InputError
 from seg_zero.evaluation.predictions import PART_ROWS, Prediction
-from seg_zero.files import locked, make_folder, whole_file, write_json, write_text
+from seg_zero.files import locked, make_folder, read_json, read_lines, whole_file, write_json, write_text
 
 MANIFEST = "manifest.json"
 _LONGEST_VALUE = 100  # characters in a message; a prompt's text may have thousands
@@ -59,7 +59,7 @@ class Store:
         """The predictions of a part in row order; None if it is missing or incomplete."""
         path = self._path(part)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_lines(path)
             found = [Prediction.of_record(line["prediction"], line["seconds"]) for line in map(json.loads, lines)]
         except FileNotFoundError:
             return None
@@ -107,8 +107,7 @@ def read_predictions(folder: Path) -> list[Prediction]:
     """The rows of a finished evaluation. Raises InputError if there is none in the folder."""
     path = folder / "predictions.jsonl"
     try:
-        with path.open(encoding="utf-8") as lines:
-            return [Prediction.of_record(json.loads(line)) for line in lines]
+        return [Prediction.of_record(json.loads(line)) for line in read_lines(path)]
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} holds no finished evaluation (no predictions.jsonl); run `seg-zero evaluate --out {folder}`"
@@ -155,7 +154,7 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> None:
 def _check_same(path: Path, settings: Mapping[str, Any]) -> None:
     """Raises InputError if the manifest at ``path`` holds other settings."""
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); name a new folder") from error
     # As read back from JSON, so that lists and tuples are equal.

@@ -11,7 +11,7 @@ from typing import Any
 from seg_zero.evaluation.run import Models
 from seg_zero.evaluation.store import only_evaluation, open_folder
 from seg_zero.evaluation.video_sets import Expression
-from seg_zero.files import make_folder, write_json, write_text
+from seg_zero.files import make_folder, read_lines, write_json, write_text
 from seg_zero.metrics import ClipScore, VideoMetrics, score_clip
 from seg_zero.pipeline import ReasoningSegmenter
 from seg_zero.video.clips import FolderClip
@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, ClipScore]:
         return {}
     found: dict[str, ClipScore] = {}
     whole = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_lines(path):
         try:
             record = json.loads(line)
             found[record["key"]] = ClipScore(record["j"], record["f"], record["frames"])

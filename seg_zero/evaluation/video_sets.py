@@ -12,7 +12,6 @@ the object's value in the annotations.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from PIL import Image
 
 from seg_zero.data.inputs import PICTURES
 from seg_zero.errors import InputError, one_line
+from seg_zero.files import read_json
 from seg_zero.masks import segmentation_to_mask
 
 META_FILES = (
@@ -98,7 +98,7 @@ def read_video_set(root: Path) -> list[Expression]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({one_line(error)}); download it again") from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError, one_line
+from seg_zero.files import read_text
 
 CARD = "README.md"
 _PACKAGES = ("verl", "torch", "transformers", "vllm", "peft")
@@ -22,8 +23,8 @@ def read_run(actor: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        run = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        run = yaml.safe_load(read_text(path))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read ({one_line(error)}); repair or move it") from error
     return run if isinstance(run, dict) else {}
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_zero.errors import InputError
+from seg_zero.files import read_json
 from seg_zero.policy.lora import LORA_A, LORA_B, PREFIX, base_name, is_adapter
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def read_alpha(actor: Path) -> int:
     """The scale of a checkpoint's adapters. Raises InputError if verl's ``lora_train_meta.json`` lacks it."""
     path = actor / "lora_train_meta.json"
     try:
-        return int(json.loads(path.read_text())["lora_alpha"])
+        return int(read_json(path)["lora_alpha"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} has no lora_alpha ({error!r}), which LoRA shards need; copy it there") from error
 

@@ -7,7 +7,6 @@ no private memory; only loaded tensors do.
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ import torch
 from torch.distributed.tensor import DTensor, Shard
 
 from seg_zero.errors import InputError
+from seg_zero.files import read_json
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def find_checkpoint(folder: Path) -> Checkpoint:
         remedy = f"give one of {', '.join(steps)}" if steps else "give .../global_step_N or .../global_step_N/actor"
         raise InputError(f"{folder} is not a training checkpoint (no fsdp_config.json); {remedy}")
     try:
-        workers = int(json.loads(layout.read_text())["world_size"])
+        workers = int(read_json(layout)["world_size"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{layout} cannot be read ({error!r}); take another checkpoint") from error
     shards = tuple(actor / f"model_world_size_{workers}_rank_{rank}.pt" for rank in range(workers))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from seg_zero.errors import InputError, one_line
+from seg_zero.errors import InputError
 from seg_zero.hub import check_here
 from seg_zero.policy.base import MAX_NEW_TOKENS, Policy
 from seg_zero.policy.model_files import default_spec, resolve_model
@@ -56,14 +56,3 @@ def quiet_transformers() -> None:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-
-
-def load_processor(model: str) -> Any:
-    """The processor (tokenizer, image processor, chat template) of a folder or hub id. Raises InputError."""
-    check_here("policy", model)
-    from transformers import AutoProcessor
-
-    try:
-        return AutoProcessor.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise InputError(f"policy {model}: its processor cannot be loaded ({one_line(error)})") from error

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from seg_zero.errors import InputError
+from seg_zero.files import read_json
 from seg_zero.hub import unreachable
 from seg_zero.policy.families import (
     DEFAULT_FAMILY,
@@ -25,9 +23,6 @@ from seg_zero.prompting import SPEC_FILE, PromptSpec, PromptTemplate
 # Words of the embedded policy, and of what is trained from it; that of a model for photos is 150,000.
 EMBEDDED_VOCABULARY = 512
 TINY_POLICY = Path(__file__).parents[1] / "models" / "tiny_policy"
-# What wrappers of a training put before the names of weights.
-_WRAPPERS = ("module.", "_orig_mod.", "base_model.model.", "_fsdp_wrapped_module.")
-_LAYER = re.compile(r"\.(layers|blocks)\.[0-9]+\.")
 _HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 
 
@@ -63,6 +58,12 @@ def resolve_model(path_or_id: str | Path | None) -> str:
     return str(path)
 
 
+def folder_of(model: str) -> Path | None:
+    """The local folder of a model other than the embedded one; None for that and for a hub id."""
+    path = Path(model)
+    return path if path.is_dir() and path.resolve() != TINY_POLICY.resolve() else None
+
+
 def hub_file(repository: str, name: str) -> Path | None:
     """A file of a hub repository, from the cache or the hub; None if it has no such file or cannot be reached."""
     from huggingface_hub import hf_hub_download
@@ -80,7 +81,7 @@ def model_type_of(model: str) -> str | None:
     if path is None or not path.is_file():
         return None
     try:
-        return json.loads(path.read_text()).get("model_type")
+        return read_json(path).get("model_type")
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}); copy it again from the model") from error
 
@@ -140,7 +141,7 @@ def embedded_warning(model: str) -> str | None:
     config = Path(model, "config.json")
     if not config.is_file():
         return None
-    settings = json.loads(config.read_text())
+    settings = read_json(config)
     if settings.get("text_config", settings).get("vocab_size") != EMBEDDED_VOCABULARY:
         return None
     what = "the embedded policy" if Path(model) == TINY_POLICY else f"{model}, trained from the embedded policy,"
@@ -154,31 +155,3 @@ def policy_warning(model: str, spec: PromptSpec) -> str | None:
     """What is to be said before the first answer of a policy, in one line: see :func:`wording_warning` and
     :func:`embedded_warning`. None if nothing is."""
     return wording_warning(model, spec) if is_published(model) else embedded_warning(model)
-
-
-def check_processor(processor: Any, spec: PromptSpec, model: str) -> None:
-    """The prompt settings fit the processor. Raises InputError if its image tokens are of another size."""
-    pixels = processor.image_processor.patch_size * processor.image_processor.merge_size
-    if pixels != spec.token_pixels:
-        raise InputError(
-            f"the processor of {model} makes one token of {pixels} x {pixels} pixels, but its prompt settings say "
-            f"{spec.token_pixels}; correct token_pixels, image_size and coordinates in {SPEC_FILE}, or policy.family"
-        )
-
-
-def check_loaded(loaded: Mapping[str, Any], model: str) -> None:
-    """Raise InputError if weights of a model were missing in its files, or the files have layers that it lacks.
-
-    loaded: what transformers returns with ``output_loading_info=True``; tied weights count as loaded there.
-    """
-    missing, unexpected = sorted(loaded["missing_keys"]), sorted(loaded["unexpected_keys"])
-    if not missing and not any(map(_LAYER.search, unexpected)):
-        return
-    parts = [f"{len(missing)} weights are missing (such as {missing[0]})"] if missing else []
-    if unexpected:
-        parts.append(f"{len(unexpected)} have unexpected names (such as {unexpected[0]})")
-    prefix = next((prefix for prefix in _WRAPPERS if unexpected and unexpected[0].startswith(prefix)), None)
-    remedy = "check that the folder holds all files of this model"
-    if prefix is not None:
-        remedy = f"the names begin with {prefix!r}, which a wrapper of the training added; save the weights without it"
-    raise InputError(f"policy {model} cannot be used: {' and '.join(parts)}; {remedy}")

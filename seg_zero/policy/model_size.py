@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError
+from seg_zero.files import read_json
 from seg_zero.policy.families import SizeFormula, family_named, published_settings
 
 
@@ -242,7 +243,7 @@ def find_architecture(model: str) -> Architecture | None:
         file = Path(cached) if isinstance(cached, str) else None
     if file is not None:
         try:
-            return read_architecture(json.loads(file.read_text(encoding="utf-8")))
+            return read_architecture(read_json(file))
         except ValueError as error:
             raise InputError(f"{file}: {error}") from error
     settings = published_settings(model)

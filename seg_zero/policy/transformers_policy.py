@@ -11,9 +11,10 @@ from PIL import Image
 
 from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.errors import InputError
-from seg_zero.hub import check_here
 from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, too_long
-from seg_zero.policy.model_files import check_loaded, check_processor, default_spec, resolve_model
+from seg_zero.policy.model_files import default_spec, resolve_model
+from seg_zero.policy.processors import load_processor, pass_images_on
+from seg_zero.policy.weights import check_loaded
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
 
 if TYPE_CHECKING:
@@ -40,14 +41,14 @@ class TransformersPolicy(Policy):
     ) -> TransformersPolicy:
         """Load a policy of any family; device and dtype as :mod:`seg_zero.devices` chooses them."""
         name = resolve_model(path_or_id)
-        check_here("policy", name)
         device = choose_device(device)
         kind = choose_dtype(dtype, device)
         from safetensors import SafetensorError
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoModelForImageTextToText
 
+        processor, spec = load_processor(name), spec or default_spec(name)
+        pass_images_on(processor, spec, name)
         try:
-            processor = AutoProcessor.from_pretrained(name)
             loader: Any = AutoModelForImageTextToText  # whose annotations know one of its two kinds of result
             model, loaded = loader.from_pretrained(
                 name, dtype=kind, attn_implementation="sdpa", output_loading_info=True
@@ -58,8 +59,6 @@ class TransformersPolicy(Policy):
         check_loaded(loaded, name)
         processor.tokenizer.padding_side = "left"
         model.requires_grad_(False).eval()
-        spec = spec or default_spec(name)
-        check_processor(processor, spec, name)
         return cls(model.to(device), processor, spec, max_new_tokens, batch_size)
 
     def stream(self, requests: Iterable[Request | None], sampling: Sampling = GREEDY) -> Iterator[Reply]:

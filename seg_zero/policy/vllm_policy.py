@@ -7,8 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from seg_zero.errors import InputError
 from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, take_waiting, too_long
-from seg_zero.policy.model_files import check_processor, default_spec, resolve_model
+from seg_zero.policy.model_files import default_spec, folder_of, resolve_model
+from seg_zero.policy.processors import load_processor, pass_images_on
+from seg_zero.policy.weights import check_weights
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
 
 QUESTION_TOKENS = 1024  # room that vLLM keeps for instructions and question
@@ -36,6 +39,16 @@ class VllmPolicy(Policy):
         """Load the policy into a vLLM engine: bfloat16 on GPUs, float32 on CPU."""
         name = resolve_model(path_or_id)
         spec = spec or default_spec(name)
+        processor = load_processor(name)
+        limits = pass_images_on(processor, spec, name)
+        if limits and "min_pixels" not in processor.image_processor.valid_kwargs.__annotations__:
+            raise InputError(
+                f"the processor of {name} resizes images of {spec.image_size} x {spec.image_size} pixels, and vLLM "
+                "knows no setting for it; raise longest_edge in the processor's files, or use the engine transformers"
+            )
+        folder = folder_of(name)
+        if folder is not None:
+            check_weights(folder)
         import torch
 
         settings: dict[str, Any] = {"gpu_memory_utilization": gpu_memory_utilization, "dtype": "bfloat16"}
@@ -49,11 +62,10 @@ class VllmPolicy(Policy):
             # vLLM 0.24.0 fails on CPU when it cuts the prompt of an answer that is sampled with a seed.
             settings["enable_chunked_prefill"] = False
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        from transformers import AutoProcessor
         from vllm import LLM
 
-        processor = AutoProcessor.from_pretrained(name)
-        check_processor(processor, spec, name)
+        if limits:
+            settings["mm_processor_kwargs"] = limits
         engine = LLM(
             model=name,
             tensor_parallel_size=tensor_parallel_size,

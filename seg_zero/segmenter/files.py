@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError, one_line
+from seg_zero.files import read_json
 from seg_zero.hub import check_here
 
 TINY = "tiny"
@@ -121,7 +121,7 @@ def _sam2_folder(folder: Path) -> Sam2Files:
 
 def _transformers_folder(folder: Path) -> TransformersFiles:
     try:
-        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config: Any = read_json(folder / "config.json")
         model_type = config["model_type"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(

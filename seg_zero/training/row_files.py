@@ -11,7 +11,7 @@ from omegaconf import ListConfig
 
 from seg_zero.data.source import RowSource, open_rows
 from seg_zero.errors import InputError
-from seg_zero.files import write_text
+from seg_zero.files import read_json, write_text
 
 
 def names_of(value: str | Sequence[str] | ListConfig) -> list[str]:
@@ -31,7 +31,7 @@ def write_bad_rows(path: Path, bad: Mapping[str, Sequence[int]]) -> None:
 
 def _read_bad_rows(path: str) -> dict[str, list[int]]:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return read_json(Path(path))
     except (OSError, ValueError) as error:
         raise InputError(f"data.bad_rows={path} cannot be read ({error}); --skip-bad makes it") from error
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seg_zero.files import write_json, write_text
+from seg_zero.files import read_json, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class RunFiles:
         path = self.folder / "phase.json"
         if not path.is_file():
             return None
-        phase: dict[str, Any] = json.loads(path.read_text())
+        phase: dict[str, Any] = read_json(path)
         return f"step {phase['step']}, {phase['doing']}, for {(time.time() - phase['since']) / 60:.0f} minutes"
 
     def write_stage(self, doing: str) -> None:

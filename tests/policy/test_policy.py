@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from seg_zero.errors import InputError
-from seg_zero.policy import TransformersPolicy
+from seg_zero.policy import TransformersPolicy, VllmPolicy
 from seg_zero.policy.base import too_long
 from seg_zero.policy.families import FAMILIES, spec_of_family
 from seg_zero.policy.model_files import (
@@ -25,7 +25,9 @@ from seg_zero.policy.model_files import (
     policy_warning,
     wording_warning,
 )
+from seg_zero.policy.weights import check_weights as compare_weights
 from seg_zero.prompting import PromptSpec, PromptTemplate
+from seg_zero.training.launch.checks import check_weights
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
@@ -210,8 +212,11 @@ def _renamed(folder: Path, rename: Callable[[str], str | None]) -> Path:
 def test_incomplete_or_renamed_weights_are_refused(
     rename: Callable[[str], str | None], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=message):
-        TransformersPolicy.from_pretrained(_renamed(tmp_path / "model", rename))
+    folder = _renamed(tmp_path / "model", rename)
+    for refuse in (TransformersPolicy.from_pretrained, VllmPolicy.from_pretrained):
+        with pytest.raises(InputError, match=message) as error:
+            refuse(folder)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("key", "by"), [("num_hidden_layers", -1), ("num_hidden_layers", 1), ("intermediate_size", 8)])
@@ -223,8 +228,80 @@ def test_weights_of_another_shape_than_the_configuration_are_refused(key: str, b
     if "layer_types" in text and key == "num_hidden_layers":
         text["layer_types"] = text["layer_types"][:1] * text[key]
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=r"cannot be (used|loaded)"):
-        TransformersPolicy.from_pretrained(folder)
+    for refuse in (TransformersPolicy.from_pretrained, VllmPolicy.from_pretrained):
+        with pytest.raises(InputError, match=r"cannot be (used|loaded)"):
+            refuse(folder)
+    if key == "intermediate_size":  # what a training asks, in a process of its own
+        with pytest.raises(InputError, match="weights have another shape than its config"):
+            check_weights(_tiny_config(f"worker.actor.model.model_path={folder}"))
+
+
+def test_weights_of_every_family_and_of_published_names_pass(tiny: Path, tmp_path: Path) -> None:
+    """Published Qwen2.5-VL files have the names of an earlier transformers, and a head that is tied."""
+    compare_weights(tiny)
+    if tiny.name == "qwen2_5_vl":
+        first = {"model.visual.": "visual.", "model.language_model.": "model."}
+        old = _renamed(tmp_path / "old", lambda name: next((v + name[len(k) :] for k, v in first.items()
+                                                            if name.startswith(k)), name))  # fmt: skip
+        compare_weights(old)
+        TransformersPolicy.from_pretrained(old)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "chat_template.jinja").unlink(), "has no chat template; copy chat_template.jinja"),
+        (
+            lambda folder: (folder / "chat_template.jinja").write_text("{{ nothing.at.all }}"),
+            "its chat template cannot be used",
+        ),
+        (lambda folder: (folder / "chat_template.jinja").write_text("hello"), "template leaves out the question"),
+        (
+            lambda folder: (folder / "chat_template.jinja").write_text("{{ messages[0].content[1].text }}"),
+            "its chat template leaves out the image",
+        ),
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), "its processor cannot be loaded"),
+        (lambda folder: (folder / "processor_config.json").write_text("[]"), "its processor cannot be loaded"),
+    ],
+    ids=["none", "broken", "without question", "without image", "tokenizer", "processor"],
+)
+def test_a_processor_that_cannot_ask_is_refused_at_loading(
+    damage: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    folder = _renamed(tmp_path / "model", lambda name: name)
+    damage(folder)
+    for refuse in (TransformersPolicy.from_pretrained, VllmPolicy.from_pretrained):
+        with pytest.raises(InputError, match=message) as error:
+            refuse(folder)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("limits", [(784, 6272), (50176, 100352)], ids=["too small", "too large"])
+def test_limits_of_a_processor_do_not_resize_the_prompts_images(
+    limits: tuple[int, int], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(tiny, tmp_path / tiny.name)
+    file = folder / "processor_config.json"
+    settings = json.loads(file.read_text())
+    settings["image_processor"]["size"] = {"shortest_edge": limits[0], "longest_edge": limits[1]}
+    file.write_text(json.dumps(settings))
+    image, question = Image.new("RGB", (50, 80), "red"), "the cup"
+    plain, changed = (TransformersPolicy.from_pretrained(where, max_new_tokens=4) for where in (tiny, folder))
+    assert changed.generate([image], [question]) == plain.generate([image], [question])
+    grid = changed._inputs([(image, question)])["image_grid_thw"][0]
+    assert int(grid.prod()) // 4 == changed.spec.image_tokens
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("vllm.LLM", lambda **settings: asked.update(settings))
+    if tiny.name == "glm4v":
+        with pytest.raises(InputError, match="vLLM knows no setting for it; raise longest_edge"):
+            VllmPolicy.from_pretrained(folder)
+        return
+    VllmPolicy.from_pretrained(folder)
+    low, high = (asked["mm_processor_kwargs"][name] for name in ("min_pixels", "max_pixels"))
+    assert low <= changed.spec.image_size**2 <= high
+    asked.clear()
+    VllmPolicy.from_pretrained(tiny)
+    assert "mm_processor_kwargs" not in asked
 
 
 def _tiny_config(*overrides: str) -> Any:

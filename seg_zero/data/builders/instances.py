@@ -13,6 +13,7 @@ import numpy as np
 
 from seg_zero.data.builders.build import Example
 from seg_zero.errors import InputError
+from seg_zero.files import read_text
 from seg_zero.images import MAX_PIXELS
 from seg_zero.masks import segmentation_to_mask
 
@@ -75,7 +76,7 @@ def read_json(path: Path, what: str, omit: str = "") -> Any:
         return _compact(entry)
 
     try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors write a byte-order mark
+        text = read_text(path)
     except OSError as error:
         raise InputError(f"{what} {path} cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:

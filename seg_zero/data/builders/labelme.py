@@ -16,6 +16,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -23,7 +24,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from seg_zero.data.builders.build import Example, Source
-from seg_zero.data.inputs import Line, add_split_options, find_file, read_table, take_split, upright_size
+from seg_zero.data.inputs import (
+    Line,
+    add_split_options,
+    decoded_annotation,
+    find_file,
+    read_table,
+    take_split,
+    upright_size,
+)
 from seg_zero.data.layouts import from_base64
 from seg_zero.errors import InputError
 from seg_zero.masks import Polygon, paint_polygon
@@ -43,14 +52,18 @@ class Record:
     problem: str = ""
 
 
-def read_annotation(path: Path) -> dict[str, Any]:
-    """A JSON object with a list of ``shapes``, in UTF-8 or else Windows-1252. Raises InputError that names the file."""
-    data = path.read_bytes()
+def read_annotation(path: Path, encoding: str = "utf-8") -> dict[str, Any]:
+    """A JSON object with a list of ``shapes``, in UTF-8 or else in ``encoding`` (see :func:`decoded_annotation`).
+
+    Raises InputError that names the file.
+    """
     try:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = data.decode("cp1252")
+        text = decoded_annotation(path.read_bytes(), encoding)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); save the annotation again") from error
@@ -156,11 +169,11 @@ def _objects(path: Path, shapes: Sequence[dict[str, Any]], size: tuple[int, int]
     return tuple(masks.values())
 
 
-def load(record: Record) -> Example:
+def load(record: Record, encoding: str = "utf-8") -> Example:
     """The example of a record. Raises InputError."""
     if record.problem:
         raise InputError(record.problem)
-    annotation = read_annotation(record.file)
+    annotation = read_annotation(record.file, encoding)
     picture = picture_of(record.file, annotation)
     try:
         size = upright_size(picture)
@@ -239,7 +252,8 @@ def _records_of_line(
 def list_records(root: Path, questions: Path | None = None, encoding: str = "utf-8") -> list[Record]:
     """All questions of a folder and its sub-folders: one per label and picture, or those of the questions file.
 
-    Raises InputError if there are none, or if the questions file cannot be read.
+    ``encoding``: of the questions file, and of annotations that are not UTF-8. Raises InputError if there are none, or
+    if the questions file cannot be read.
     """
     if not root.is_dir():
         raise InputError(f"--root {root} is not a folder; give the folder of the LabelMe files")
@@ -247,7 +261,7 @@ def list_records(root: Path, questions: Path | None = None, encoding: str = "utf
     files: list[_Annotated] = []
     for file in sorted(root.rglob("*.json")):
         try:
-            found = dict.fromkeys(shape["label"].strip() for shape in read_annotation(file)["shapes"])
+            found = dict.fromkeys(shape["label"].strip() for shape in read_annotation(file, encoding)["shapes"])
         except InputError as error:
             records.append(_bad(file, str(error)))
             continue
@@ -278,7 +292,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=".csv or .jsonl with columns label, question and optional image, id, kind; without an image the question "
         "is asked of every picture that has the label (default: the label itself is the question)",
     )
-    parser.add_argument("--encoding", default="utf-8", help="of the questions file (default: %(default)s)")
+    parser.add_argument(
+        "--encoding",
+        default="utf-8",
+        help="of the questions file, and of annotations that are not UTF-8, e.g. gb18030 (default: %(default)s)",
+    )
     add_split_options(parser)
 
 
@@ -286,4 +304,5 @@ def source(args: argparse.Namespace) -> Source[Record]:
     """The records of ``seg-zero data labelme``."""
     root = Path(args.root)
     records = list_records(root, Path(args.questions) if args.questions else None, args.encoding)
-    return Source(take_split(records, lambda r: os.path.relpath(r.file, root), args.split, args.val_fraction), load)
+    ask = partial(load, encoding=args.encoding)
+    return Source(take_split(records, lambda r: os.path.relpath(r.file, root), args.split, args.val_fraction), ask)

@@ -89,13 +89,14 @@ def separate(target: np.ndarray, polygons: Sequence[np.ndarray]) -> tuple[np.nda
     return tuple(seen for seen in (polygon & target for polygon in outer) if seen.any())
 
 
-def load(record: Record, objects: str = "shapes") -> Example:
-    """The example of a record; ``objects`` is "shapes" or "union". Raises InputError."""
+def load(record: Record, objects: str = "shapes", encoding: str = "utf-8") -> Example:
+    """The example of a record; ``objects`` is "shapes" or "union", ``encoding`` that of annotations that are not
+    UTF-8. Raises InputError."""
     if record.picture is None:
         raise InputError(f"{record.annotation} has no picture of the same name beside it; add it or remove the file")
     if record.annotation is None:
         raise InputError(f"{record.picture} has no .json of the same name beside it; add it or remove the picture")
-    annotation = read_annotation(record.annotation)
+    annotation = read_annotation(record.annotation, encoding)
     question = first_text(record.annotation, annotation)
     labels, polygons = paint(record.annotation, annotation["shapes"], upright_size(record.picture))
     target, ignore = labels == TARGET, labels == IGNORE
@@ -131,8 +132,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "box around far-apart pieces asks SAM2 for what lies between; union: one object, as the template 'single' "
         "needs. The mask is the same. Use --image_size original for evaluation.",
     )
+    parser.add_argument(
+        "--encoding", default="utf-8", help="of annotations that are not UTF-8, e.g. gb18030 (default: %(default)s)"
+    )
 
 
 def source(args: argparse.Namespace) -> Source[Record]:
     """The records of ``seg-zero data reasonseg``."""
-    return Source(list_records(Path(args.root), args.split), partial(load, objects=args.objects))
+    return Source(
+        list_records(Path(args.root), args.split), partial(load, objects=args.objects, encoding=args.encoding)
+    )

@@ -15,8 +15,9 @@ from seg_zero.data.check import ERRORS, check_once, count_cores
 from seg_zero.errors import InputError
 from seg_zero.hub import check_here
 from seg_zero.policy.families import spec_of_family
-from seg_zero.policy.model_files import model_type_of, resolve_model, wording_warning
+from seg_zero.policy.model_files import folder_of, model_type_of, resolve_model, wording_warning
 from seg_zero.policy.model_size import find_architecture
+from seg_zero.policy.weights import check_weights_apart
 from seg_zero.prompting import PromptSpec
 from seg_zero.rewards.presets import Term, read_terms
 from seg_zero.segmenter import files_of
@@ -49,6 +50,13 @@ def check_policy(config: DictConfig) -> None:
         )
 
 
+def check_weights(config: DictConfig) -> None:
+    """The weights in a local folder are those of its configuration, by name and shape."""
+    folder = folder_of(resolve_model(config.actor_rollout_ref.model.path))
+    if folder is not None:
+        check_weights_apart(folder)
+
+
 def prompt_warning(config: DictConfig) -> str | None:
     """One line if a published checkpoint is trained on with other words than its own, else None."""
     model = config.actor_rollout_ref.model.path
@@ -63,6 +71,13 @@ def check_prompt_fits(config: DictConfig) -> None:
         raise InputError(
             f"an image of {side} x {side} pixels is {tokens} tokens, but "
             f"data.max_prompt_length={limit} counts image and text; raise it or lower policy.image_size"
+        )
+    policy = read(config, PolicySettings)
+    if not policy.min_pixels <= side**2 <= policy.max_pixels:
+        raise InputError(
+            f"an image of {side} x {side} pixels is {side**2:,} pixels, outside of policy.min_pixels="
+            f"{policy.min_pixels} to policy.max_pixels={policy.max_pixels}, so it would be resized once more; "
+            "correct them or policy.image_size"
         )
 
 
@@ -323,3 +338,4 @@ def check_run(config: DictConfig) -> None:
     check_policy(config)
     check_here("worker.actor.model.model_path: policy", config.actor_rollout_ref.model.path)
     check_fit(config)
+    check_weights(config)

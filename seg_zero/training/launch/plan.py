@@ -245,6 +245,7 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
     checks.check_prompt_fits(config)
     checks.check_policy(config)
     checks.check_fit(config)
+    checks.check_weights(config)
     model = find_architecture(resolve_model(config.actor_rollout_ref.model.path))
     b, name = batches(config, rows), config.actor_rollout_ref.model.path
     lines = [*_batch_lines(b, config.actor_rollout_ref.actor.use_dynamic_bsz), *_loss_lines(config, b)]

@@ -7,7 +7,6 @@ checkpoint.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError
-from seg_zero.files import write_json, write_text
+from seg_zero.files import read_json, write_json, write_text
 
 TRACKER = "latest_checkpointed_iteration.txt"  # verl's name
 BEST = "best.json"
@@ -68,11 +67,11 @@ class Checkpoints:
     def metrics(self, step: int) -> dict[str, Any] | None:
         """The metrics of a checkpoint's step, as known when it was written."""
         path = self.folder / f"global_step_{step}" / METRICS
-        return json.loads(path.read_text()) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     def best(self) -> Best | None:
         path = self.folder / BEST
-        return Best(**json.loads(path.read_text())) if path.is_file() else None
+        return Best(**read_json(path)) if path.is_file() else None
 
     def clean(self) -> None:
         """Remove folders that a killed run left half-written or half-removed."""

@@ -24,7 +24,7 @@ from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource, short_name
 from seg_zero.errors import InputError
 from seg_zero.policy.families import spec_of_family
-from seg_zero.policy.model_files import check_processor
+from seg_zero.policy.processors import check_processor
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, to_policy_pixels
 from seg_zero.training.row_files import chosen_rows, names_of
 
@@ -71,6 +71,12 @@ class SegmentationDataset(Dataset):
         self.held_out = False  # set by the trainer; the names do not tell, since both may be the same
         self.augmentation = Augmentation(**config.augmentation) if training else Augmentation()
         lengths = PromptLengths(processor, self.spec, dict(config.mm_processor_kwargs))
+        if abs(lengths.image_tokens - self.spec.image_tokens) > 1:  # a prompt's placeholder may be one of them
+            raise InputError(
+                f"the processor of the policy resizes images of {self.spec.image_size} pixels, the size that "
+                f"policy.image_size says: {lengths.image_tokens} tokens instead of {self.spec.image_tokens}; correct "
+                "policy.min_pixels and policy.max_pixels, or the size in the policy's processor files"
+            )
         self.sources: list[RowSource] = [
             keep_short(source, lengths, config.max_prompt_length)
             for source in chosen_rows(data_files, training, max_samples, config.bad_rows)

@@ -160,7 +160,10 @@ def test_windows_text_is_read(tmp_path: Path) -> None:
     path = write(tmp_path, "x", [])
     content = {"shapes": [square("tasse à café", 1, 1, 4)], "imagePath": "x.png"}
     path.write_bytes(json.dumps(content, ensure_ascii=False).encode("cp1252"))
-    assert list_records(tmp_path)[0].question == "tasse à café"
+    assert list_records(tmp_path, encoding="cp1252")[0].question == "tasse à café"
+    assert "name the encoding, e.g. --encoding gb18030 or cp1252" in list_records(tmp_path)[0].problem
+    path.write_bytes(json.dumps(content, ensure_ascii=False).replace("à café", "“a” …").encode("cp1252"))
+    assert list_records(tmp_path)[0].question == "tasse “a” …"
 
 
 TABLE = """image,label,question,kind

@@ -94,12 +94,28 @@ def test_union_is_one_box_around_everything(tmp_path: Path) -> None:
     assert truth is not None and all(truth[int(y), int(x)] == 1 for x, y in item.points)
 
 
+def test_an_annotation_that_is_not_utf8_needs_its_encoding(tmp_path: Path) -> None:
+    """Bytes of GB18030 are letters in every Windows code page, too."""
+    write(tmp_path, [square("target", 2, 3, 10)], text=["红色的杯子"], encoding="gb18030")
+    (record,) = list_records(tmp_path, "val")
+    for encoding, message in {
+        "utf-8": "is not UTF-8 text; name the encoding, e.g. --encoding gb18030 or cp1252",
+        "ascii": "is neither UTF-8 nor ascii text",
+        "martian": "--encoding 'martian' is unknown; try",
+    }.items():
+        with pytest.raises(InputError, match=message) as error:
+            load(record, encoding=encoding)
+        assert str(record.annotation) in str(error.value)
+    assert load(record, encoding="gb18030").question == "红色的杯子"
+
+
 @pytest.mark.parametrize(
     ("more", "question", "kind"),
     [
         ({}, "what holds water?", "sentence"),
         ({"text": "the mug", "is_sentence": False}, "the mug", "phrase"),
-        ({"text": ["la tasse “à café”"], "encoding": "cp1252"}, "la tasse “à café”", "sentence"),
+        ({"text": ["the “cup” …"], "encoding": "cp1252"}, "the “cup” …", "sentence"),
+        ({"text": ["the cup"], "encoding": "utf-16"}, "the cup", "sentence"),
         ({"text": ["la tasse à café"], "encoding": "utf-8-sig"}, "la tasse à café", "sentence"),
     ],
 )

@@ -61,7 +61,7 @@ class WordTokenizer:
 
 
 class FakeProcessor:
-    """Counts words as tokens, and an image as one token per 28 x 28 pixels."""
+    """Counts words as tokens, and an image as one token per square of the image processor."""
 
     tokenizer = WordTokenizer()
     image_processor = SimpleNamespace(patch_size=14, merge_size=2)
@@ -70,7 +70,15 @@ class FakeProcessor:
         return " ".join(part.get("text", "<image>") for part in messages[0]["content"])
 
     def __call__(self, text: list[str], images: list[Image.Image], **_: Any) -> dict[str, Any]:
-        return {"input_ids": [text[0].split() + ["image"] * (images[0].width // 28 * images[0].height // 28)]}
+        return {
+            "input_ids": [
+                text[0].split() + ["image"] * (images[0].width // self._side * (images[0].height // self._side))
+            ]
+        }
+
+    @property
+    def _side(self) -> int:
+        return self.image_processor.patch_size * self.image_processor.merge_size
 
 
 def _config(**changes: Any) -> Any:
@@ -89,6 +97,16 @@ def _config(**changes: Any) -> Any:
 def _dataset(path: Path, rows: list[Row], **changes: Any) -> SegmentationDataset:
     write_rows(path, rows)
     return SegmentationDataset(str(path), None, _config(**changes), FakeProcessor())
+
+
+def test_a_processor_that_resizes_the_prompts_images_is_refused(tmp_path: Path) -> None:
+    """Limits of pixels in the policy's own files, where the family takes none from the configuration."""
+    from transformers import AutoProcessor
+
+    write_rows(tmp_path / "rows.parquet", [_row()])
+    given = _config(max_prompt_length=200, mm_processor_kwargs={"min_pixels": 784, "max_pixels": 6272})
+    with pytest.raises(InputError, match=r"resizes images of 112 pixels, .* tokens instead of 16; correct policy\.min"):
+        SegmentationDataset(str(tmp_path / "rows.parquet"), None, given, AutoProcessor.from_pretrained(TINY_POLICY))
 
 
 def test_a_sample_is_what_verl_needs(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from seg_zero.command_line import quoted
 from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
 from seg_zero.files import write_image, write_text
 from seg_zero.visualize.html_page import pyplot, rendered
@@ -39,8 +40,8 @@ def measure(sizes: dict[str, int], out: Path) -> dict[str, float]:
     command = [
         "bash",
         str(ROOT / "training_scripts" / "run_tiny_cpu.sh"),
-        f"data.train_files={rows}",
-        f"data.val_files={rows}",
+        f"data.train_files={quoted(rows)}",
+        f"data.val_files={quoted(rows)}",
         "data.val_max_samples=4",
         f"data.train_batch_size={sizes['questions per step']}",
         f"worker.rollout.n={sizes['answers per question']}",
@@ -50,7 +51,7 @@ def measure(sizes: dict[str, int], out: Path) -> dict[str, float]:
         "trainer.save_freq=-1",
         "trainer.test_freq=-1",
         "trainer.val_before_train=false",
-        f"output_dir={run}",
+        f"output_dir={quoted(run)}",
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

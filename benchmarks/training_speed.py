@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from seg_zero.command_line import quoted
 from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,8 +84,12 @@ def timed_lines(command: Sequence[str], environment: dict[str, str]) -> list[tup
 
 def run_ours(side: Side, rows: Path, steps: int, folder: Path, overrides: Sequence[str]) -> None:
     """One run of the launch script; its metrics.jsonl has the times of the phases."""
-    command = ["bash", str(ROOT / "training_scripts" / "run_tiny_cpu.sh"), f"data.train_files={rows}"]
-    command += [f"data.val_files={rows}", f"output_dir={folder}", f"trainer.total_training_steps={steps}"]
+    command = ["bash", str(ROOT / "training_scripts" / "run_tiny_cpu.sh"), f"data.train_files={quoted(rows)}"]
+    command += [
+        f"data.val_files={quoted(rows)}",
+        f"output_dir={quoted(folder)}",
+        f"trainer.total_training_steps={steps}",
+    ]
     command += ["data.shuffle=false", "trainer.val_before_train=false", "trainer.save_freq=-1", "trainer.test_freq=-1"]
     lines = timed_lines([*command, *EQUAL, *overrides], {})
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from seg_zero.account import complete_account
+
 __version__ = "0.1.0"
 __all__ = ["ReasoningSegmenter", "SegmentationResult", "__version__"]
+
+complete_account()
 
 if TYPE_CHECKING:
     from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult

@@ -30,6 +30,13 @@ def program(command: str) -> str:
     return f"{PROGRAM} {command}"
 
 
+def quoted(value: object) -> str:
+    """A value as a text in a Hydra override, whatever characters it has that Hydra would read as syntax."""
+    # A backslash counts only before a quote.
+    text = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
+    return "'" + re.sub(r"(\\+)$", r"\1\1", text) + "'"
+
+
 def did_you_mean(wrong: str, names: Iterable[str]) -> str:
     """``; did you mean NAME?`` for the nearest of ``names``, empty if none is near."""
     near = difflib.get_close_matches(wrong, list(names), n=1, cutoff=0.6)

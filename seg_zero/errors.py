@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
 from collections.abc import Callable, Sequence
 
 BAD_INPUT, INTERRUPTED = 2, 130
+# Numbers of system errors: no room, and no permission.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class InputError(ValueError):
@@ -31,12 +36,22 @@ def print_warning(message: str | None) -> None:
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command with these arguments (default: the process's own) and return its exit code.
 
-    Bad input is one line on standard error and code 2; Ctrl-C is code 130, without a traceback.
+    Bad input, a full disk and a lack of permission are one line on standard error and code 2; Ctrl-C is code 130,
+    without a traceback.
     """
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold what the stream's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return command(sys.argv[1:] if argv is None else argv)
     except InputError as error:
         print_error(error)
+        return BAD_INPUT
+    except OSError as error:
+        if error.errno not in (*FULL, *CLOSED) or error.filename is None:
+            raise
+        remedy = "free space there" if error.errno in FULL else "change its permissions"
+        print_error(f"{error.filename} cannot be used ({error.strerror}); {remedy} or give another place")
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED

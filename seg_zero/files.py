@@ -6,6 +6,8 @@ import fcntl
 import io
 import json
 import os
+import re
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +17,51 @@ from typing import Any
 
 from PIL import Image
 
-from seg_zero.errors import InputError
+from seg_zero.errors import CLOSED, FULL, InputError
+
+_SOCKET = 107  # bytes in the path of a socket on Linux
+RAY_SOCKETS = 70  # what Ray, vLLM and Python's own processes put behind the folder for temporary files
+_NUMBER = re.compile(r"(?:os error|[Ee]rrno) (\d+)")  # in the messages of libraries that raise errors of their own
+
+
+def shown(path: str | Path) -> str:
+    """A path as text that any file can hold: bytes that are not UTF-8 are escaped, as in ``caf\\xe9``."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Raises InputError with the remedy if what happens inside fails for a full disk or for want of permission."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        said = _NUMBER.search(str(error))
+        number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
+        if number not in (*FULL, *CLOSED):
+            raise
+        remedy = "free space there" if number in FULL else "change its permissions"
+        name = error.filename if isinstance(error, OSError) else None
+        other = name is not None and not str(name).startswith(str(place.parent))
+        raise InputError(
+            f"{name if other else place} cannot be {'used' if other else 'written'} ({os.strerror(number)}); {remedy} "
+            "or give another place, and run the command again"
+        ) from error
+
+
+def short_temporary_folder(room: int) -> Path:
+    """A folder for sockets, whose paths hold 107 bytes: that for temporary files, or /tmp if ``room`` more do not fit.
+
+    Raises InputError if there is neither.
+    """
+    for folder in (tempfile.gettempdir(), "/tmp"):
+        if len(os.fsencode(folder)) + room <= _SOCKET and os.access(folder, os.W_OK | os.X_OK):
+            return Path(folder)
+    raise InputError(
+        f"TMPDIR={tempfile.gettempdir()} is too long for the paths of sockets, and /tmp cannot be written; set TMPDIR "
+        "to a folder with a short path"
+    )
 
 
 def check_file_place(path: Path) -> None:
@@ -35,30 +81,35 @@ def check_folder_place(path: Path) -> None:
 def make_folder(path: Path) -> Path:
     """Make a folder and those above it. Raises InputError where none can be."""
     check_folder_place(path)
-    path.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def _check_above(path: Path) -> None:
-    above = next(folder for folder in path.absolute().parents if folder.exists())
+    folders = path.absolute().parents
+    above = path if path.is_dir() else next(folder for folder in folders if folder.exists())
     if not above.is_dir():
         raise InputError(f"{path} cannot be written, as {above} is a file and no folder; give another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written, as {above} is not writable; give another place")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to; it becomes ``path`` at the end, or goes if that fails.
 
-    Missing folders are made. Raises InputError if ``path`` cannot be a file.
+    Missing folders are made. Raises InputError if ``path`` cannot be a file, and for a full disk.
     """
     check_file_place(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -68,7 +119,8 @@ def locked(path: Path, busy: str, wait_seconds: float = 0.0, waiting: str = "") 
     Raises InputError(busy) if another process holds it and does not let go in ``wait_seconds``; ``waiting`` is printed
     before the wait.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    with writing(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     deadline, told = time.monotonic() + wait_seconds, False
     try:
         while True:
@@ -111,7 +163,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode("utf-8"))
+    """Write a text as UTF-8; halves of characters, as names of files may hold, are escaped."""
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import threading
 from functools import cache
 from pathlib import Path
+from urllib.request import getproxies
 
 from seg_zero.errors import InputError, one_line, print_warning
 
@@ -43,13 +45,33 @@ def _problem(endpoint: str) -> str | None:
         try:
             httpx.head(endpoint, timeout=SECONDS)
             found.clear()
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except Exception as error:  # proxies that cannot be used raise ImportError and ValueError
             found[0] = one_line(error)
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(SECONDS + 0.5)
     return found[0] if found else None
+
+
+def check_proxies(what: str) -> None:
+    """Raises InputError, beginning with ``what``, for a SOCKS proxy in the environment without the package for it."""
+    if importlib.util.find_spec("socksio") is not None:
+        return
+    for scheme, address in getproxies().items():
+        if scheme != "no" and address.lower().startswith("socks"):
+            raise InputError(
+                f"{what} cannot use the proxy {address} ({scheme}_proxy) without the package socksio; run "
+                "`pip install socksio`, or unset the variable"
+            )
+
+
+def exempt_own_addresses(*hosts: str) -> None:
+    """Let this process reach its own machine, and ``hosts``, without the proxies of the environment."""
+    for name in ("no_proxy", "NO_PROXY"):
+        named = [part for part in os.environ.get(name, "").split(",") if part.strip()]
+        own = [host for host in ("localhost", "127.0.0.1", "::1", *hosts) if host not in named]
+        os.environ[name] = ",".join([*named, *own])
 
 
 def check_here(what: str, name: str, file: str = "config.json") -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +34,29 @@ def test_exit_code_and_line(command: object, code: int, printed: str, capsys: py
     assert run_command(command, ["a", "b"]) == code  # type: ignore[arg-type]
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", printed)
+
+
+def test_a_place_that_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def write(_: Sequence[str]) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/out")
+
+    assert run_command(write, []) == 2
+    assert capsys.readouterr().err == (
+        "error: /data/out cannot be used (Permission denied); change its permissions or give another place\n"
+    )
+    with pytest.raises(FileNotFoundError):
+        run_command(lambda _: open("/nowhere/at/all").read(), [])  # type: ignore[arg-type, return-value]  # noqa: SIM115
+
+
+def test_names_that_are_not_utf8_can_be_printed() -> None:
+    code = "import os, sys; from seg_zero.errors import run_command; sys.exit(run_command(lambda a: print(a[0]) or 0))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, b"caf\xe9.json"],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"caf\\udce9.json\n"), done.stderr
 
 
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 import datasets
+import httpx
 import pytest
 from huggingface_hub import constants
 
@@ -21,6 +22,7 @@ from seg_zero.errors import InputError
 from seg_zero.policy.loading import load_policy
 from seg_zero.policy.model_files import default_spec
 from seg_zero.policy.processors import load_processor
+from seg_zero.policy.remote import RemotePolicy
 from seg_zero.prompting import PromptSpec
 from seg_zero.segmenter import load_segmenter
 
@@ -117,6 +119,46 @@ def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(hub, "SECONDS", 0.2)
     monkeypatch.setattr("httpx.head", lambda *_, **__: time.sleep(30))
     assert hub._problem("http://slow.example") == "no answer in 0 s"
+
+
+@pytest.fixture
+def proxies(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("all_proxy", "http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+def test_a_socks_proxy_without_its_package_is_one_line(proxies: pytest.MonkeyPatch) -> None:
+    proxies.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    proxies.setattr("importlib.util.find_spec", lambda _: None)
+    message = r"cannot use the proxy socks5://127\.0\.0\.1:9 \(all_proxy\) without .* pip install socksio"
+    with pytest.raises(InputError, match=f"the page {message}"):
+        hub.check_proxies("the page")
+    with pytest.raises(InputError, match=rf"--policy_url http://10\.0\.0\.1:8/v1 {message}"):
+        RemotePolicy("http://10.0.0.1:8/v1", PromptSpec())
+    proxies.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    hub.check_proxies("the page")
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_the_hub_behind_a_proxy_that_cannot_be_used_is_a_hub_out_of_reach(proxies: pytest.MonkeyPatch) -> None:
+    proxies.setenv("ALL_PROXY", "gopher://127.0.0.1:9")
+    hub._problem.cache_clear()
+    with pytest.raises(InputError, match=r"policy nobody/model is not on this machine, and the hub .*gopher"):
+        hub.check_here("policy", "nobody/model")
+    hub._problem.cache_clear()
+
+
+def test_own_addresses_need_no_proxy(answering_hub: str, proxies: pytest.MonkeyPatch) -> None:
+    proxies.setenv("http_proxy", CLOSED)
+    proxies.setenv("no_proxy", "example.com")
+    proxies.setenv("NO_PROXY", "example.com")
+    with pytest.raises(httpx.ConnectError):
+        httpx.head(answering_hub)
+    hub.exempt_own_addresses("10.0.0.7")
+    assert httpx.head(answering_hub).status_code == 404
+    assert os.environ["no_proxy"] == "example.com,localhost,127.0.0.1,::1,10.0.0.7" == os.environ["NO_PROXY"]
 
 
 def test_the_command_says_so_in_one_line(tmp_path: Path) -> None:

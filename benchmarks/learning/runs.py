@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.learning import supervised
 from benchmarks.learning.splits import training_samples, write_splits
+from seg_zero.command_line import quoted
 from seg_zero.data.source import RowSource, open_rows
 from seg_zero.evaluation.predictions import Prediction
 from seg_zero.evaluation.run import Models, evaluate
@@ -84,15 +85,15 @@ def _grpo(rows: Path, out: Path, setting: Setting, seed: int, steps: int) -> Pat
     command = [
         "bash",
         str(ROOT / "training_scripts" / "run_tiny_cpu.sh"),
-        f"data.train_files={rows / 'train.parquet'}",
-        f"data.val_files={rows / 'near.parquet'}",
+        f"data.train_files={quoted(rows / 'train.parquet')}",
+        f"data.val_files={quoted(rows / 'near.parquet')}",
         f"data.train_batch_size={PROMPTS_PER_STEP}",
         f"data.seed={seed}",
         f"trainer.total_training_steps={steps}",
         f"trainer.save_freq={steps}",
         "trainer.test_freq=-1",
         "trainer.val_before_train=false",
-        f"output_dir={out / 'train'}",
+        f"output_dir={quoted(out / 'train')}",
         *setting.overrides,
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

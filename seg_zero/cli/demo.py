@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -64,22 +65,24 @@ def describe_machine() -> str:
 
 def _train(out: Path, steps: int, seed: int, extra: Sequence[str]) -> Path:
     """Train as a user would, in a process of its own; returns the last checkpoint folder."""
+    from seg_zero.command_line import quoted
+
     run = out / "train"
     command = [
         *(sys.executable, "-m", "seg_zero.training.launch"),
         *TINY_RUN,
-        f"data.train_files={out / 'data' / 'train.parquet'}",
-        f"data.val_files={out / 'data' / 'held_out.parquet'}",
+        f"data.train_files={quoted(out / 'data' / 'train.parquet')}",
+        f"data.val_files={quoted(out / 'data' / 'held_out.parquet')}",
         f"data.train_batch_size={PROMPTS_PER_STEP}",
         f"data.seed={seed}",
         f"trainer.total_training_steps={steps}",
         f"trainer.save_freq={steps}",
         "trainer.test_freq=-1",
         "trainer.val_before_train=false",  # the demo evaluates before and after
-        f"output_dir={run}",
+        f"output_dir={quoted(run)}",
         *extra,
     ]
-    print("      " + " ".join(command), flush=True)
+    print("      " + shlex.join(command), flush=True)
     code = subprocess.run(command, check=False).returncode
     if code != 0:
         raise InputError(f"training ended with exit code {code}; see {run / 'train.log'}")
@@ -96,7 +99,7 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     from seg_zero.evaluation.store import read_predictions
     from seg_zero.evaluation.summary import Summary
     from seg_zero.export.merge import merge
-    from seg_zero.files import write_image
+    from seg_zero.files import make_folder, write_image
     from seg_zero.pipeline import ReasoningSegmenter
     from seg_zero.policy.loading import quiet_transformers
     from seg_zero.statistics import paired_difference
@@ -105,7 +108,7 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     quiet_transformers()
     if out.exists():
         shutil.rmtree(out)  # the folder is the demo's own; main() has checked that
-    out.mkdir(parents=True)
+    make_folder(out)
     (out / MARKER).touch()
     stages = Stages(7)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from seg_zero.data.inputs import PICTURES, Line, find_file, read_table
 from seg_zero.errors import InputError
-from seg_zero.files import read_text
+from seg_zero.files import read_text, shown
 from seg_zero.prompting import check_question
 
 TABLES = (".csv", ".tsv", ".jsonl")
@@ -70,11 +70,6 @@ def _picture_of(line: Line) -> str:
         if any(word in plain for word in ("image", "picture", "file", "path")):
             raise InputError(f"{line.where}: column {name!r} is unknown; call it image if it names the pictures")
     return ""
-
-
-def shown(path: str | Path) -> str:
-    """A path as text that can be printed, whatever bytes the file system holds."""
-    return os.fsencode(path).decode(errors="replace")
 
 
 def find_images(given: Sequence[str]) -> list[Path]:
@@ -155,7 +150,9 @@ def plan_jobs(images: Sequence[Path], questions: Sequence[Question]) -> list[Job
     taken: set[str] = set()
     for image, _ in pairs:
         if image not in stems:
-            stems[image] = _unused(shown(image.stem).encode()[:MAX_NAME].decode(errors="ignore"), taken)
+            stems[image] = _unused(
+                shown(image.stem).replace("\\", "_").encode()[:MAX_NAME].decode(errors="ignore"), taken
+            )
     count, asked = Counter(image for image, _ in pairs), Counter[Path]()
     jobs, taken = [], {stem.casefold() for image, stem in stems.items() if count[image] == 1}
     for image, question in pairs:

@@ -53,12 +53,15 @@ def main(argv: Sequence[str]) -> int:
     """Load the models and serve the page until SIGTERM or Ctrl-C."""
     args = parse(argv)
     require("the page", (*WEB, *packages_of(args)))
+    from seg_zero.hub import check_proxies, exempt_own_addresses
     from seg_zero.policy.loading import quiet_transformers
     from seg_zero.serving.address import bind
     from seg_zero.visualize.html_page import pyplot
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     quiet_transformers()
+    check_proxies("the page")
+    exempt_own_addresses(args.host)  # gradio looks whether its own page answers
     spec = prompt_of(args)
     bind(args.host, args.port).close()  # gradio does so only when the models are loaded
     with tempfile.TemporaryDirectory(prefix="seg-zero-web-") as folder:

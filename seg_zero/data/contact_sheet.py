@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource
 from seg_zero.errors import InputError
+from seg_zero.files import shown
 from seg_zero.masks import resize_mask
 from seg_zero.metrics import IGNORE
 from seg_zero.visualize import overlay
@@ -123,7 +124,7 @@ def contact_sheet(
     sheet = Image.new("RGB", (columns * (TILE + _GAP) + _GAP, _HEAD + sum(heights)), _PAPER)
     draw = ImageDraw.Draw(sheet)
     small = ImageFont.load_default(12)
-    draw.text((_GAP, 12), title, _INK, font_for(title, 20))
+    draw.text((_GAP, 12), shown(title), _INK, font_for(title, 20))
     draw.text((_GAP, 42), "outline: target     hatched: ignored     dashes: box     disc: point", _FAINT, small)
     top = _HEAD
     for band, height in zip(bands, heights, strict=True):

@@ -213,7 +213,10 @@ def take_split(records: Sequence[T], picture_of: Callable[[T], str], split: str,
         raise InputError(f"--val_fraction {val_fraction} is not between 0 and 1; try 0.1")
     if split == "all":
         return list(records)
-    names = sorted({picture_of(r) for r in records}, key=lambda name: hashlib.sha256(name.encode()).digest())
+    names = sorted(
+        {picture_of(r) for r in records},
+        key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest(),
+    )
     if len(names) < 2:
         raise InputError(f"--split {split} needs two pictures or more, there are {len(names)}")
     held_out = set(names[: min(len(names) - 1, math.ceil(val_fraction * len(names)))])

@@ -146,8 +146,9 @@ def write_rows(path: Path | str, rows: Iterable[Row]) -> int:
     written = 0
     with (
         whole_file(Path(path)) as partial,
+        partial.open("wb") as stream,  # pyarrow takes names in UTF-8 alone
         pq.ParquetWriter(
-            partial, SCHEMA, compression=_COMPRESSION, use_dictionary=["kind"], write_statistics=False
+            stream, SCHEMA, compression=_COMPRESSION, use_dictionary=["kind"], write_statistics=False
         ) as writer,
     ):
         group: list[dict[str, Any]] = []

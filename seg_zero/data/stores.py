@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from seg_zero.data.layouts import wanted_columns
 from seg_zero.errors import InputError, one_line
+from seg_zero.files import shown
 
 # Reading one row reads its row group; files with larger groups go through datasets' Arrow cache.
 MAX_GROUP_BYTES = 32 << 20
@@ -122,9 +123,14 @@ class ParquetStore:
         return np.concatenate(found)
 
 
+def _is_text(file: Path) -> bool:
+    """Whether pyarrow, which takes names in UTF-8 alone, can open a file by its name."""
+    return shown(file) == str(file)
+
+
 def _open_parquet(file: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(file, pre_buffer=False)
+        return pq.ParquetFile(file if _is_text(file) else file.open("rb"), pre_buffer=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"is not parquet ({one_line(error)}); convert or download it again") from error
 

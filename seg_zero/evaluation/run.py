@@ -20,7 +20,7 @@ from seg_zero.evaluation.answering import answer_rows
 from seg_zero.evaluation.predictions import PART_ROWS, Prediction
 from seg_zero.evaluation.store import Store, only_evaluation
 from seg_zero.evaluation.summary import Summary, summarise
-from seg_zero.files import write_json
+from seg_zero.files import RAY_SOCKETS, short_temporary_folder, write_json
 from seg_zero.policy import GREEDY, Policy, Sampling
 from seg_zero.policy.loading import load_policy
 from seg_zero.policy.model_files import default_spec, policy_warning, resolve_model
@@ -212,6 +212,7 @@ def _parallel(
     cores = max(1, len(os.sched_getaffinity(0)) // workers)
     environment = {"OMP_NUM_THREADS": str(cores), "OMP_WAIT_POLICY": "PASSIVE", "RAY_USAGE_STATS_ENABLED": "0"}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TMPDIR", str(short_temporary_folder(RAY_SOCKETS)))
     ray.init(
         address="local",
         num_cpus=workers,

@@ -8,7 +8,6 @@ timings.jsonl           seconds of each row, of the run that answered it
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -75,8 +74,7 @@ class Store:
         """Write a finished part atomically. Raises InputError if the disk is full."""
         ordered = sorted(predictions, key=lambda prediction: prediction.row)
         lines = [json.dumps({"prediction": p.record(), "seconds": p.seconds}, ensure_ascii=False) for p in ordered]
-        with _disk_errors(self._path(part)):
-            write_text(self._path(part), "\n".join(lines) + "\n")
+        write_text(self._path(part), "\n".join(lines) + "\n")
 
     def predictions(self) -> Iterator[Prediction]:
         """All rows in order, a part at a time. Raises InputError if a part is missing."""
@@ -90,7 +88,6 @@ class Store:
         """Write predictions.jsonl and timings.jsonl of all rows, and return them."""
         found = []
         with (
-            _disk_errors(self.folder),
             whole_file(self.folder / "predictions.jsonl") as predictions,
             whole_file(self.folder / "timings.jsonl") as timings,
             predictions.open("w", encoding="utf-8") as rows,
@@ -119,20 +116,9 @@ def read_predictions(folder: Path) -> list[Prediction]:
 @contextmanager
 def only_evaluation(folder: Path) -> Iterator[None]:
     """Lock the folder against other evaluations. Raises InputError if one is already writing to it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with locked(folder / "lock", f"another evaluation writes to {folder}; wait for it, or give another --out"):
         yield
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "correct that"
-        raise InputError(
-            f"cannot write {path} ({error.strerror}); {remedy} and run the same command to resume"
-        ) from error
 
 
 def open_folder(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from seg_zero.evaluation.run import Models
 from seg_zero.evaluation.store import only_evaluation, open_folder
 from seg_zero.evaluation.video_sets import Expression
-from seg_zero.files import make_folder, read_lines, write_json, write_text
+from seg_zero.files import make_folder, read_lines, write_json, write_text, writing
 from seg_zero.metrics import ClipScore, VideoMetrics, score_clip
 from seg_zero.pipeline import ReasoningSegmenter
 from seg_zero.video.clips import FolderClip
@@ -48,7 +48,7 @@ def evaluate_video(
         pending = [item for item in expressions if item.key not in done]
         if pending:
             segmenter = ReasoningSegmenter(*models.load())
-            with (out / SCORES).open("a", encoding="utf-8") as stream:
+            with writing(out / SCORES), (out / SCORES).open("a", encoding="utf-8") as stream:
                 for item in pending:
                     score = done[item.key] = score_expression(segmenter, item, key_every)
                     record = {"key": item.key, "question": item.question, **asdict(score)}

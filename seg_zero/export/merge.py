@@ -15,15 +15,18 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seg_zero.errors import InputError
 from seg_zero.export.card import CARD, base_model_of, model_card, read_run
 from seg_zero.export.lora import ADAPTER_FOLDER, merge_adapters, read_alpha, save_adapter
+from seg_zero.files import check_folder_place, make_folder, write_text, writing
 from seg_zero.policy.lora import is_adapter, is_lora
-from seg_zero.policy.model_files import default_spec
+from seg_zero.policy.model_files import default_spec, missing_parts
+from seg_zero.policy.processors import load_processor
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +50,33 @@ def _write_side_files(checkpoint: Checkpoint, target: Path) -> None:
             shutil.copy2(path, target / path.name)
 
 
+@contextmanager
+def _folder_beside(target: Path) -> Iterator[Path]:
+    """A new folder beside ``target``, which goes in the end unless it was renamed."""
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=make_folder(target.parent)))
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_side_files(checkpoint: Checkpoint, base: str | None) -> None:
+    """The files beside the weights make a policy that can be loaded. Raises InputError that says what is missing."""
+    where = f"the folder {base}" if base is not None and Path(base).is_dir() else base or "the base model"
+    lacking = missing_parts(checkpoint.files)
+    if lacking:
+        raise InputError(
+            f"{checkpoint.files} has no {' and no '.join(lacking)}, so that the merged model could not be loaded; copy "
+            f"the files there from {where}"
+        )
+    try:
+        load_processor(checkpoint.files)
+    except InputError as error:
+        raise InputError(f"{error} ({where})") from error
+
+
 def _check_target(target: Path, weights: Mapping[str, LazyTensor]) -> None:
+    check_folder_place(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"--target_dir {target} exists and is not an empty folder; give a new one or remove it")
     needed = sum(tensor.nbytes for tensor in weights.values())
@@ -112,6 +141,7 @@ def merge(
                 "--verify needs the base model's weights, but the shards hold only adapters; omit --verify"
             )
     else:
+        _check_side_files(checkpoint, base)
         weights = merge_adapters(trained, alpha) if has_adapters else trained
     if dtype != "trained":
         weights = {name: tensor.to(getattr(torch, dtype)) for name, tensor in weights.items()}
@@ -121,9 +151,7 @@ def merge(
         from seg_zero.export.verify import make_probe
 
         probe = make_probe(checkpoint.files)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with writing(target), _folder_beside(target) as partial:
         if alone:
             save_adapter(weights, alpha, partial, base)
         else:
@@ -135,15 +163,13 @@ def merge(
                 save_adapter(trained, alpha, partial / ADAPTER_FOLDER, base)
         if not (partial / CARD).exists():
             step = checkpoint.actor.resolve().parent.name
-            (partial / CARD).write_text(model_card(run, step=step, base_model=base, adapter=alone))
+            write_text(partial / CARD, model_card(run, step=step, base_model=base, adapter=alone))
         if probe is not None:
             _verify(checkpoint, partial, probe, weights, alone)
         partial.chmod(0o755)
         if target.exists():
             target.rmdir()
         os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 

@@ -64,6 +64,12 @@ def find_checkpoint(folder: Path) -> Checkpoint:
         raise InputError(f"checkpoint folder {folder} does not exist; give .../checkpoints/global_step_N")
     actor = folder if (folder / "fsdp_config.json").is_file() else folder / "actor"
     layout = actor / "fsdp_config.json"
+    beside = next((place for place in (folder, actor) if any(place.glob("model_world_size_*.pt"))), None)
+    if not layout.is_file() and beside is not None:
+        raise InputError(
+            f"{beside} holds shards but no fsdp_config.json, which says how many workers wrote them; copy it from the "
+            'checkpoint, or write {"world_size": N} into it, N being the number in model_world_size_N_rank_0.pt'
+        )
     if not layout.is_file():
         steps = sorted(path.name for path in folder.glob("global_step_*"))
         remedy = f"give one of {', '.join(steps)}" if steps else "give .../global_step_N or .../global_step_N/actor"

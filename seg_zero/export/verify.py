@@ -17,7 +17,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from seg_zero.assets import EXAMPLE_IMAGE
-from seg_zero.errors import InputError, one_line
+from seg_zero.errors import InputError
 from seg_zero.export.lora import lora_config, read_alpha
 from seg_zero.export.shards import Checkpoint, ShardedParts, open_shards
 from seg_zero.policy.lora import base_name, is_adapter, is_lora
@@ -55,17 +55,12 @@ class Comparison:
 
 def make_probe(files: Path) -> dict[str, torch.Tensor]:
     """Inputs of the model in ``files``: a question and a small image. Raises InputError if its processor is broken."""
-    from transformers import AutoProcessor
-
     from seg_zero.images import load_image
     from seg_zero.policy.model_files import default_spec
+    from seg_zero.policy.processors import load_processor
     from seg_zero.prompting import build_messages, resize_for_policy
 
-    try:
-        processor = AutoProcessor.from_pretrained(files)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = one_line(error)
-        raise InputError(f"--verify cannot load the processor in {files} ({reason}); copy it there") from error
+    processor = load_processor(files)
     spec = default_spec(str(files))
     small = replace(spec, image_size=min(spec.image_size, TOKENS_PER_SIDE * spec.token_pixels))
     text = processor.apply_chat_template(build_messages(QUESTION, small), tokenize=False, add_generation_prompt=True)

@@ -11,6 +11,7 @@ import torch
 
 from seg_zero.errors import InputError, one_line
 from seg_zero.export.shards import LazyTensor
+from seg_zero.files import write_text
 
 
 def _meta_model(files: Path, weights: Mapping[str, LazyTensor]) -> Any:
@@ -88,4 +89,4 @@ def write_model(files: Path, weights: Mapping[str, LazyTensor], target: Path, ma
         facts = {"total_parameters": model.num_parameters(), **split.metadata}
         index = {"metadata": facts, "weight_map": split.tensor_to_filename}
         text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-        (target / "model.safetensors.index.json").write_text(text)
+        write_text(target / "model.safetensors.index.json", text)

@@ -23,7 +23,21 @@ from seg_zero.prompting import SPEC_FILE, PromptSpec, PromptTemplate
 # Words of the embedded policy, and of what is trained from it; that of a model for photos is 150,000.
 EMBEDDED_VOCABULARY = 512
 TINY_POLICY = Path(__file__).parents[1] / "models" / "tiny_policy"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+
+
+def missing_parts(folder: Path) -> list[str]:
+    """What a policy's folder lacks beside weights, an image processor or a tokenizer, with the names of its files."""
+    wanted = {
+        "image processor": ("preprocessor_config.json", "processor_config.json"),
+        "tokenizer": ("tokenizer.json", "vocab.json"),
+    }
+    return [
+        f"{what} ({' or '.join(names)})"
+        for what, names in wanted.items()
+        if not any((folder / name).is_file() for name in names)
+    ]
 
 
 def resolve_model(path_or_id: str | Path | None) -> str:
@@ -44,14 +58,11 @@ def resolve_model(path_or_id: str | Path | None) -> str:
             f"policy folder {path} has no config.json; merge a training checkpoint first with "
             "seg-zero merge --local_dir"
         )
-    wanted = {
-        "image processor": ("preprocessor_config.json", "processor_config.json"),
-        "tokenizer": ("tokenizer.json", "vocab.json"),
-        "weights": ("model.safetensors", "model.safetensors.index.json"),
-    }
-    for what, names in wanted.items():
-        if not any((path / name).is_file() for name in names):
-            raise InputError(f"policy folder {path} has no {what} ({' or '.join(names)}); copy it from the base model")
+    lacking = missing_parts(path)
+    if not any((path / name).is_file() for name in WEIGHTS):
+        lacking.append(f"weights ({' or '.join(WEIGHTS)})")
+    if lacking:
+        raise InputError(f"policy folder {path} has no {lacking[0]}; copy it from the base model")
     family = model_type_of(str(path))
     if family not in FAMILIES:
         raise InputError(f"policy folder {path} has model_type {family!r}; supported are {', '.join(FAMILIES)}")

@@ -13,6 +13,7 @@ import httpx
 from PIL import Image
 
 from seg_zero.errors import InputError, one_line
+from seg_zero.hub import check_proxies, exempt_own_addresses
 from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, UnansweredReply, take_waiting
 from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
 
@@ -38,6 +39,8 @@ class RemotePolicy(Policy):
         timeout: seconds for one answer. Raises InputError if there is no such server or model.
         """
         self.url, self.spec, self.max_new_tokens, self.in_flight = url.rstrip("/"), spec, max_new_tokens, in_flight
+        check_proxies(f"--policy_url {url}")
+        exempt_own_addresses()
         limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
         try:
             self._client = httpx.Client(timeout=timeout, limits=limits)

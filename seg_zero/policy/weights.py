@@ -14,8 +14,8 @@ from typing import Any
 
 from seg_zero.errors import InputError, one_line, run_command
 from seg_zero.files import read_json
+from seg_zero.policy.model_files import WEIGHTS
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 # What wrappers of a training put before the names of weights.
 _WRAPPERS = ("module.", "_orig_mod.", "base_model.model.", "_fsdp_wrapped_module.")
 _LAYER = re.compile(r"\.(layers|blocks)\.[0-9]+\.")
@@ -46,10 +46,10 @@ def _shapes(folder: Path) -> dict[str, list[int]]:
     """The shape of every weight in a folder, from the heads of its files."""
     from safetensors import SafetensorError, safe_open
 
-    names = [SINGLE]
+    names = [WEIGHTS[0]]
     try:
-        if not (folder / SINGLE).is_file():
-            names = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
+        if not (folder / WEIGHTS[0]).is_file():
+            names = sorted(set(read_json(folder / WEIGHTS[1])["weight_map"].values()))
         found: dict[str, list[int]] = {}
         for name in names:
             with safe_open(folder / name, "np") as file:

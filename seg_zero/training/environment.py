@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sysconfig
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
+
+from seg_zero.files import RAY_SOCKETS, short_temporary_folder
 
 VISIBLE_GPUS = "SEG_ZERO_VISIBLE_GPUS"  # Ray empties CUDA_VISIBLE_DEVICES in actors without a GPU
 
@@ -63,6 +66,9 @@ def training_environment(config: DictConfig, output: Path, base: Mapping[str, st
         VERL_FILE_LOGGER_PATH=str(output / "verl_metrics.jsonl"),
         TENSORBOARD_DIR=str(output / "tensorboard"),
     )
+    short = short_temporary_folder(RAY_SOCKETS)
+    if str(short) != tempfile.gettempdir():
+        environment["TMPDIR"] = environment["RAY_TMPDIR"] = str(short)
     # Reward terms of the user's own are imported from the working directory.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), environment.get("PYTHONPATH")]))
     if Path(config.actor_rollout_ref.model.path).is_dir():

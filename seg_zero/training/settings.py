@@ -26,32 +26,32 @@ class Rule:
     holds: Callable[[Any], bool]
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _whole(least: int) -> Rule:
+def whole(least: int) -> Rule:
     return Rule(
         f"a whole number from {least} up", f"set it to {least} or more", lambda v: type(v) is int and v >= least
     )
 
 
-def _number(least: float) -> Rule:
-    return Rule(f"a number from {least:g} up", f"set it to {least:g} or more", lambda v: _is_number(v) and v >= least)
+def number(least: float) -> Rule:
+    return Rule(f"a number from {least:g} up", f"set it to {least:g} or more", lambda v: is_number(v) and v >= least)
 
 
-def _or_null(rule: Rule) -> Rule:
+def or_null(rule: Rule) -> Rule:
     return Rule(f"{rule.wanted} or null", f"{rule.remedy} or to null", lambda v: v is None or rule.holds(v))
 
 
-_SWITCH = Rule("true or false", "set it to true or false", lambda v: isinstance(v, bool))
+SWITCH = Rule("true or false", "set it to true or false", lambda v: isinstance(v, bool))
 _TEXT = Rule("a text", "set it to a name", lambda v: isinstance(v, str) and bool(v.strip()))
 _NAMES = Rule(
     "a name or a list of names",
     "set it to all-linear or to a list",
     lambda v: _TEXT.holds(v) or (isinstance(v, list) and bool(v) and all(map(_TEXT.holds, v))),
 )
-_POSITIVE = Rule("a number above 0", "set it to more than 0", lambda v: _is_number(v) and v > 0)
+POSITIVE = Rule("a number above 0", "set it to more than 0", lambda v: is_number(v) and v > 0)
 _DEVICE = Rule("cpu or cuda", "set it to one of them", lambda v: v in ("cpu", "cuda"))
 
 
@@ -62,15 +62,15 @@ class RunSettings:
     SECTION: ClassVar[str] = ""
 
     output_dir: Annotated[str, _TEXT]
-    watchdog_minutes: Annotated[float, _POSITIVE]
+    watchdog_minutes: Annotated[float, POSITIVE]
 
 
 @dataclass(frozen=True)
 class CheckpointSettings:
     SECTION: ClassVar[str] = "checkpoints"
 
-    keep_last: Annotated[int, _whole(0)]
-    keep_best: Annotated[bool, _SWITCH]
+    keep_last: Annotated[int, whole(0)]
+    keep_best: Annotated[bool, SWITCH]
     best_by: Annotated[str, _TEXT]
 
 
@@ -78,22 +78,22 @@ class CheckpointSettings:
 class ValidationSettings:
     SECTION: ClassVar[str] = "validation"
 
-    pictures: Annotated[int, _whole(0)]
+    pictures: Annotated[int, whole(0)]
 
 
 @dataclass(frozen=True)
 class HealthSettings:
     SECTION: ClassVar[str] = "health"
 
-    stop_after_not_finite: Annotated[int, _whole(1)]
+    stop_after_not_finite: Annotated[int, whole(1)]
 
 
 @dataclass(frozen=True)
 class HardwareSettings:
     SECTION: ClassVar[str] = "hardware"
 
-    device_memory_gib: Annotated[float | None, _or_null(_POSITIVE)]
-    fork_processes: Annotated[bool, _SWITCH]
+    device_memory_gib: Annotated[float | None, or_null(POSITIVE)]
+    fork_processes: Annotated[bool, SWITCH]
 
 
 @dataclass(frozen=True)
@@ -102,22 +102,22 @@ class EngineSettings:
 
     SECTION: ClassVar[str] = "engine"
 
-    vision_once: Annotated[bool, _SWITCH]
-    processed_images_once: Annotated[bool, _SWITCH]
-    group_rollouts: Annotated[bool, _SWITCH]
-    one_update: Annotated[bool, _SWITCH]
-    group_by_length: Annotated[bool, _SWITCH]
-    sort_by_length: Annotated[bool, _SWITCH]
-    shared_prefix: Annotated[bool, _SWITCH]
-    shared_prefix_tokens: Annotated[int | None, _or_null(_whole(1))]
+    vision_once: Annotated[bool, SWITCH]
+    processed_images_once: Annotated[bool, SWITCH]
+    group_rollouts: Annotated[bool, SWITCH]
+    one_update: Annotated[bool, SWITCH]
+    group_by_length: Annotated[bool, SWITCH]
+    sort_by_length: Annotated[bool, SWITCH]
+    shared_prefix: Annotated[bool, SWITCH]
+    shared_prefix_tokens: Annotated[int | None, or_null(whole(1))]
 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    rank: Annotated[int, _whole(0)]
-    alpha: Annotated[int, _whole(1)]
+    rank: Annotated[int, whole(0)]
+    alpha: Annotated[int, whole(1)]
     targets: Annotated[str | list[str], _NAMES]
-    exclude: Annotated[str | None, _or_null(_TEXT)]
+    exclude: Annotated[str | None, or_null(_TEXT)]
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,15 @@ class PolicySettings:
     SECTION: ClassVar[str] = "policy"
 
     family: Annotated[str, _TEXT]
-    coordinates: Annotated[str | None, _or_null(_TEXT)]
-    prompt_template: Annotated[str | None, _or_null(_TEXT)]
-    freeze_vision: Annotated[bool, _SWITCH]
+    coordinates: Annotated[str | None, or_null(_TEXT)]
+    prompt_template: Annotated[str | None, or_null(_TEXT)]
+    freeze_vision: Annotated[bool, SWITCH]
     lora: LoraSettings
     segmentation_model: Annotated[str, _TEXT]
     template: Annotated[str, _TEXT]
-    image_size: Annotated[int, _whole(1)]
-    min_pixels: Annotated[int, _whole(1)]
-    max_pixels: Annotated[int, _whole(1)]
+    image_size: Annotated[int, whole(1)]
+    min_pixels: Annotated[int, whole(1)]
+    max_pixels: Annotated[int, whole(1)]
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,10 @@ class MaskScorerSettings:
 
     segmentation_model: Annotated[str, _TEXT]
     device: Annotated[str, _DEVICE]
-    actors: Annotated[int, _whole(1)]
-    num_gpus: Annotated[float, _number(0)]
-    cache_images: Annotated[int, _whole(1)]
-    timeout_seconds: Annotated[float, _POSITIVE]
+    actors: Annotated[int, whole(1)]
+    num_gpus: Annotated[float, number(0)]
+    cache_images: Annotated[int, whole(1)]
+    timeout_seconds: Annotated[float, POSITIVE]
 
 
 Section = (
@@ -196,11 +196,11 @@ def from_mapping(name: str, values: object, section: type[Settings]) -> Settings
         elif rule.holds(value):
             found[key] = value
         else:
-            raise InputError(f"{prefix}{key}={_written(value)} is not {rule.wanted}; {rule.remedy}")
+            raise InputError(f"{prefix}{key}={written(value)} is not {rule.wanted}; {rule.remedy}")
     return section(**found)
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
     """A value as an override would give it, in one line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

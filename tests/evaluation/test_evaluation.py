@@ -319,7 +319,7 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "write_text", full)
-        with pytest.raises(InputError, match=r"No space left on device\); free some space and run the same command"):
+        with pytest.raises(InputError, match=r"No space left on device\); free space there .* run the command again"):
             evaluate(models, source, tmp_path / "out")
     evaluate(models, source, tmp_path / "out")
     assert len(read_predictions(tmp_path / "out")) == COUNT

@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from helpers.full_disk import little_room
 from helpers.sharded import copy_side_files
 from helpers.tiny_models import save_tiny_model
 from huggingface_hub import ModelCard
 from transformers import AutoModelForImageTextToText
 
 from seg_zero.cli.merge import main as merge_command
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, run_command
 from seg_zero.export.card import model_card, read_run
 from seg_zero.export.merge import merge
 from seg_zero.export.write_model import write_model
@@ -70,6 +71,45 @@ def test_card_says_what_was_trained(step: Path, tmp_path: Path) -> None:
 def test_shards_without_weights_are_named(step: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the shards for .*config\.json hold no weights"):
         write_model(step / "actor" / "huggingface", {}, tmp_path, "5GB")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            ["tokenizer.json"],
+            r"no tokenizer \(tokenizer\.json or vocab\.json\), so that .* from Qwen/Qwen2\.5-VL-7B-Ins",
+        ),
+        (["processor_config.json"], "has no image processor .* could not be loaded; copy the files there from"),
+        (["chat_template.jinja"], r"has no chat template; copy chat_template\.jinja from the base model \(Qwen/Qwen2"),
+    ],
+)
+def test_a_checkpoint_that_could_not_be_loaded_is_refused_before_anything_is_written(
+    step: Path, tmp_path: Path, files: list[str], message: str
+) -> None:
+    for name in files:
+        (step / "actor" / "huggingface" / name).unlink()
+    with pytest.raises(InputError, match=message):
+        merge(step, tmp_path / "merged")
+    assert not any(tmp_path.glob("*merged*"))
+
+
+def test_shards_without_the_note_of_their_layout_name_it(step: Path, tmp_path: Path) -> None:
+    (step / "actor" / "fsdp_config.json").unlink()
+    for folder in (step, step / "actor"):
+        with pytest.raises(InputError, match=rf"{step / 'actor'} holds shards but no fsdp_config\.json"):
+            merge(folder, tmp_path / "merged")
+
+
+def test_a_disk_that_becomes_full_leaves_nothing_half_written(
+    step: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--local_dir", str(step), "--target_dir", str(tmp_path / "merged")]
+    with little_room(100_000):
+        assert run_command(merge_command, given) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{tmp_path / 'merged'} cannot be written (File too large)" in error
+    assert not any(tmp_path.glob("*merged*"))
 
 
 def test_card_without_a_run_and_cards_that_exist(step: Path, tmp_path: Path) -> None:

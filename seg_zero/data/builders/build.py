@@ -23,7 +23,7 @@ from PIL import Image
 from seg_zero.answer import parse_solution, write_solution_multi, write_solution_single
 from seg_zero.data.rows import Row, write_rows
 from seg_zero.errors import InputError
-from seg_zero.files import check_file_place
+from seg_zero.files import check_file_place, shown
 from seg_zero.images import load_image
 from seg_zero.masks import PointRule, encode_mask, mask_to_prompt_object, resize_mask
 from seg_zero.metrics import intersection_union, iou_of
@@ -188,7 +188,7 @@ def attempt(example: Example, image_size: int | None, strict: bool = False, poin
         union = resize_mask(union, (image_size, image_size))
         ignore = None if ignore is None else resize_mask(ignore, (image_size, image_size))
     row = Row(
-        id=example.id,
+        id=shown(example.id),
         problem=example.question.strip(),
         solution=_solution(objects),
         image_bytes=data,

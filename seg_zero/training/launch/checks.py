@@ -6,8 +6,10 @@ import importlib.util
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from seg_zero.data.augmentation import Augmentation
@@ -18,7 +20,7 @@ from seg_zero.policy.families import spec_of_family
 from seg_zero.policy.model_files import folder_of, model_type_of, resolve_model, wording_warning
 from seg_zero.policy.model_size import find_architecture
 from seg_zero.policy.weights import check_weights_apart
-from seg_zero.prompting import PromptSpec
+from seg_zero.prompting import PromptSpec, prompt_text
 from seg_zero.rewards.presets import Term, read_terms
 from seg_zero.segmenter import files_of
 from seg_zero.training.environment import joins_cluster
@@ -78,6 +80,22 @@ def check_prompt_fits(config: DictConfig) -> None:
             f"an image of {side} x {side} pixels is {side**2:,} pixels, outside of policy.min_pixels="
             f"{policy.min_pixels} to policy.max_pixels={policy.max_pixels}, so it would be resized once more; "
             "correct them or policy.image_size"
+        )
+
+
+def check_words_fit(config: DictConfig) -> None:
+    """Image and prompt template leave room for a question within data.max_prompt_length.
+
+    The template's tokens are those of the model's tokenizer if that lies in a folder, else at least its words.
+    """
+    spec, limit = prompt_spec(config), config.data.max_prompt_length
+    text = prompt_text("x", spec)
+    file = Path(resolve_model(config.actor_rollout_ref.model.path)) / "tokenizer.json"
+    words = len(Tokenizer.from_file(str(file)).encode(text).ids) if file.is_file() else len(text.split())
+    if spec.image_tokens + words > limit:
+        raise InputError(
+            f"the image of {spec.image_tokens} tokens and the prompt of {words} tokens or more leave no room for a "
+            f"question in data.max_prompt_length={limit}; raise it or lower policy.image_size"
         )
 
 
@@ -336,6 +354,7 @@ def check_run(config: DictConfig) -> None:
     check_forks(config)
     check_attention(config)
     check_policy(config)
+    check_words_fit(config)
     check_here("worker.actor.model.model_path: policy", config.actor_rollout_ref.model.path)
     check_fit(config)
     check_weights(config)

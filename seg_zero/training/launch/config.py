@@ -5,21 +5,30 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+)
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seg_zero.command_line import quoted
 from seg_zero.errors import InputError
 from seg_zero.policy.families import family_named
 from seg_zero.prompting import PromptSpec, PromptTemplate
 from seg_zero.training import settings
 from seg_zero.training.launch.renamed_keys import MOVED_MODULES, RENAMED, REPLACED
+from seg_zero.training.launch.values import check_values
 
 CONFIG_NAME = "grpo"
 GROUPS = ("policy", "data", "reward", "hardware", "schedule", "algorithm")
@@ -76,10 +85,21 @@ def short_names() -> dict[str, list[str]]:
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
     # The path is given here because resolving pkg://verl would import verl, which takes seconds.
-    search_path = f"hydra.searchpath=[file://{package_folder('verl') / 'trainer' / 'config'}]"
+    folder = package_folder("verl") / "trainer" / "config"
+    search_path = f"hydra.searchpath=[{quoted(f'file://{folder}')}]"
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(package_folder("seg_zero.configs")), version_base=None):
         return compose(CONFIG_NAME, overrides=[search_path, *overrides])
+
+
+@lru_cache(maxsize=4)
+def _composed_groups(groups: tuple[str, ...]) -> DictConfig:
+    return _compose(groups)
+
+
+def _base(overrides: Sequence[str]) -> DictConfig:
+    """The configuration with the overrides of groups alone; not to be changed."""
+    return _composed_groups(tuple(o for o in overrides if o.partition("=")[0] in GROUPS))
 
 
 def _nearest(wrong: str, names: Sequence[str]) -> str:
@@ -99,7 +119,7 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> InputError:
         return InputError(f"configuration key {key!r} is named {RENAMED[key]} here; use that")
     if key in REPLACED:
         return InputError(f"configuration key {key!r} does not exist here; {REPLACED[key]}")
-    names = list(key_names(_compose([o for o in overrides if o.partition("=")[0] in GROUPS])))
+    names = list(key_names(_base(overrides)))
     return InputError(f"unknown configuration key {key!r}; nearest existing: {_nearest(key, names)}")
 
 
@@ -116,6 +136,31 @@ def _explain(error: Exception, overrides: Sequence[str]) -> InputError:
     return InputError(f"configuration: {' '.join(text.split())}")
 
 
+def _check_written(overrides: Sequence[str]) -> None:
+    """Every override can be read by Hydra, and as one value."""
+    parser = OverridesParser.create()
+    for override in overrides:
+        try:
+            parsed = parser.parse_override(override)
+        except HydraException as error:
+            found = _OVERRIDE.fullmatch(override)
+            if found is None:
+                raise InputError(f"configuration: {override!r} is not KEY=VALUE; write it so") from error
+            raise _unquoted(found) from error
+        if parsed.is_sweep_override() and (found := _OVERRIDE.fullmatch(override)) is not None:
+            raise _unquoted(found)
+
+
+def _unquoted(found: re.Match[str]) -> InputError:
+    """The error for a value that Hydra reads as something else than a text."""
+    key, value = found["add"] + found["key"], found["value"]
+    text = f"{key}={quoted(value)}" if re.search(r"[\"'\\]", value) else f'{key}="{value}"'
+    return InputError(
+        f"configuration: Hydra cannot read {key}={value} as one value; if it is a text, quote it for Hydra and for the "
+        f"shell: {shlex.quote(text)}"
+    )
+
+
 def _given(overrides: Sequence[str]) -> dict[str, str]:
     """The keys that the overrides set, each with its plus signs."""
     return {found["key"].strip(): found["add"] for o in overrides if (found := _OVERRIDE.fullmatch(o))}
@@ -127,7 +172,7 @@ def _check_added(overrides: Sequence[str]) -> None:
     added = [key for key, plus in given.items() if plus]
     if not added:
         return
-    base = _compose([o for o in overrides if o.partition("=")[0] in GROUPS])
+    base = _base(overrides)
     names = set(key_names(base))
     for key in added:
         top = key.partition(".")[0]
@@ -198,6 +243,7 @@ def load_config(overrides: Sequence[str]) -> DictConfig:
     policy family, a malformed override, a mandatory value that is not set, a module that has moved, a value that
     :mod:`seg_zero.training.settings` refuses, or a short and a long name of one setting with two values.
     """
+    _check_written(overrides)
     try:
         _check_added(overrides)
         config = _compose(overrides)
@@ -209,6 +255,7 @@ def load_config(overrides: Sequence[str]) -> DictConfig:
     except (ConfigCompositionException, MissingConfigException, HydraException, OmegaConfBaseException) as error:
         raise _explain(error, overrides) from error
     _check_modules(config)
+    check_values(config, _base(overrides), _given(overrides))
     _check_twice(config, overrides)
     settings.check(config)
     _put_wording(config, overrides)

@@ -244,6 +244,7 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
     checks.check_group_rollouts(config)
     checks.check_prompt_fits(config)
     checks.check_policy(config)
+    checks.check_words_fit(config)
     checks.check_fit(config)
     checks.check_weights(config)
     model = find_architecture(resolve_model(config.actor_rollout_ref.model.path))

@@ -17,6 +17,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.errors import InputError, print_warning
+from seg_zero.files import make_folder, write_text
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.training.launch import checks, cluster, plan
 from seg_zero.training.launch.config import load_config, package_folder
@@ -128,8 +129,7 @@ def launch(overrides: Sequence[str], *, dry_run: bool = False, print_yaml: bool 
     config.output_dir, config.trainer.default_local_dir = str(output), str(output / "checkpoints")
     if done:
         config.trainer.val_before_train = validation_missing(config, done)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    write_text(make_folder(output) / "config.yaml", OmegaConf.to_yaml(config))
     if done:
         print(f"resuming {output} after step {done}")
     started = "vLLM" if joined else "Ray, vLLM"

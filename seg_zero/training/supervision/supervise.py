@@ -12,6 +12,7 @@ from types import FrameType
 
 from omegaconf import DictConfig
 
+from seg_zero.command_line import quoted
 from seg_zero.errors import print_error
 from seg_zero.files import locked
 from seg_zero.training.environment import joins_cluster, training_environment
@@ -61,7 +62,7 @@ def supervise(config: DictConfig, output: Path, total_steps: int, resumed: Metri
     files, log, started = RunFiles(output), output / "train.log", time.time()
     command = [sys.executable, "-m", "seg_zero.training.supervision.keeper"]
     command += [sys.executable, "-m", "seg_zero.training.run", "--config-path", str(output), "--config-name", "config"]
-    command += [f"hydra.run.dir={output}", "hydra.output_subdir=null", "hydra/job_logging=none"]
+    command += [f"hydra.run.dir={quoted(output)}", "hydra.output_subdir=null", "hydra/job_logging=none"]
     environment = training_environment(config, output)
     with only_run(output) as lock:
         files.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,22 @@ def test_windows_text_is_read(tmp_path: Path) -> None:
     assert "name the encoding, e.g. --encoding gb18030 or cp1252" in list_records(tmp_path)[0].problem
     path.write_bytes(json.dumps(content, ensure_ascii=False).replace("à café", "“a” …").encode("cp1252"))
     assert list_records(tmp_path)[0].question == "tasse “a” …"
+
+
+def test_files_whose_names_are_not_utf8_become_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The name is escaped in ids, and in what is said about a file that cannot be used."""
+    name, folder, out = (
+        os.fsdecode(b"caf\xe9"),
+        tmp_path / os.fsdecode(b"f\xe9"),
+        tmp_path / os.fsdecode(b"r\xe9.parquet"),
+    )
+    write(folder, name, [square("cup", 1, 1, 4)])
+    (folder / os.fsdecode(b"bad\xe9.json")).write_text("{")
+    assert main(["labelme", "--root", str(folder), "--out", str(out), "--skip-bad", "--image_size", "original"]) == 0
+    (row,) = open_rows(out)
+    assert row.id == r"caf\xe9:cup" and row.problem == "cup"
+    assert "1 rows written" in capsys.readouterr().out
+    assert main(["labelme", "--root", str(folder), "--out", str(out), "--skip-bad", "--split", "all"]) == 0
 
 
 TABLE = """image,label,question,kind

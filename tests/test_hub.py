@@ -132,7 +132,7 @@ def proxies(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_a_socks_proxy_without_its_package_is_one_line(proxies: pytest.MonkeyPatch) -> None:
     proxies.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     proxies.setattr("importlib.util.find_spec", lambda _: None)
-    message = r"cannot use the proxy socks5://127\.0\.0\.1:9 \(all_proxy\) without .* pip install socksio"
+    message = r"cannot use the proxy socks5://127\.0\.0\.1:9 \(all_proxy\) without .* `pip install socksio`"
     with pytest.raises(InputError, match=f"the page {message}"):
         hub.check_proxies("the page")
     with pytest.raises(InputError, match=rf"--policy_url http://10\.0\.0\.1:8/v1 {message}"):

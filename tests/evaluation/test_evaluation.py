@@ -310,15 +310,15 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(
     source: RowSource, rows: list[Row], models: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models.policies += [ScriptedPolicy(true_texts(rows)) for _ in range(2)]
-    original = store.write_text
+    original = Path.write_bytes
 
-    def full(path: Path, text: str) -> None:
-        if path.name == "00002.jsonl":
+    def full(path: Path, data: bytes) -> int:
+        if "00002.jsonl" in path.name:
             raise OSError(errno.ENOSPC, "No space left on device")
-        original(path, text)
+        return original(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write_text", full)
+        patch.setattr(Path, "write_bytes", full)
         with pytest.raises(InputError, match=r"No space left on device\); free space there .* run the command again"):
             evaluate(models, source, tmp_path / "out")
     evaluate(models, source, tmp_path / "out")

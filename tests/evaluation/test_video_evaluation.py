@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import shutil
 from collections.abc import Callable
@@ -104,6 +105,14 @@ def test_each_layout_gives_questions_frames_and_true_masks(
     else:
         with pytest.raises(InputError, match="must agree"):
             found[0].truth(0, (100, 112))
+
+
+def test_a_byte_order_mark_before_the_expressions_is_no_matter(clip: Clip, tmp_path: Path) -> None:
+    root = mevis(tmp_path, clip)
+    before = read_video_set(root)
+    for path in root.glob("*.json"):
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert [item.question for item in read_video_set(root)] == [item.question for item in before]
 
 
 def _without(name: str) -> Callable[[Path], None]:

@@ -247,6 +247,16 @@ def test_weights_of_every_family_and_of_published_names_pass(tiny: Path, tmp_pat
         TransformersPolicy.from_pretrained(old)
 
 
+def test_names_of_quantized_weights_are_left_to_the_engine(tmp_path: Path) -> None:
+    folder = _renamed(tmp_path / "model", lambda name: name.replace(".weight", ".qweight"))
+    with pytest.raises(InputError, match="missing"):
+        compare_weights(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "awq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    compare_weights(folder)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from seg_zero.command_line import quoted
 from seg_zero.errors import InputError
+from seg_zero.training.environment import training_environment
 from seg_zero.training.launch import checks
 from seg_zero.training.launch.config import load_config
 
@@ -114,3 +116,13 @@ def test_a_prompt_length_that_no_question_fits_is_refused() -> None:
 def test_limits_of_pixels_that_would_resize_the_prompts_image_are_refused(limit: str) -> None:
     with pytest.raises(InputError, match=r"112 x 112 pixels is 12,544 pixels, outside of policy\.min_pixels="):
         checks.check_prompt_fits(load_config([*TINY, limit]))
+
+
+def test_a_long_tmpdir_gives_way_to_a_short_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's sockets lie in it, and their paths hold 107 bytes."""
+    config = load_config(TINY)
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    assert "RAY_TMPDIR" not in training_environment(config, tmp_path, {"TMPDIR": "/tmp"})
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + 115 * "t")
+    short = training_environment(config, tmp_path, {"TMPDIR": tempfile.tempdir})
+    assert short["TMPDIR"] == short["RAY_TMPDIR"] == "/tmp"

@@ -70,8 +70,7 @@ def exempt_own_addresses(*hosts: str) -> None:
     """Let this process reach its own machine, and ``hosts``, without the proxies of the environment."""
     for name in ("no_proxy", "NO_PROXY"):
         named = [part for part in os.environ.get(name, "").split(",") if part.strip()]
-        own = [host for host in ("localhost", "127.0.0.1", "::1", *hosts) if host not in named]
-        os.environ[name] = ",".join([*named, *own])
+        os.environ[name] = ",".join(dict.fromkeys([*named, "localhost", "127.0.0.1", "::1", *hosts]))
 
 
 def check_here(what: str, name: str, file: str = "config.json") -> None:

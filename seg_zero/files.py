@@ -26,7 +26,10 @@ _NUMBER = re.compile(r"(?:os error|[Ee]rrno) (\d+)")  # in the messages of libra
 
 def shown(path: str | Path) -> str:
     """A path as text that any file can hold: bytes that are not UTF-8 are escaped, as in ``caf\\xe9``."""
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+    try:
+        return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+    except UnicodeEncodeError:  # half a character that no file system holds
+        return str(path).encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 
 @contextmanager

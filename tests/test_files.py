@@ -77,7 +77,7 @@ def test_all_json_files_are_read_by_one_function() -> None:
 
 def test_names_that_are_not_utf8_are_shown_escaped_and_can_be_written(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9")
-    assert shown(Path("/a") / name) == r"/a/caf\xe9" and shown("café") == "café"
+    assert shown(Path("/a") / name) == r"/a/caf\xe9" and shown("café") == "café" and shown("\ud800") == r"\ud800"
     write_text(tmp_path / name, f"in {name}")
     assert read_text(tmp_path / name) == r"in caf\udce9"
     files.write_json(tmp_path / "x.json", {"name": name})

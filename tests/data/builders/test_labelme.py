@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.full_disk import little_room
 from PIL import Image
 
 from seg_zero.cli.data import main
@@ -182,6 +183,21 @@ def test_files_whose_names_are_not_utf8_become_rows(tmp_path: Path, capsys: pyte
     assert row.id == r"caf\xe9:cup" and row.problem == "cup"
     said = capsys.readouterr().out
     assert "1 rows written" in said and r"bad\udce9.json is not JSON" in said
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_rows_that_were_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.parquet"
+    write(tmp_path / "all", "x", [square("cup", 1, 1, 4)])
+    given = ["labelme", "--root", str(tmp_path / "all"), "--out", str(out), "--image_size", "original"]
+    assert run_command(main, given) == 0
+    write(tmp_path / "all", "y", [square("plate", 1, 1, 4)])
+    capsys.readouterr()
+    with little_room(500):
+        assert run_command(main, given) == 2
+    assert f"error: {out} cannot be written (File too large); free space there" in capsys.readouterr().err
+    assert [row.problem for row in open_rows(out)] == ["cup"] and len(os.listdir(tmp_path)) == 2
 
 
 TABLE = """image,label,question,kind

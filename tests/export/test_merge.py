@@ -135,13 +135,13 @@ def copy_of(step: Path, to: Path) -> Path:
         ("actor/model_world_size_*_rank_0.pt", None, "lacks model_world_size_"),
         ("actor/model_world_size_*_rank_0.pt", b"", "lacks model_world_size_"),
         ("actor/model_world_size_*_rank_0.pt", b"rubbish", "cannot be read"),
-        ("actor/fsdp_config.json", None, "is not a training checkpoint"),
+        ("actor/fsdp_config.json", None, "holds shards but no fsdp_config.json"),
         ("actor/fsdp_config.json", b"{}", "fsdp_config.json cannot be read"),
         ("actor/fsdp_config.json", b'{"world_size": 0}', "lacks"),
         ("actor/huggingface/config.json", None, "has no config.json"),
         ("actor/huggingface/config.json", b'{"model_type": "qwen2_5_vl"}', "does not fit the shards"),
         ("actor/huggingface/config.json", b'{"model_type": "unheard_of"}', "does not fit the shards"),
-        ("actor/huggingface/tokenizer.json", b"{}", "--verify cannot load the processor"),
+        ("actor/huggingface/tokenizer.json", b"{}", "its processor cannot be loaded"),
     ],
 )
 def test_damaged_checkpoint(

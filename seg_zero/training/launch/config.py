@@ -255,8 +255,8 @@ def load_config(overrides: Sequence[str]) -> DictConfig:
     except (ConfigCompositionException, MissingConfigException, HydraException, OmegaConfBaseException) as error:
         raise _explain(error, overrides) from error
     _check_modules(config)
-    check_values(config, _base(overrides), _given(overrides))
     _check_twice(config, overrides)
     settings.check(config)
+    check_values(config, _base(overrides), _given(overrides))
     _put_wording(config, overrides)
     return config

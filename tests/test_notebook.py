@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from helpers.notebooks import run_notebook
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,19 +19,7 @@ NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """The code cells after they were run in the interpreter of the tests."""
-    folder = tmp_path_factory.mktemp("notebook")
-    kernels = folder / "kernels" / "python3"
-    kernels.mkdir(parents=True)
-    command = f'["{sys.executable}", "-m", "ipykernel_launcher", "-f", "{{connection_file}}"]'
-    (kernels / "kernel.json").write_text(f'{{"argv": {command}, "display_name": "tests", "language": "python"}}')
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JUPYTER_PATH", str(folder))
-        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("PYTHONPATH", str(ROOT))
-        NotebookClient(notebook, timeout=100, resources={"metadata": {"path": str(folder)}}).execute()
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return run_notebook(nbformat.read(NOTEBOOK, as_version=4), tmp_path_factory.mktemp("notebook"))
 
 
 def shown(cell: Any, kind: str) -> str:

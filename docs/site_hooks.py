@@ -1,0 +1,124 @@
+"""What MkDocs needs beyond the pages, which stay as GitHub shows them (mkdocs.yml names this file).
+
+* Sections, order, titles and descriptions of pages are those of docs/README.md.
+* Pages outside docs/ that a page links (model cards, CONTRIBUTING.md) become pages of the site. Links to other files of
+  the repository lead to its host if REPOSITORY_URL names one; without it, only their text stays.
+* The notebook becomes a page.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from posixpath import relpath
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+INDEX = DOCS / "README.md"
+ELSEWHERE = "repository"  # folder of the site for pages from outside docs/
+# Code in fences and spans, which is left alone, or a link or picture.
+_LINK = re.compile(r"^```.*?^```|`[^`\n]*`|(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)", re.MULTILINE | re.DOTALL)
+_ENTRY = re.compile(r"^\* \[([^\]]+)\]\(([^)#\s]+)\)(?:: (.+))?$", re.MULTILINE)
+
+
+def sections() -> Iterator[tuple[str, list[tuple[str, Path, str]]]]:
+    """Headings of docs/README.md that list pages, with title, file and description of each page."""
+    for part in INDEX.read_text(encoding="utf-8").split("\n## ")[1:]:
+        title, _, text = part.partition("\n")
+        entries = [(name, (DOCS / target).resolve(), about or name) for name, target, about in _ENTRY.findall(text)]
+        if entries:
+            yield title, entries
+
+
+def links(text: str) -> list[str]:
+    """The relative targets that Markdown links outside code, without anchors."""
+    targets = [match[3] for match in _LINK.finditer(text) if match[3]]
+    return [target.partition("#")[0] for target in targets if "://" not in target and not target.startswith("#")]
+
+
+def pages_elsewhere() -> set[Path]:
+    """Markdown files outside docs/ that pages in docs/ link."""
+    found = {(DOCS / target).resolve() for page in DOCS.glob("*.md") for target in links(page.read_text("utf-8"))}
+    return {file for file in found if file.suffix == ".md" and DOCS not in file.parents}
+
+
+def place(file: Path) -> str | None:
+    """The name of a file of the repository among the site's sources; None if the site does not hold it."""
+    if file == DOCS / "notebook.ipynb":
+        return "notebook.md"
+    if DOCS in file.parents:
+        return file.relative_to(DOCS).as_posix()
+    return f"{ELSEWHERE}/{file.relative_to(ROOT).as_posix()}" if file in pages_elsewhere() else None
+
+
+def relinked(text: str, source: Path, repository: str | None) -> str:
+    """Markdown of ``source`` with its links as the site needs them. ``repository``: address of the hosted repository."""
+    here = Path(place(source) or "").parent.as_posix()
+
+    def replace(match: re.Match[str]) -> str:
+        mark, label, target = match[1], match[2], match[3]
+        if target is None or "://" in target or target.startswith("#"):
+            return match[0]
+        path, hash_, anchor = target.partition("#")
+        file = (source.parent / path).resolve()
+        if not file.exists():
+            return match[0]  # MkDocs reports it
+        label = _LINK.sub(replace, label)  # a picture as a link
+        found = place(file)
+        if found is not None:
+            return f"{mark}[{label}]({relpath(found, here)}{hash_}{anchor})"
+        if repository:
+            return f"[{label}]({repository.rstrip('/')}/blob/main/{file.relative_to(ROOT).as_posix()}{hash_}{anchor})"
+        return label
+
+    return _LINK.sub(replace, text)
+
+
+def notebook_page(file: Path) -> str:
+    """The cells of a notebook as Markdown."""
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    texts = [("".join(cell["source"]), cell["cell_type"]) for cell in cells]
+    shown = [text if kind == "markdown" else f"```python\n{text}\n```" for text, kind in texts]
+    return "\n\n".join([*shown, f'<a href="{file.name}" download>The notebook as a file</a>']) + "\n"
+
+
+def github_slug(title: str, separator: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", separator)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    config.nav = [
+        {"Home": INDEX.name},
+        *({title: [{name: place(file)} for name, file, _ in entries]} for title, entries in sections()),
+    ]
+    config.mdx_configs["toc"] = {**config.mdx_configs.get("toc", {}), "slugify": github_slug}
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    add = partial(File.generated, config)
+    files.append(add("notebook.md", content=notebook_page(DOCS / "notebook.ipynb")))
+    listed = {file for _, entries in sections() for _, file, _ in entries}
+    for file in pages_elsewhere():
+        inclusion = InclusionLevel.INCLUDED if file in listed else InclusionLevel.NOT_IN_NAV
+        files.append(add(place(file) or "", content=file.read_text(encoding="utf-8"), inclusion=inclusion))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    uri = page.file.src_uri
+    source = DOCS / uri.replace("notebook.md", "notebook.ipynb")
+    if uri.startswith(f"{ELSEWHERE}/"):
+        source = ROOT / uri.removeprefix(f"{ELSEWHERE}/")
+    described = {place(file): about for _, entries in sections() for _, file, about in entries}
+    if uri in described:
+        page.meta["description"] = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", described[uri]).replace("`", "")
+    return relinked(markdown, source, config.repo_url)

@@ -25,6 +25,10 @@ INDEX = DOCS / "README.md"
 ELSEWHERE = "repository"  # folder of the site for pages from outside docs/
 # Code in fences and spans, which is left alone, or a link or picture.
 _LINK = re.compile(r"^```.*?^```|`[^`\n]*`|(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)", re.MULTILINE | re.DOTALL)
+# Blocks of code, or code within text; and a name in it that has hyphens, at which browsers would break it.
+_CODE = re.compile(r"<pre.*?</pre>|(<code>)([^<]*)(</code>)", re.DOTALL)
+_HYPHENATED = re.compile(r"(?<![^\s])[^\s]*-[^\s]*(?![^\s])")
+LONGEST_WHOLE = 32  # characters that fit on a phone
 _ENTRY = re.compile(r"^\* \[([^\]]+)\]\(([^)#\s]+)\)(?:: (.+))?$", re.MULTILINE)
 
 
@@ -94,6 +98,19 @@ def github_slug(title: str, separator: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", separator)
 
 
+def unbroken(html: str) -> str:
+    """HTML with names such as --max-upload-mb marked as whole, if they are short."""
+
+    def mark(match: re.Match[str]) -> str:
+        name = match[0]
+        return name if len(name) > LONGEST_WHOLE else f'<span class="whole">{name}</span>'
+
+    def replace(match: re.Match[str]) -> str:
+        return match[0] if match[1] is None else match[1] + _HYPHENATED.sub(mark, match[2]) + match[3]
+
+    return _CODE.sub(replace, html)
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     config.nav = [
         {"Home": INDEX.name},
@@ -121,4 +138,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     described = {place(file): about for _, entries in sections() for _, file, about in entries}
     if uri in described:
         page.meta["description"] = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", described[uri]).replace("`", "")
+    if uri == INDEX.name:
+        page.meta["hide"] = ["navigation"]
     return relinked(markdown, source, config.repo_url)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    return unbroken(html)

@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo browser test test-fast test-end-to-end lint graph bench lock clean
+.PHONY: help setup demo browser test test-fast test-end-to-end lint graph docs reference bench lock clean
 
 help:
 	@sed -n 's/^# make/  make/p' Makefile
@@ -26,6 +26,15 @@ lint: setup
 # make graph  docs/images/architecture.svg, the picture of the layers
 graph: setup
 	$(PY) docs/import_graph.py
+
+# make reference  docs/commands.md and docs/configuration.md, from the parsers and configs/
+reference: setup
+	$(PY) docs/reference.py
+
+# make docs   the documentation as a site: build/site/index.html, which needs no server; links are checked
+docs: reference
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo "open $(CURDIR)/build/site/index.html"
 
 # make browser  a Chromium for the browser tests, if there is none
 browser: setup

@@ -1,4 +1,4 @@
-"""Writes docs/commands.md from the parsers of the commands and docs/configuration.md from configs/: ``make reference``."""
+"""Writes docs/commands.md from the commands' parsers and docs/configuration.md from configs/: ``make reference``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def commands_page() -> str:
         f"`{PROGRAM} COMMAND --help` prints the same. `-` and `_` in names of options are alike: `--image-path` is "
         f"`--image_path`. Bad input ends in one line on standard error and exit code 2 ([error messages](errors.md)). "
         f"`{PROGRAM} --version` prints the version.",
-        _table(("command", ""), ((f"[`{name}`](#{PROGRAM}-{name})", _escaped(text)) for name, text in COMMANDS.items())),
+        _table(
+            ("command", ""), ((f"[`{name}`](#{PROGRAM}-{name})", _escaped(text)) for name, text in COMMANDS.items())
+        ),
     ]
     for name, text in COMMANDS.items():
         module = import_module(f"seg_zero.cli.{name}")

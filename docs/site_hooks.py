@@ -63,7 +63,7 @@ def place(file: Path) -> str | None:
 
 
 def relinked(text: str, source: Path, repository: str | None) -> str:
-    """Markdown of ``source`` with its links as the site needs them. ``repository``: address of the hosted repository."""
+    """Markdown of ``source`` with links as the site needs them. ``repository``: address of the hosted repository."""
     here = Path(place(source) or "").parent.as_posix()
 
     def replace(match: re.Match[str]) -> str:

@@ -19,6 +19,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_blocks_print_what_the_page_shows(cells: list[Any]) -> None:
     shown = [(cell.metadata["shows"], printed(cell)) for cell in cells if "shows" in cell.metadata]
     assert len(shown) >= 5
@@ -26,7 +27,8 @@ def test_blocks_print_what_the_page_shows(cells: list[Any]) -> None:
 
 
 def test_blocks_are_read_in_order_with_what_they_show() -> None:
-    page = "```bash\nls\n```\n\n```text\nfile\n```\n\n<!-- not run -->\n```bash\nrm file\n```\n\nText\n\n```text\nno output\n```\n"
+    page = "```bash\nls\n```\n\n```text\nfile\n```\n\n<!-- not run -->\n```bash\nrm file\n```\n"
+    page += "\nText\n\n```text\nno output\n```\n"
     page += "\n```python\nprint(1)\n```\n\nBetween.\n\n```text\n1\n```\n"
     read = [(cell.source.splitlines()[-1], cell.metadata.get("shows")) for cell in page_as_notebook(page).cells]
     assert read == [("ls", "file\n"), ("print(1)", None)]

@@ -37,11 +37,12 @@ def commands_page() -> str:
     parts = [
         "# Commands",
         GENERATED,
-        f"`{PROGRAM} COMMAND --help` prints the same. `-` and `_` in names of options are alike: `--image-path` is "
+        f"`{PROGRAM} COMMAND --help` prints these options in the terminal. `-` and `_` in names of options are alike: `--image-path` is "
         f"`--image_path`. Bad input ends in one line on standard error and exit code 2 ([error messages](errors.md)). "
         f"`{PROGRAM} --version` prints the version.",
         _table(
-            ("command", ""), ((f"[`{name}`](#{PROGRAM}-{name})", _escaped(text)) for name, text in COMMANDS.items())
+            ("command", "what it does"),
+            ((f"[`{name}`](#{PROGRAM}-{name})", _escaped(text)) for name, text in COMMANDS.items()),
         ),
     ]
     for name, text in COMMANDS.items():
@@ -63,14 +64,14 @@ def _nested(parsers: dict[str, CommandParser]) -> Iterator[str]:
         yield from _command(made, shared if name in BUILDERS else ())
     if shared:
         yield f"### All builders of {PROGRAM} data"
-        yield _table(("option", ""), shared)
+        yield _table(("option", "meaning"), shared)
 
 
 def _command(parser: CommandParser, shared: Iterable[tuple[str, str]] = ()) -> Iterator[str]:
     told = [row for row in _options(parser) if row not in shared]
     yield _escaped(parser.description or "")
     if told:
-        yield _table(("option", ""), told)
+        yield _table(("option", "meaning"), told)
     if len(told) < len(_options(parser)):
         yield f"Further options are those of [all builders](#all-builders-of-{PROGRAM}-data)."
 
@@ -136,7 +137,7 @@ def _about(file: Path) -> tuple[str, str]:
 def _keys(file: Path, *, prefix: str = "", omit: tuple[str, ...]) -> str:
     rows = [row for row in _rows(file) if not any(f"{row[0]}.".startswith(f"{key}.") for key in omit)]
     told = ((f"`{prefix}{key}`", _set_by(key) if value == "`???`" else value, about) for key, value, about in rows)
-    return _table(("key", "value", ""), told)
+    return _table(("key", "value", "meaning"), told)
 
 
 def _set_by(key: str) -> str:

@@ -25,9 +25,8 @@ INDEX = DOCS / "README.md"
 ELSEWHERE = "repository"  # folder of the site for pages from outside docs/
 # Code in fences and spans, which is left alone, or a link or picture.
 _LINK = re.compile(r"^```.*?^```|`[^`\n]*`|(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)", re.MULTILINE | re.DOTALL)
-# Blocks of code, or code within text; and a name in it that has hyphens, at which browsers would break it.
+# Blocks of code, or code within text.
 _CODE = re.compile(r"<pre.*?</pre>|(<code>)([^<]*)(</code>)", re.DOTALL)
-_HYPHENATED = re.compile(r"(?<![^\s])[^\s]*-[^\s]*(?![^\s])")
 LONGEST_WHOLE = 32  # characters that fit on a phone
 _ENTRY = re.compile(r"^\* \[([^\]]+)\]\(([^)#\s]+)\)(?:: (.+))?$", re.MULTILINE)
 
@@ -98,15 +97,17 @@ def github_slug(title: str, separator: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", separator)
 
 
-def unbroken(html: str) -> str:
-    """HTML with names such as --max-upload-mb marked as whole, if they are short."""
+def well_broken(html: str) -> str:
+    """HTML whose code breaks between words, not at the hyphens of --max-upload-mb; long words at dots and the like."""
 
     def mark(match: re.Match[str]) -> str:
-        name = match[0]
-        return name if len(name) > LONGEST_WHOLE else f'<span class="whole">{name}</span>'
+        word = match[0]
+        if len(word) > LONGEST_WHOLE:
+            return re.sub(r"(?<=[\w}][._/,])(?=\w)", "<wbr>", word)
+        return f'<span class="whole">{word}</span>' if "-" in word else word
 
     def replace(match: re.Match[str]) -> str:
-        return match[0] if match[1] is None else match[1] + _HYPHENATED.sub(mark, match[2]) + match[3]
+        return match[0] if match[1] is None else match[1] + re.sub(r"\S+", mark, match[2]) + match[3]
 
     return _CODE.sub(replace, html)
 
@@ -144,4 +145,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    return unbroken(html)
+    return well_broken(html)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')  # which Material does not name

@@ -37,9 +37,9 @@ def commands_page() -> str:
     parts = [
         "# Commands",
         GENERATED,
-        f"`{PROGRAM} COMMAND --help` prints these options in the terminal. `-` and `_` in names of options are alike: `--image-path` is "
-        f"`--image_path`. Bad input ends in one line on standard error and exit code 2 ([error messages](errors.md)). "
-        f"`{PROGRAM} --version` prints the version.",
+        f"`{PROGRAM} COMMAND --help` prints these options in the terminal. `-` and `_` in their names are alike: "
+        f"`--image-path` is `--image_path`. Bad input ends in one line on standard error and exit code 2 "
+        f"([error messages](errors.md)). `{PROGRAM} --version` prints the version.",
         _table(
             ("command", "what it does"),
             ((f"[`{name}`](#{PROGRAM}-{name})", _escaped(text)) for name, text in COMMANDS.items()),

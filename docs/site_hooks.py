@@ -27,7 +27,7 @@ ELSEWHERE = "repository"  # folder of the site for pages from outside docs/
 _LINK = re.compile(r"^```.*?^```|`[^`\n]*`|(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)", re.MULTILINE | re.DOTALL)
 # Blocks of code, or code within text.
 _CODE = re.compile(r"<pre.*?</pre>|(<code>)([^<]*)(</code>)", re.DOTALL)
-LONGEST_WHOLE = 32  # characters that fit on a phone
+LONGEST_WHOLE, LONGEST_NAME = 32, 20  # characters that fit on a phone, and into a column of three
 _ENTRY = re.compile(r"^\* \[([^\]]+)\]\(([^)#\s]+)\)(?:: (.+))?$", re.MULTILINE)
 
 
@@ -102,9 +102,9 @@ def well_broken(html: str) -> str:
 
     def mark(match: re.Match[str]) -> str:
         word = match[0]
-        if len(word) > LONGEST_WHOLE:
-            return re.sub(r"(?<=[\w}][._/,])(?=\w)", "<wbr>", word)
-        return f'<span class="whole">{word}</span>' if "-" in word else word
+        if "-" in word and len(word) <= LONGEST_WHOLE:
+            return f'<span class="whole">{word}</span>'
+        return word if len(word) <= LONGEST_NAME else re.sub(r"(?<=[\w}][._/,:])(?=[\w$])", "<wbr>", word)
 
     def replace(match: re.Match[str]) -> str:
         return match[0] if match[1] is None else match[1] + re.sub(r"\S+", mark, match[2]) + match[3]

@@ -15,11 +15,12 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "quickstart.md"
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """The blocks of the page after they were run, in one folder and, those of Python, in one interpreter."""
-    return run_notebook(page_as_notebook(PAGE.read_text(encoding="utf-8")), tmp_path_factory.mktemp("quickstart"))
+    notebook = page_as_notebook(PAGE.read_text(encoding="utf-8"))
+    return run_notebook(notebook, tmp_path_factory.mktemp("quickstart"), seconds=250)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)  # a minute where nothing else runs
 def test_blocks_print_what_the_page_shows(cells: list[Any]) -> None:
     shown = [(cell.metadata["shows"], printed(cell)) for cell in cells if "shows" in cell.metadata]
     assert len(shown) >= 5

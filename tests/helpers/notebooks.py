@@ -18,8 +18,11 @@ _BLOCK = re.compile(r"(<!-- not run -->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE 
 _RUNS = {"bash": "%%bash\nset -euo pipefail\n", "python": ""}
 
 
-def run_notebook(notebook: Any, folder: Path) -> list[Any]:
-    """The code cells of ``notebook`` after they were run from start to end in ``folder``, without network."""
+def run_notebook(notebook: Any, folder: Path, seconds: int = 100) -> list[Any]:
+    """The code cells of ``notebook`` after they were run from start to end in ``folder``, without network.
+
+    seconds: the longest that a cell may take.
+    """
     kernels = folder / "kernels" / "python3"
     kernels.mkdir(parents=True)
     command = f'["{sys.executable}", "-m", "ipykernel_launcher", "-f", "{{connection_file}}"]'
@@ -30,7 +33,7 @@ def run_notebook(notebook: Any, folder: Path) -> list[Any]:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-        NotebookClient(notebook, timeout=100, resources={"metadata": {"path": str(folder)}}).execute()
+        NotebookClient(notebook, timeout=seconds, resources={"metadata": {"path": str(folder)}}).execute()
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 

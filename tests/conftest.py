@@ -1,14 +1,30 @@
-"""What holds for all tests: marks set by fixture, and no skipped test in CI."""
+"""What holds for all tests: marks set by fixture, no skipped test in CI, and a browser for those that ask for one."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers.chromium import find_chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, without a page."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("no Chromium on this machine; python tests/helpers/chromium.py installs one")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from helpers.chromium import find_chromium
 from helpers.scripts import load_script
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
@@ -35,17 +33,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config.plugins.on_startup(command="build", dirty=False)
         build(config)
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("no Chromium on this machine; python tests/helpers/chromium.py installs one")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
 
 def test_every_page_is_built_with_a_description_of_its_own(site: Path) -> None:

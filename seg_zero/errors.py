@@ -1,4 +1,4 @@
-"""How a command ends: the exception for bad input, the one line that an error is, and the exit code."""
+"""How a command speaks and ends: the exception for bad input, an error in one line, counts, and the exit code."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ class InputError(ValueError):
 def one_line(error: object, limit: int = 160) -> str:
     """The start of an error's message, up to ``limit`` characters, without line breaks; its type if it has none."""
     return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things, as in "1 row" and "2,000 rows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def print_error(message: object, *details: str) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from seg_zero.assets import EXAMPLE_IMAGE, EXAMPLE_QUESTION
 from seg_zero.command_line import CommandParser
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, counted
 from seg_zero.extras import TRAINING, VLLM, require
 
 PROMPTS_PER_STEP = 16
@@ -91,7 +91,8 @@ def _train(out: Path, steps: int, seed: int, extra: Sequence[str]) -> Path:
 
 def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[str]) -> int:
     # Heavy imports late, so that --help is quick.
-    from seg_zero.cli.demo_page import Page, draw_before_after, read_curves, write_page
+    from seg_zero.cli.demo_curves import read_curves
+    from seg_zero.cli.demo_page import Page, draw_before_after, next_commands, write_page
     from seg_zero.data.source import open_rows
     from seg_zero.data.synthetic.rows import HELD_OUT_SEED, TRAIN_SEED, write_split
     from seg_zero.evaluation.predictions import Prediction
@@ -140,11 +141,13 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
         picture = overlay(Image.open(EXAMPLE_IMAGE), result.masks, result.objects, min_side=448)
         write_image(out / "answer.png", picture)
         write_image(out / "answer_mask.png", mask_image(result.mask))
-        print(f"      {result.thinking!r} -> {len(result.objects)} object(s); {out / 'answer.png'}")
+        print(f"      {result.thinking!r} -> {counted(len(result.objects), 'object')}; {out / 'answer.png'}")
+    shown = os.path.relpath(merged)
     with stages.stage("write the page"):
         page = Page(
             before, after, before_predictions, after_predictions, rows,
             read_curves(out / "train" / "metrics.jsonl"), trained.policy.spec, stages.seconds, describe_machine(),
+            shown,
         )  # fmt: skip
         write_page(out / "index.html", page)
         write_image(out / "before_after.png", draw_before_after(page))
@@ -155,13 +158,10 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     print(f"gain {gain.mean:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f} over the questions")
     print(f"whole demo: {sum(stages.seconds.values()) / 60:.1f} minutes")
     print(f"open {(out / 'index.html').resolve()}")
-    shown = os.path.relpath(merged)
-    print(
-        f"the trained policy is in {shown}; next:\n"
-        f"  seg-zero web --model {shown}\n"
-        f"  seg-zero infer --model {shown} --text 'all red shapes'\n"
-        "It knows only synthetic shapes. For photos: docs/README.md, Which model do I need?"
-    )
+    print(f"the trained policy is in {shown}; next:")
+    for what, command in next_commands(shown):
+        print(f"  {what}:\n    {command}")
+    print("It knows only synthetic shapes. For photos: docs/README.md, Which model do I need?")
     return 0
 
 
@@ -182,8 +182,10 @@ def parser() -> CommandParser:
 
 def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
-    if args.steps < 1 or args.held_out < 1:
-        raise InputError(f"--steps {args.steps} and --held_out {args.held_out} must be at least 1")
+    if args.steps < 1:
+        raise InputError(f"--steps {args.steps} must be at least 1")
+    if args.held_out < 2:
+        raise InputError(f"--held_out {args.held_out} must be at least 2, as the gain needs an interval")
     require("the demo", (*TRAINING, *VLLM))
     out = Path(args.out)
     if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():

@@ -1,119 +1,102 @@
-"""The demo's HTML page: numbers, reward curves and a gallery, in one self-contained file."""
+"""The demo's HTML page: what happened in two sentences, pictures, numbers, failures, curves, and what to do next."""
 
 from __future__ import annotations
 
 import html
-import json
-import re
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from seg_zero.answer import parse_answer
+from seg_zero.cli.demo_curves import Curve, curves_section
+from seg_zero.data.contact_sheet import draw_row, picture_size
 from seg_zero.data.rows import Row
+from seg_zero.errors import counted
 from seg_zero.evaluation.predictions import Prediction
-from seg_zero.evaluation.summary import Summary
+from seg_zero.evaluation.summary import OUTCOMES, Summary, outcome
+from seg_zero.evaluation.wording import (
+    IOU,
+    LINES,
+    METRICS,
+    OUTCOME_MEANINGS,
+    by_kind,
+    explain,
+    kind_name,
+    percent,
+    shortened,
+    true_objects,
+)
 from seg_zero.files import write_text
-from seg_zero.masks import decode_mask
-from seg_zero.prompting import PromptSpec, read_objects
+from seg_zero.prompting import PromptSpec
 from seg_zero.statistics import paired_difference
-from seg_zero.visualize import overlay
-from seg_zero.visualize.html_page import document, embedded, pyplot, rendered
+from seg_zero.visualize import draw_answer
+from seg_zero.visualize.html_page import document, picture, pyplot, rendered
 
-KIND_NAMES = {
-    "attr": "by attribute",
-    "size": "by size",
-    "pos": "by position",
-    "rel": "by relation",
-    "plural": "several objects",
-    "none": "no such object",
-}
-
-REWARD_MEAN = re.compile(r"reward/\w+/mean")
+SIDE = 448  # of a picture, in pixels: four times that of a scene
+GOOD_IOU = 0.5
+CLEAR_CHANGE = 0.1  # of an IoU
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the page shows; ``curves`` maps a metric's name to its (steps, values)."""
+    """What the page shows; ``curves`` by the key of a metric; ``merged``: the trained model as a user types it."""
 
     before: Summary
     after: Summary
     before_predictions: Sequence[Prediction]
     after_predictions: Sequence[Prediction]
     rows: Sequence[Row]
-    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    curves: Mapping[str, Curve]
     spec: PromptSpec
     seconds: Mapping[str, float]
     machine: str
+    merged: str
+
+    @property
+    def gains(self) -> list[float]:
+        """The change of each row's IoU."""
+        return [a.iou - b.iou for b, a in zip(self.before_predictions, self.after_predictions, strict=True)]
+
+    @property
+    def steps(self) -> int:
+        return max((len(values) for _, values in self.curves.values()), default=0)
+
+    def typical(self) -> list[int]:
+        """The row with the median gain of each kind of question, the largest first, but those without a target last."""
+        gains = self.gains
+        kinds: dict[str, list[int]] = {}
+        for place in sorted(range(len(gains)), key=lambda place: (gains[place], place)):
+            kinds.setdefault(self.rows[place].kind, []).append(place)
+        chosen = [places[len(places) // 2] for places in kinds.values()]
+        return sorted(chosen, key=lambda place: (self.after_predictions[place].no_target, -gains[place], place))
 
 
-def read_curves(metrics: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """The curves worth showing of a run's ``metrics.jsonl``: rewards, KL, entropy, length and time per step."""
-    steps = [json.loads(line) for line in metrics.read_text().splitlines()]
-    names = {key: f"reward: {key.split('/')[1]}" for step in steps for key in step if REWARD_MEAN.fullmatch(key)}
-    names["reward/box_iou/mean"] = "mean box IoU of the samples"
-    names |= {
-        "actor/kl_loss": "KL to the start",
-        "actor/entropy": "entropy",
-        "response_length/mean": "response length, tokens",
-        "timing_s/step": "seconds per step",
-    }
-    curves = {}
-    for key, name in names.items():
-        points = [(float(step["step"]), float(step[key])) for step in steps if key in step]
-        if points:
-            curves[name] = ([x for x, _ in points], [y for _, y in points])
-    return curves
+def next_commands(merged: str) -> list[tuple[str, str]]:
+    """What to do after the demo, and the command for it."""
+    real = "--model Ricky06662/VisionReasoner-7B --segmenter facebook/sam2-hiera-large"
+    return [
+        ("Ask the trained policy about scenes, in a browser", f"seg-zero web --model {merged}"),
+        ("Ask it one question about the example scene", f"seg-zero infer --model {merged} --text 'all red shapes'"),
+        ("Ask a real model about a photo; it needs a GPU with 24 GB", f"seg-zero infer {real} photo.jpg 'all cups'"),
+        (
+            "Train on your own pictures: docs/bring_your_own_data.md",
+            "seg-zero data folder --questions my_data/questions.csv --split train --out my_data/train.parquet",
+        ),
+    ]
 
 
-def draw_curves(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], columns: int = 3) -> Image.Image:
-    """Small multiples, one panel per curve: the value of every step and its running mean over 5 steps."""
+def draw_before_after(page: Page) -> Image.Image:
+    """The typical question of each kind, before (upper row) and after (lower row) training."""
     plt = pyplot()
-    count = max(len(curves), 1)
-    rows = -(-count // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.5 * rows), squeeze=False, dpi=110)
-    for axis in axes.flat[len(curves) :]:
-        axis.axis("off")
-    for axis, (name, (steps, values)) in zip(axes.flat, curves.items(), strict=False):
-        axis.plot(steps, values, color="#9db7e8", linewidth=1, marker="o", markersize=2)
-        if len(values) >= 5:
-            mean = np.convolve(values, np.ones(5) / 5, mode="valid")
-            axis.plot(steps[4:], mean, color="#1d4ed8", linewidth=2)
-        axis.set_title(name, fontsize=11, loc="left")
-        axis.grid(color="#eef0f3")
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
-    for axis in axes[-1]:
-        axis.set_xlabel("training step", fontsize=9)
-    figure.tight_layout()
-    return rendered(figure)
-
-
-def _drawn(row: Row, prediction: Prediction, spec: PromptSpec) -> Image.Image:
-    """The row's image with what the policy wrote and the mask it led to."""
-    image = row.image()
-    objects = read_objects(prediction.text, spec, image.size)[1]
-    masks = np.zeros((0, image.height, image.width), dtype=bool)
-    if prediction.mask is not None:
-        masks = decode_mask(prediction.mask)[None]
-    return overlay(image, masks, objects, min_side=300)
-
-
-def draw_before_after(page: Page, kinds: Sequence[str] = tuple(KIND_NAMES)) -> Image.Image:
-    """The held-out question with the median gain of each kind, before (upper row) and after (lower row) training."""
-    plt = pyplot()
-    gains = [a.iou - b.iou for b, a in zip(page.before_predictions, page.after_predictions, strict=True)]
-    chosen = []
-    for kind in kinds:
-        of_kind = sorted((i for i, row in enumerate(page.rows) if row.kind == kind), key=gains.__getitem__)
-        chosen.append(of_kind[len(of_kind) // 2])
+    chosen = page.typical()
     figure, axes = plt.subplots(
-        2, len(chosen), figsize=(2.9 * len(chosen), 7.2), dpi=100, squeeze=False, layout="constrained"
+        2, len(chosen), figsize=(3.1 * len(chosen), 9), dpi=100, squeeze=False, layout="constrained"
     )
+    figure.get_layout_engine().set(hspace=0.04)
     for column, index in enumerate(chosen):
         row = page.rows[index]
         for axis, name, predictions in (
@@ -121,15 +104,69 @@ def draw_before_after(page: Page, kinds: Sequence[str] = tuple(KIND_NAMES)) -> I
             (axes[1][column], "after", page.after_predictions),
         ):
             prediction = predictions[index]
-            axis.imshow(_drawn(row, prediction, page.spec))
+            axis.imshow(_drawn(row, prediction, page.spec, 3 * SIDE // 4))  # thicker lines
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
-            title = textwrap.fill(f"“{row.problem}”", 30) + "\n" if name == "before" else ""
-            axis.set_title(f"{title}{name}: IoU {prediction.iou:.2f}", fontsize=11)
+            title = textwrap.fill(f"“{row.problem}”", 22) + "\n" if name == "before" else ""
+            axis.set_title(f"{title}{name}: IoU {prediction.iou:.2f}", fontsize=17)
             thought = parse_answer(prediction.text).thinking
-            axis.set_xlabel(textwrap.fill(thought, 32), fontsize=10, color="#475467", style="italic")
+            axis.set_xlabel(textwrap.fill(thought, 24), fontsize=15, color="#475467", style="italic")
     return rendered(figure)
+
+
+def _drawn(row: Row, prediction: Prediction, spec: PromptSpec, side: int = SIDE) -> Image.Image:
+    """The row's image with what the policy wrote and the mask it led to."""
+    image = row.image()
+    size = picture_size(row, image, side)
+    return draw_answer(image, size, parse_answer(prediction.text), prediction.mask, spec)
+
+
+def _figure(name: str, drawn: Image.Image, question: str, caption: str) -> str:
+    shown = picture(drawn, f"{name}: {question}")
+    return f"<figure>{shown}<figcaption><b>{name}</b>{caption}</figcaption></figure>"
+
+
+def _answer(name: str, row: Row, prediction: Prediction, spec: PromptSpec) -> str:
+    words = shortened(prediction.text if prediction.problem else parse_answer(prediction.text).thinking)
+    said = f"<br><i>“{html.escape(words)}”</i>" if words else ""
+    return _figure(name, _drawn(row, prediction, spec), row.problem, f": IoU {prediction.iou:.2f}{said}")
+
+
+def _case(page: Page, index: int, note: str) -> str:
+    """One question: the answers, the truth, and why the last answer scored what it did."""
+    row, after = page.rows[index], page.after_predictions[index]
+    panels = (
+        _answer("before", row, page.before_predictions[index], page.spec)
+        + _answer("after", row, after, page.spec)
+        + _figure("truth", draw_row(row, SIDE), row.problem, "")
+    )
+    why = explain(after, true_objects(row))
+    verdict = f'<p class="verdict">After training, {html.escape(why[0].lower() + why[1:])}</p>'
+    return (
+        f'<div class="case"><h3>“{html.escape(row.problem)}” <small>{html.escape(note)}</small></h3>'
+        f'<div class="panels three">{panels}{verdict}</div></div>'
+    )
+
+
+def _failures(page: Page) -> str:
+    """One example of each way in which answers after training are wrong, with how often it happens."""
+    wrong = [i for i, prediction in enumerate(page.after_predictions) if prediction.iou < GOOD_IOU]
+    ways = [outcome(page.after_predictions[i]) for i in wrong]
+    often = Counter(ways)
+    cases = []
+    for way in sorted(often, key=lambda way: (-often[way], OUTCOMES.index(way))):
+        meaning = OUTCOME_MEANINGS[way].partition(";")[0]
+        cases.append(_case(page, wrong[ways.index(way)], f"{counted(often[way], 'answer')}: {meaning}"))
+    worse = sum(gain < -CLEAR_CHANGE for gain in page.gains)
+    better = sum(gain > CLEAR_CHANGE for gain in page.gains)
+    head = (
+        f"After training, {len(wrong)} of {counted(len(page.rows), 'answer')} still have an IoU below {GOOD_IOU}. "
+        f"Training made {counted(better, 'answer')} clearly better and {worse} clearly worse (by more than "
+        f"{CLEAR_CHANGE} of IoU)."
+    )
+    more = " Below is the first example of each kind of mistake, the frequent ones first." if cases else ""
+    return f"<p>{head}{more}</p>{''.join(cases)}"
 
 
 def _change(before: float, after: float) -> str:
@@ -137,83 +174,98 @@ def _change(before: float, after: float) -> str:
     return f'<td class="{"up" if difference >= 0 else "down"}">{difference:+.3f}</td>'
 
 
+def _table(head: str, rows: Sequence[tuple[str, str, float, float]]) -> str:
+    """Rows of (name, meaning, before, after)."""
+    lines = "".join(
+        f"<tr><td>{html.escape(name)}{f'<small>{html.escape(meaning)}</small>' if meaning else ''}</td>"
+        f"<td>{before:.3f}</td><td>{after:.3f}</td>{_change(before, after)}</tr>"
+        for name, meaning, before, after in rows
+    )
+    return f"<table><tr><th>{head}</th><th>before</th><th>after</th><th>change</th></tr>{lines}</table>"
+
+
 def _numbers(page: Page) -> str:
-    rows = []
-    for name, interval in page.before.metrics.items():
-        before, after = interval.value, page.after.metrics[name].value
-        rows.append(f"<tr><td>{name}</td><td>{before:.3f}</td><td>{after:.3f}</td>{_change(before, after)}</tr>")
-    for kind, values in page.before.kinds.items():
-        before, after = values["gIoU"], page.after.kinds[kind]["gIoU"]
-        name = f"gIoU, {KIND_NAMES.get(kind, kind)}"
-        rows.append(f"<tr><td>{name}</td><td>{before:.3f}</td><td>{after:.3f}</td>{_change(before, after)}</tr>")
-    head = "<tr><th>held-out scenes</th><th>before</th><th>after</th><th>change</th></tr>"
-    return f"<table>{head}{''.join(rows)}</table>"
-
-
-def _panel(title: str, row: Row, prediction: Prediction | None, spec: PromptSpec) -> str:
-    image = row.image()
-    if prediction is None:
-        truth = row.truth()
-        masks = np.zeros((0, image.height, image.width), dtype=bool) if truth is None else truth[None]
-        picture, words = overlay(image, masks, row.objects(), min_side=300), ""
-        caption = f"<b>{title}</b>"
-    else:
-        answer = parse_answer(prediction.text)
-        picture = _drawn(row, prediction, spec)
-        caption = f"<b>{title}</b>: IoU {prediction.iou:.2f}"
-        words = html.escape(answer.thinking or prediction.text[:160])
-        if not answer.objects:
-            caption += " <small>(no object named)</small>"
-    return f'<div><img alt="{title}" src="{embedded(picture)}"><p>{caption}<br><small>{words}</small></p></div>'
-
-
-def _gallery(page: Page, per_kind: int = 2) -> str:
-    shown: dict[str, int] = {}
-    cases = []
-    for row, before, after in zip(page.rows, page.before_predictions, page.after_predictions, strict=True):
-        if shown.get(row.kind, 0) >= per_kind:
-            continue
-        shown[row.kind] = shown.get(row.kind, 0) + 1
-        kind = KIND_NAMES.get(row.kind, row.kind)
-        panels = (
-            _panel("before", row, before, page.spec)
-            + _panel("after", row, after, page.spec)
-            + _panel("truth", row, None, page.spec)
+    before, after = page.before, page.after
+    kinds = [
+        (kind_name(kind), "", before.kinds[kind]["gIoU"], after.kinds[kind]["gIoU"]) for kind in by_kind(before.kinds)
+    ]
+    metrics = [
+        (name, METRICS.get(name, ""), interval.value, after.metrics[name].value)
+        for name, interval in before.metrics.items()
+    ]
+    tiles = (
+        ("mean IoU before", f"{before.metrics['gIoU'].value:.2f}", f"{IOU}. 1 is perfect, 0 a miss."),
+        (
+            "mean IoU after",
+            f"{after.metrics['gIoU'].value:.2f}",
+            "Of the same questions; none was trained on.",
+        ),
+        ("gain", *_gain(page)),
+    )
+    return (
+        '<div class="tiles">'
+        + "".join(
+            f'<div class="tile"><span>{name}</span><b>{value}</b><small>{html.escape(meaning)}</small></div>'
+            for name, value, meaning in tiles
         )
-        cases.append(
-            f'<div class="case"><h3>“{html.escape(row.problem)}” <em>{kind}</em></h3>'
-            f'<div class="panels">{panels}</div></div>'
-        )
-    return "".join(cases)
+        + f"</div><h3>Mean IoU by kind of question</h3>{_table('question', kinds)}"
+        f"<details><summary>More metrics</summary>{_table('metric', metrics)}</details>"
+    )
+
+
+def _gain(page: Page) -> tuple[str, str]:
+    gain = paired_difference([p.iou for p in page.before_predictions], [p.iou for p in page.after_predictions])
+    return (
+        f"{gain.mean:+.2f}",
+        f"With other questions of this sort it would probably lie between {gain.low:+.2f} and {gain.high:+.2f} "
+        f"({percent(0.95)} interval); other training runs may differ more.",
+    )
+
+
+def _story(page: Page) -> str:
+    before, after = (summary.metrics["gIoU"].value for summary in (page.before, page.after))
+    question = html.escape(page.rows[page.typical()[0]].problem)
+    return (
+        f"A tiny model answers questions such as “{question}” by writing boxes and points, which a second model, SAM2, "
+        f"turns into masks. After {counted(page.steps, 'step')} of trial and error, the overlap of its masks with the "
+        f"right ones went from {before:.2f} to {after:.2f} (1 is perfect) on {counted(page.after.rows, 'question')} "
+        "that it had never seen."
+    )
+
+
+def _unbroken(command: str) -> str:
+    """A command as HTML that wraps between words, but not within an option."""
+    words = (html.escape(word) for word in command.split(" "))
+    return " ".join(f"<span>{word}</span>" if word.startswith("-") else word for word in words)
 
 
 def write_page(path: Path, page: Page) -> None:
     """Write the page as one file, pictures included."""
-    gain = paired_difference([p.iou for p in page.before_predictions], [p.iou for p in page.after_predictions])
-    steps = max((len(values) for _, values in page.curves.values()), default=0)
+    typical = "".join(_case(page, index, kind_name(page.rows[index].kind)) for index in page.typical())
     total = sum(page.seconds.values())
-    tiles = (
-        ("mean IoU (gIoU) before", f"{page.before.metrics['gIoU'].value:.3f}"),
-        ("mean IoU (gIoU) after", f"{page.after.metrics['gIoU'].value:.3f}"),
-        (f"gain, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}", f"{gain.mean:+.3f}"),
-        (f"{steps} GRPO steps, whole demo", f"{total / 60:.1f} min"),
+    stages = "".join(
+        f"<tr><td>{html.escape(name)}</td><td>{value:.0f}</td></tr>" for name, value in page.seconds.items()
     )
-    tile_row = "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for name, value in tiles)
+    commands = "".join(
+        f"<p>{html.escape(what)}:</p><pre>{_unbroken(command)}</pre>" for what, command in next_commands(page.merged)
+    )
     body = f"""<h1>Seg-Zero demo</h1>
-<p class="lead">A tiny Qwen2.5-VL policy names boxes and points, a tiny SAM2 turns them into masks, and GRPO
-trains the policy on rewards alone. Scenes and questions below were never trained on.</p>
-<div class="tiles">{tile_row}</div>
-<h2>Before and after training</h2>{_numbers(page)}
-<p class="note">{page.after.rows} held-out questions, greedy decoding. Answers that could not be read:
-{page.before.unparsable} before, {page.after.unparsable} after; they count 0.
-The interval is a paired bootstrap over the questions of this one run; it says nothing about other training seeds.</p>
-<h2>Rewards while training</h2>
-<p class="note">Mean over the samples of each step (thin), and over the last 5 steps (thick).</p>
-<div class="curves"><img alt="curves of the reward terms" src="{embedded(draw_curves(page.curves))}"></div>
-<h2>Gallery</h2><p class="note">The first two held-out questions of every kind, not picked by result.
-Dashes: the box that the policy wrote; disc: its point; outline: the mask.</p>
-{_gallery(page)}
-<h2>Where the time went</h2><table><tr><th>stage</th><th>seconds</th></tr>
-{"".join(f"<tr><td>{name}</td><td>{value:.0f}</td></tr>" for name, value in page.seconds.items())}</table>
-<p class="note">{html.escape(page.machine)}</p>"""
+<p class="lead">{_story(page)}</p>
+<h2>Before and after training</h2>
+<p class="note">Typical questions: for each kind the one with the median gain, so half of its kind gained more and half
+less; the largest gains first. {LINES} In italics: what the model wrote before its answer.</p>
+{typical}
+<h2>The numbers</h2>{_numbers(page)}
+<h2>What still goes wrong</h2>{_failures(page)}
+<h2>How it learned</h2>
+<p>In each step the policy, as the model that answers is called, tries several answers to each of some questions. Rules
+score them, and GRPO, the method, makes answers that beat their neighbours more likely. Thin: each step; thick: the mean
+of five.</p>
+{curves_section(page.curves)}
+<details><summary>Where the {total / 60:.1f} minutes went</summary>
+<table><tr><th>stage</th><th>seconds</th></tr>{stages}</table><p class="note">{html.escape(page.machine)}</p></details>
+<h2>What to do next</h2>
+<p>The trained model is in <code>{html.escape(page.merged)}</code>. It knows only synthetic shapes: its answers about
+photos mean nothing. docs/README.md says which model photos need.</p>
+{commands}"""
     write_text(path, document("Seg-Zero demo", body))

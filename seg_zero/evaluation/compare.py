@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, counted
 from seg_zero.evaluation.predictions import Prediction
 from seg_zero.evaluation.store import MANIFEST, read_predictions
 from seg_zero.files import read_json
@@ -37,7 +37,7 @@ class Comparison:
                 f"{name:<24}{self.before[name]:>8.4f}{self.after[name]:>8.4f}{d.mean:>+9.4f}   {interval:<20}"
                 f"{d.p_value:>7.4f}"
             )
-        lines.append(f"{self.rows} rows, paired; p: how often chance alone would give as large a difference")
+        lines.append(f"{counted(self.rows, 'row')}, paired; p: how often chance alone would give as large a difference")
         if self.other_settings:
             lines.append("different settings:")
             lines += [f"  {name}: {a!r} -> {b!r}" for name, (a, b) in self.other_settings.items()]
@@ -56,8 +56,8 @@ def compare(first: Path, second: Path) -> Comparison:
             str(min(len(before), len(after))),
         )
         raise InputError(
-            f"{first} ({len(before)} rows) and {second} ({len(after)} rows) are over other rows, the first difference "
-            f"is at row {different}; evaluate both on the same --data"
+            f"{first} ({counted(len(before), 'row')}) and {second} ({counted(len(after), 'row')}) are over other "
+            f"rows, the first difference is at row {different}; evaluate both on the same --data"
         )
     values = {
         "gIoU": [[p.iou for p in some] for some in (before, after)],

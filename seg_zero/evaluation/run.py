@@ -15,7 +15,7 @@ from typing import Any
 from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource
 from seg_zero.devices import choose_device
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, counted
 from seg_zero.evaluation.answering import answer_rows
 from seg_zero.evaluation.predictions import PART_ROWS, Prediction
 from seg_zero.evaluation.store import Store, only_evaluation
@@ -261,5 +261,6 @@ def _parallel(
 def wall_clock_line(rows: int, answered: int, seconds: float) -> str:
     """One line about the speed of this run."""
     if not answered:
-        return f"all {rows} rows were there already"
-    return f"answered {answered} of {rows} rows in {seconds:.1f} s, {answered / max(seconds, 1e-9):.1f} rows/s"
+        return "the row was there already" if rows == 1 else f"all {rows:,} rows were there already"
+    speed = answered / max(seconds, 1e-9)
+    return f"answered {answered:,} of {counted(rows, 'row')} in {seconds:.1f} s, {speed:.1f} rows/s"

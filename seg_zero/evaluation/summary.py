@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, counted
 from seg_zero.evaluation.predictions import Prediction
 from seg_zero.metrics import GRES_FRACTIONS, gres_hits, metrics_for
 from seg_zero.statistics import Interval, bootstrap_interval, bootstrap_ratio_interval
@@ -60,8 +60,9 @@ class Summary:
 
     def counts_line(self) -> str:
         return (
-            f"{self.rows} rows evaluated, {self.unparsable} unparsable, {self.failures} failed, {self.nothing_named} "
-            f"answered with no object, {self.truncated} cut at the limit; {self.tokens} tokens"
+            f"{counted(self.rows, 'row')} evaluated, {self.unparsable} unparsable, {self.failures} failed, "
+            f"{self.nothing_named} answered with no object, {self.truncated} cut at the limit; "
+            f"{counted(self.tokens, 'token')}"
         )
 
     def table(self) -> str:
@@ -70,7 +71,7 @@ class Summary:
         lines += [f"{name:<24}{i.value:>8.4f}   {i.low:.4f} to {i.high:.4f}" for name, i in self.metrics.items()]
         if len(self.kinds) > 1:
             lines += [
-                f"{'gIoU, ' + (kind or 'no kind'):<24}{values['gIoU']:>8.4f}   {values['rows']} rows"
+                f"{'gIoU, ' + (kind or 'no kind'):<24}{values['gIoU']:>8.4f}   {counted(values['rows'], 'row')}"
                 for kind, values in self.kinds.items()
             ]
         return "\n".join([*lines, self.counts_line()])

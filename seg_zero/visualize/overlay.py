@@ -50,9 +50,9 @@ def overlay(
 
     Pixels of a mask keep their colours. Several masks are numbered from 1 up; ``numbers`` gives other numbers, which
     choose the hues too. ``objects``, in pixels of ``image``, are drawn as boxes and points: in the hue of their mask if
-    there is one for each, else white. ``dimmed`` goes from 0 (as it is) to 1 (black); a picture without a mask stays as
-    it is. ``ignored`` (boolean H x W) is hatched. A picture with a shorter side below ``min_side`` is enlarged by a
-    whole number first, so that lines stay thin against it.
+    there is one for each, in that of a lone mask, else white. ``dimmed`` goes from 0 (as it is) to 1 (black); a picture
+    without a mask stays as it is. ``ignored`` (boolean H x W) is hatched. A picture with a shorter side below
+    ``min_side`` is enlarged by a whole number first, so that lines stay thin against it.
     """
     scale = max(1, -(-min_side // min(image.size)))
     canvas = np.array(image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST))
@@ -66,9 +66,10 @@ def overlay(
     for mask, name in zip(large, names, strict=True):
         _outline(canvas, mask, colour_of(name - 1), line)
     picture = Image.fromarray(canvas)
-    own = len(objects) == len(names)
+    owners = names * len(objects) if len(names) == 1 else names
+    own = len(owners) == len(objects)
     for place, item in enumerate(objects):
-        _draw_prompt(picture, item.scaled(scale, scale), colour_of(names[place] - 1) if own else NEUTRAL, line)
+        _draw_prompt(picture, item.scaled(scale, scale), colour_of(owners[place] - 1) if own else NEUTRAL, line)
     if len(names) > 1 or numbers is not None:
         _write_numbers(picture, large, names)
     return picture

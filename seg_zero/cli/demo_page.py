@@ -160,8 +160,9 @@ def _failures(page: Page) -> str:
         cases.append(_case(page, wrong[ways.index(way)], f"{counted(often[way], 'answer')}: {meaning}"))
     worse = sum(gain < -CLEAR_CHANGE for gain in page.gains)
     better = sum(gain > CLEAR_CHANGE for gain in page.gains)
+    have = "has" if len(wrong) == 1 else "have"
     head = (
-        f"After training, {len(wrong)} of {counted(len(page.rows), 'answer')} still have an IoU below {GOOD_IOU}. "
+        f"After training, {len(wrong)} of {counted(len(page.rows), 'answer')} still {have} an IoU below {GOOD_IOU}. "
         f"Training made {counted(better, 'answer')} clearly better and {worse} clearly worse (by more than "
         f"{CLEAR_CHANGE} of IoU)."
     )

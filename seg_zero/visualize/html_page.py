@@ -17,7 +17,7 @@ STYLE = """
   --bar: #1d4ed8; }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1120px; padding: 32px 20px 64px; color: var(--ink); background: #fff;
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; overflow-wrap: break-word; }
 h1 { margin: 0 0 8px; font-size: 30px; line-height: 1.2; } h2 { margin: 44px 0 8px; font-size: 21px; }
 p { margin: 8px 0; max-width: 46em; } p.lead { font-size: 18px; } .note { color: var(--soft); font-size: 14px; }
 small { font-size: 14px; color: var(--soft); font-weight: 400; }
@@ -47,7 +47,7 @@ img { display: block; max-width: 100%; height: auto; border-radius: 6px; }
 .case h3 { margin: 0 0 10px; font-size: 17px; overflow-wrap: anywhere; } .case h3 small { display: block; }
 .panels { display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); }
 .panels.three { grid-template-columns: repeat(3, 1fr); }
-.panels figure { margin: 0; min-width: 0; }
+.panels figure { margin: 0; } .panels > * { min-width: 0; }
 figcaption { margin: 6px 0 0; font-size: 14px; overflow-wrap: anywhere; } figcaption i { color: var(--soft); }
 .verdict { margin: 10px 0 0; font-size: 15px; } .panels .verdict { margin: 0; grid-column: 1 / -1; }
 .histogram { display: flex; align-items: flex-end; gap: 3px; height: 220px; margin: 18px 0 0; max-width: 720px; }
@@ -60,7 +60,8 @@ figcaption { margin: 6px 0 0; font-size: 14px; overflow-wrap: anywhere; } figcap
 .parts span { display: block; min-width: 3px; font-size: 13px; line-height: 26px; text-align: center;
   overflow: hidden; }
 .bar { margin: 12px 0; } .bar p { margin: 0 0 3px; max-width: none; display: flex; justify-content: space-between;
-  gap: 12px; } .bar p span:last-child { white-space: nowrap; font-variant-numeric: tabular-nums; }
+  gap: 12px; } .bar p span:first-child { min-width: 0; overflow-wrap: anywhere; }
+.bar p span:last-child { white-space: nowrap; font-variant-numeric: tabular-nums; }
 ul.legend { list-style: none; margin: 12px 0; padding: 0; display: grid; gap: 4px 20px; font-size: 14px;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
 ul.legend li { padding-left: 22px; position: relative; line-height: 1.4; }

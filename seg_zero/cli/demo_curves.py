@@ -81,7 +81,7 @@ def curves_section(curves: Mapping[str, Curve]) -> str:
 
 
 def _terms(terms: Mapping[str, Sequence[float]]) -> str:
-    """A table of the reward terms: their means at the start and at the end."""
+    """A table of the rewards at the start and the end: the score, its terms, and what else is measured."""
     lines = []
     for name, values in terms.items():
         mean = running_mean(values)
@@ -90,7 +90,7 @@ def _terms(terms: Mapping[str, Sequence[float]]) -> str:
     if not lines:
         return ""
     return (
-        "<details><summary>Every reward term</summary><p class='note'>A term is a rule that scores an answer; "
-        f"docs/rewards.md has them all. Means over {WINDOW} steps.</p>"
-        f"<table><tr><th>term</th><th>start</th><th>end</th></tr>{''.join(lines)}</table></details>"
+        "<details><summary>All rewards in numbers</summary><p class='note'>Means over the answers of the first and the "
+        f"last {WINDOW} steps. docs/rewards.md describes the terms, the rules that score an answer.</p>"
+        f"<table><tr><th>reward</th><th>start</th><th>end</th></tr>{''.join(lines)}</table></details>"
     )

@@ -94,7 +94,7 @@ def draw_before_after(page: Page) -> Image.Image:
     plt = pyplot()
     chosen = page.typical()
     figure, axes = plt.subplots(
-        2, len(chosen), figsize=(3.1 * len(chosen), 9), dpi=100, squeeze=False, layout="constrained"
+        2, len(chosen), figsize=(3.1 * len(chosen), 9), dpi=80, squeeze=False, layout="constrained"
     )
     figure.get_layout_engine().set(hspace=0.04)
     for column, index in enumerate(chosen):

@@ -116,7 +116,7 @@ def parts_bar(name: str, value: str, parts: Sequence[tuple[str, int, str]]) -> s
     shown = [part for part in parts if part[1]]
     spans = "".join(
         f'<span style="flex:{count} 0 0;background:{colour};color:{_ink_on(colour)}" '
-        f'title="{html.escape(label)}: {count}">{count if count / total >= 0.06 else ""}</span>'
+        f'title="{html.escape(label)}: {count}">{count if count / total >= 0.03 * len(str(count)) else ""}</span>'
         for label, count, colour in shown
     )
     spoken = html.escape(", ".join(f"{label}: {count}" for label, count, _ in shown))

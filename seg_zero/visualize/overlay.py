@@ -50,15 +50,15 @@ def overlay(
 
     Pixels of a mask keep their colours. Several masks are numbered from 1 up; ``numbers`` gives other numbers, which
     choose the hues too. ``objects``, in pixels of ``image``, are drawn as boxes and points: in the hue of their mask if
-    there is one for each, in that of a lone mask, else white. ``dimmed`` goes from 0 (as it is) to 1 (black); a picture
-    without a mask stays as it is. ``ignored`` (boolean H x W) is hatched. A picture with a shorter side below
-    ``min_side`` is enlarged by a whole number first, so that lines stay thin against it.
+    there is one for each, in that of a lone mask without a number, else white. ``dimmed`` goes from 0 (as it is) to 1
+    (black); a picture without a mask stays as it is. ``ignored`` (boolean H x W) is hatched. A picture with a shorter
+    side below ``min_side`` is enlarged by a whole number first, so that lines stay thin against it.
     """
     scale = max(1, -(-min_side // min(image.size)))
     canvas = np.array(image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST))
     large = [_enlarged(mask, scale) for mask in masks]
     names = list(numbers) if numbers is not None else list(range(1, len(large) + 1))
-    line = max(1, round(min(canvas.shape[:2]) / 220))
+    line = max(1, round(min(canvas.shape[:2]) / 180))
     if any(mask.any() for mask in large):
         _dim(canvas, ~np.any(large, axis=0), dimmed)
     if ignored is not None:
@@ -66,7 +66,7 @@ def overlay(
     for mask, name in zip(large, names, strict=True):
         _outline(canvas, mask, colour_of(name - 1), line)
     picture = Image.fromarray(canvas)
-    owners = names * len(objects) if len(names) == 1 else names
+    owners = names * len(objects) if len(names) == 1 and numbers is None else names
     own = len(owners) == len(objects)
     for place, item in enumerate(objects):
         _draw_prompt(picture, item.scaled(scale, scale), colour_of(owners[place] - 1) if own else NEUTRAL, line)

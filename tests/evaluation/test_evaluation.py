@@ -400,8 +400,8 @@ def test_the_command_writes_a_report_that_stands_alone(
     out = capsys.readouterr().out
     assert "22 rows evaluated" in out and "all 22 rows were there already" in out
     page = (tmp_path / "a" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") > 20 and "http://" not in page and "https://" not in page
-    assert "Worst" in page and "Best" in page
+    assert page.count("data:image/webp;base64,") > 20 and "http://" not in page and "https://" not in page
+    assert "Worst" in page and "Best" in page and "Warning:</b> the embedded policy knows only" in page
     metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
     assert (
         metrics["rows"] == COUNT

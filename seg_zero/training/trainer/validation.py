@@ -114,12 +114,12 @@ def _band(sample: HeldOut, spec: PromptSpec) -> Image.Image:
     verdict = "no mask" if sample.failed else f"IoU {sample.iou:.2f}"
     if answer.problem is not None:
         verdict += f", unreadable: {answer.problem}"
-    thinking = answer.thinking or sample.text
+    thinking = sample.text if answer.problem is not None else answer.thinking or sample.text
     font = font_for(row.problem + thinking, 15)
     lines = [
         *((line, (30, 30, 30)) for line in wrapped(row.problem, font, 3, _TEXT)),
         *((line, (110, 110, 110)) for line in wrapped(thinking, font, 9, _TEXT)),
-        (verdict, (20, 90, 160)),
+        *((line, (20, 90, 160)) for line in wrapped(verdict, font, 3, _TEXT)),
     ]
     height = max(TILE, _LINE * len(lines) + _LINE) + _GAP + _LINE
     band = Image.new("RGB", (2 * (TILE + _GAP) + _TEXT + 2 * _GAP, height), "white")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seg_zero.data.rows import write_rows
@@ -73,3 +74,12 @@ def test_pictures_show_any_answer(tmp_path: Path) -> None:
     sheet = validation.draw_samples(samples, PromptSpec("brief", 112))
     assert sheet.width > 1000 and sheet.height > 3 * 300
     sheet.save(tmp_path / "sheet.png")
+
+
+def test_a_long_verdict_stays_in_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    write_rows(path, [sample_to_row(scene, "row") for scene in make_samples(HELD_OUT_SEED, 1)])
+    text = "<think>red one</think><answer>[{oh no, this cannot be read, whatever one tries}]</answer>"
+    (read,) = validation.read_samples([text], {HELD_OUT_SAMPLE: [sample(0, 0.5, 1, 2, str(path))]})
+    sheet = np.asarray(validation.draw_samples([read], PromptSpec("brief", 112)))
+    assert (sheet[:, -10:] == 255).all() and (sheet != 255).any()

@@ -13,7 +13,7 @@ from typing import Any
 
 from seg_zero.command_line import CommandParser, unknown_command
 from seg_zero.data.check import count_cores
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, counted
 from seg_zero.files import write_text
 from seg_zero.masks import POINT_RULES
 
@@ -127,10 +127,15 @@ def _build(module: Any, args: argparse.Namespace) -> int:
         print(f"skipped: {len(report.problems) - SHOWN_PROBLEMS} more; all are in {everything}")
     for note in source.notes:
         print(note)
-    print(f"{report.rows} rows written to {args.out}; {len(report.problems)} unusable examples skipped", end="")
+    print(
+        f"{counted(report.rows, 'row')} written to {args.out}; "
+        f"{counted(len(report.problems), 'unusable example')} skipped",
+        end="",
+    )
     if report.thin_objects:
         thin = (
-            f"{report.thin_objects} objects without an area, and {report.thin_questions} questions that had no others"
+            f"{counted(report.thin_objects, 'object')} without an area, and "
+            f"{counted(report.thin_questions, 'question')} that had no others"
         )
         print(f"; dropped {thin}", end="")
     print(f"; {report.disagreed} dropped by the SAM2 filter" if segmenter else "")

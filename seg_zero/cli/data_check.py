@@ -15,7 +15,7 @@ from seg_zero.cli.options import add_prompt_template_option, prompt_template_of
 from seg_zero.data.check import CheckReport, Problem, check, count_cores
 from seg_zero.data.contact_sheet import contact_sheet
 from seg_zero.data.source import RowSource, open_rows
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, counted
 from seg_zero.files import check_folder_place, write_image, write_json, write_text
 from seg_zero.prompting import TEMPLATES, PromptTemplate
 
@@ -102,7 +102,7 @@ def histograms(report: CheckReport) -> str:
 
 def summary(report: CheckReport) -> str:
     """Number of problems of each sort, and the first of each, for printing."""
-    lines = [f"{report.source}: {report.rows:,} rows, {len(report.bad_rows):,} with errors"]
+    lines = [f"{report.source}: {counted(report.rows, 'row')}, {len(report.bad_rows):,} with errors"]
     for title, wanted in (("errors (training refuses such rows)", True), ("warnings (such rows can be used)", False)):
         found = [problem for problem in report.problems if problem.is_error == wanted]
         if not found:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_zero.cli.options import segmenter_of
-from seg_zero.errors import InputError, print_warning
+from seg_zero.errors import InputError, counted, print_warning
 from seg_zero.files import check_file_place, check_folder_place
 from seg_zero.prompting import PromptTemplate, check_question
 
@@ -148,10 +148,10 @@ class _Seen:
     def lines(self, clip: Clip, files: dict[str, str]) -> str:
         width, height = clip.size
         lines = [f"frames:    {self._frames} of {width}x{height}, {float(clip.fps):g} per second"]
-        lines += [f"object {number}:  in {count} frames" for number, count in sorted(self._objects.items())]
+        lines += [f"object {number}:  in {counted(count, 'frame')}" for number, count in sorted(self._objects.items())]
         if not self._objects:
             lines.append("no object found on any key frame; the output is the clip as it is")
         if self._unreadable:
-            lines.append(f"unreadable: {self._unreadable} frames, which keep the masks of the frame before")
+            lines.append(f"unreadable: {counted(self._unreadable, 'frame')}, shown with the masks of the frame before")
         lines.append(f"written:   {'  '.join(files.values())}")
         return "\n".join(lines)

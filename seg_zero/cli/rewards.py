@@ -10,7 +10,7 @@ from typing import Any
 from seg_zero.command_line import CommandParser, unknown_command
 from seg_zero.data.check import ERRORS, inspect_row
 from seg_zero.data.rows import Row
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, counted
 from seg_zero.evaluation.sets import open_set
 from seg_zero.rewards.attacks import Case
 from seg_zero.rewards.audit import MIN_IOU, MOST_EARNED, MOST_ROWS, AuditReport, audit
@@ -32,7 +32,7 @@ def table(report: AuditReport, reward: str, data: str) -> str:
     """The report for printing."""
     bar = f"{MOST_EARNED:.0%} or more"
     lines = [
-        f"{reward} on {report.rows} rows of {data}: the truth earns {report.highest:g}",
+        f"{reward} on {counted(report.rows, 'row')} of {data}: the truth earns {report.highest:g}",
         "",
         f"{f'strategies, mask IoU below {MIN_IOU:g}':<{_NAMES}}{'rows':>7}{'largest':>10}{bar:>14}",
     ]

@@ -102,7 +102,7 @@ def test_odd_sides_and_corrupt_frames_still_give_a_whole_video(
     assert len(frames) == 5 and frames[0].shape[:2] == (132, 132)
     printed = capsys.readouterr()
     assert "frame 2 (00002.png)" in printed.err
-    assert "unreadable: 1 frames" in printed.out
+    assert "unreadable: 1 frame, shown" in printed.out
     rows = json.loads((tmp_path / "out" / "odd_masks.json").read_text())["frames"]
     assert "00002.png" in rows[2]["problem"] and len(rows) == 5
 

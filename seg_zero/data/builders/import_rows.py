@@ -12,7 +12,7 @@ import numpy as np
 from seg_zero.data.check import CheckReport, check, count_cores
 from seg_zero.data.rows import Row, write_rows
 from seg_zero.data.source import RowSource, open_rows
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,5 +69,5 @@ def run(args: argparse.Namespace) -> int:
         )
     for problem in report.errors:
         print(f"skipped: {problem.line()}")
-    print(f"{len(source) - len(report.bad_rows)} rows written to {args.out}; {len(report.bad_rows)} skipped")
+    print(f"{counted(len(source) - len(report.bad_rows), 'row')} written to {args.out}; {len(report.bad_rows)} skipped")
     return 0

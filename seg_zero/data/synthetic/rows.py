@@ -9,7 +9,7 @@ from pathlib import Path
 from seg_zero.answer import write_solution_multi
 from seg_zero.data.rows import Row, write_rows
 from seg_zero.data.synthetic.scenes import KINDS, Sample, make_samples
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, counted
 from seg_zero.images import encode_png
 from seg_zero.masks import encode_mask
 
@@ -51,5 +51,5 @@ def run(args: argparse.Namespace) -> int:
     if args.count < 1:
         raise InputError(f"--count {args.count}: a dataset needs at least one row")
     written = write_split(args.out, SEEDS[args.split], args.count, args.side)
-    print(f"{written} rows of split {args.split} written to {args.out}")
+    print(f"{counted(written, 'row')} of split {args.split} written to {args.out}")
     return 0

@@ -72,7 +72,7 @@ def test_every_entry_becomes_a_row_with_the_objects_of_its_ids(folder: Path) -> 
 def test_objects_without_an_area_are_dropped_and_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "data.json").write_text(json.dumps([entry("Which two?", "000000000005.jpg", "11", "13")]))
     assert run(folder) == 0
-    assert "1 objects without an area" in capsys.readouterr().out
+    assert "1 object without an area" in capsys.readouterr().out
     assert run(folder, "--strict") == 2
 
 

@@ -36,6 +36,7 @@ from seg_zero.visualize.html_page import document, histogram, legend, parts_bar,
 SIDE = 560  # of a picture's longer side, in pixels: two of them fill the page
 BINS = 20
 _TYPICAL, _WORST, _BEST = 6, 6, 4  # how many cases of each
+_LONGEST = 1000  # characters of a text: reasoning is read here
 _MOST_ENLARGED = 4  # times: a tiny picture need not fill the page
 
 
@@ -64,7 +65,7 @@ This run: {html.escape(speed)}.</p>
 <p class="note">Scored by rule <code>{html.escape(summary.rule)}</code>; docs/metrics.md describes the rules.</p>
 <details><summary>Settings</summary><div class="wide"><table class="words">{_settings(summary.settings)}</table></div>
 </details>"""
-    write_text(path, document("Seg-Zero evaluation", body))
+    write_text(path, document(f"Evaluation of {html.escape(_short(summary.settings['policy']))}", body))
 
 
 def _short(name: str) -> str:
@@ -176,7 +177,8 @@ def _case(rows: Sequence[Row], prediction: Prediction, spec: PromptSpec) -> str:
     question = html.escape(prediction.question)
     heading = f"<h3>“{question}” <small>{html.escape(kind)}{html.escape(prediction.id)}</small></h3>"
     answer = parse_answer(prediction.text)
-    words = html.escape(shortened(prediction.text if prediction.problem else answer.thinking or prediction.text))
+    said = prediction.text if prediction.problem else answer.thinking or prediction.text
+    words = html.escape(shortened(said, _LONGEST))
     wanted = None
     try:
         row = rows[prediction.row]

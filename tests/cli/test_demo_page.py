@@ -116,7 +116,7 @@ def test_typical_is_the_median_gain_of_each_kind_and_questions_without_a_target_
 def test_a_demo_of_two_questions_has_a_page_and_a_picture(tmp_path: Path) -> None:
     small = demo(2, wrong=())
     write_page(tmp_path / "index.html", small)
-    assert draw_before_after(small).width > 500
+    assert draw_before_after(small).width > 400
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from pillow_heif import register_heif_opener
 
 from seg_zero.errors import InputError, one_line
 
@@ -17,8 +20,15 @@ if TYPE_CHECKING:
 
 ImageLike: TypeAlias = "str | Path | bytes | Image.Image | np.ndarray | torch.Tensor"
 
-MAX_PIXELS = 100_000_000  # above this a file is taken for a decompression bomb
+# HEIC, what phones take. Nothing but the picture itself is read; its rotation is applied by the decoder.
+register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
+MAX_PIXELS = 120_000_000  # above this a file is taken for a decompression bomb; cameras of phones reach 108 million
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's own limit is lower
+LOSSY = ("JPEG", "MPO", "HEIF")  # Pillow's names of formats that change pixels
 FLOAT_SLACK = 1e-3
+# By EXIF orientation. Pillow's exif_transpose writes the EXIF data anew, which fails for values that Pillow can read
+# but not write, such as a signed fraction in the place of an unsigned one.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,51 +37,91 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # by EXIF orientation
+}
 
 
-def load_image(source: ImageLike) -> Image.Image:
+def load_image(source: ImageLike, at_most: int | None = None) -> Image.Image:
     """Read a path, encoded bytes, PIL image, array or tensor as RGB.
 
-    Arrays are H x W x 3 (RGB), H x W x 4 (RGBA) or H x W (grey); tensors are 3 x H x W (RGB), on any device;
-    both are uint8, or floats from 0 to 1. EXIF rotation is applied, transparency is laid on white, 16-bit
-    grey and float TIFFs are scaled to 8 bits, CMYK and palettes are converted. Raises InputError for a missing,
-    unreadable, empty or oversized image, and for an array or a tensor of another shape, dtype or range.
+    Files may be of any format that Pillow reads, and HEIC. Arrays are H x W x 3 (RGB), H x W x 4 (RGBA) or H x W
+    (grey); tensors are 3 x H x W (RGB), on any device; both are uint8, or floats from 0 to 1. EXIF rotation is applied,
+    transparency is laid on white, 16-bit grey and float TIFFs are scaled to 8 bits, CMYK and palettes are converted.
+    ``at_most``: pixels; larger images are reduced to :func:`fitted_size`, JPEGs while they are decoded. Raises
+    InputError for a missing, unreadable, empty or oversized image, and for an array or a tensor of another shape, dtype
+    or range.
     """
     if (torch := sys.modules.get("torch")) is not None and isinstance(source, torch.Tensor):
         source = _array_of_tensor(source)
     name = str(source) if isinstance(source, str | Path) else f"<{type(source).__name__}>"
     try:
-        if isinstance(source, Image.Image):
-            image = source
-        elif isinstance(source, np.ndarray):
-            image = Image.fromarray(_eight_bit(source))
-        elif isinstance(source, bytes):
-            if not source:
-                raise InputError("image <bytes> holds 0 bytes; give an encoded picture")
-            image = Image.open(io.BytesIO(source))
-        elif not isinstance(source, str | Path):
-            raise InputError(f"image {name} is no picture; give a path, bytes, a PIL image, an array or a tensor")
-        else:
-            path = Path(source)
-            if not path.exists():
-                raise InputError(f"image {name} does not exist; check the path")
-            if not path.is_file():
-                raise InputError(f"image {name} is a folder; give one image file")
-            if path.stat().st_size == 0:
-                raise InputError(f"image {name} is an empty file; save it again")
-            image = Image.open(path)
+        image = _opened(source, name)
         if image.width < 1 or image.height < 1:
             raise InputError(f"image {name} has size {image.width}x{image.height}; it has no pixels")
         if image.width * image.height > MAX_PIXELS:
             raise InputError(f"image {name} has {image.width}x{image.height} pixels; the limit is {MAX_PIXELS:,}")
-        return _to_rgb(_upright(image))
+        turn = _TURNS.get(_orientation(image))
+        if at_most is not None and image.width * image.height > at_most:
+            image = _reduced(image, fitted_size(image.size, at_most))
+        return _to_rgb(image if turn is None else image.transpose(turn))
     except InputError:
         raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"image {name} has too many pixels; the limit is {MAX_PIXELS:,}") from error
     except UnidentifiedImageError as error:  # Pillow's own message names the buffer's address
         raise InputError(f"image {name} cannot be read (unknown format); save it again as JPEG or PNG") from error
     except Exception as error:  # decoders raise anything for damaged files, RuntimeError and struct.error included
         raise InputError(f"image {name} cannot be read ({one_line(error)}); save it again as JPEG or PNG") from error
+
+
+def _opened(source: ImageLike, name: str) -> Image.Image:
+    """The image, not yet decoded if it is encoded."""
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray):
+        return Image.fromarray(_eight_bit(source))
+    if isinstance(source, bytes):
+        if not source:
+            raise InputError("image <bytes> holds 0 bytes; give an encoded picture")
+        return Image.open(io.BytesIO(source))
+    if not isinstance(source, str | Path):
+        raise InputError(f"image {name} is no picture; give a path, bytes, a PIL image, an array or a tensor")
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"image {name} does not exist; check the path")
+    if not path.is_file():
+        raise InputError(f"image {name} is a folder; give one image file")
+    if path.stat().st_size == 0:
+        raise InputError(f"image {name} is an empty file; save it again")
+    return Image.open(path)
+
+
+def fitted_size(size: tuple[int, int], pixels: int) -> tuple[int, int]:
+    """(width, height) of the same shape with at most so many pixels; ``size`` itself if it has no more."""
+    width, height = size
+    if width * height <= pixels:
+        return size
+    # A strip keeps one pixel of its short side, and gives up of its long one.
+    scale = math.sqrt(pixels / (width * height))
+    short = max(1, int(min(size) * scale))
+    long = min(max(1, int(max(size) * scale)), max(1, pixels // short))
+    return (long, short) if width >= height else (short, long)
+
+
+def size_as_shown(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image once its EXIF rotation is applied; nothing is decoded."""
+    return image.size if _orientation(image) < 5 else (image.height, image.width)
+
+
+def _orientation(image: Image.Image) -> int:
+    found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return found if isinstance(found, int) else 1
+
+
+def _reduced(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The image as RGB of a smaller (width, height), before rotation."""
+    if image.format in ("JPEG", "MPO"):
+        image.draft(image.mode, size)  # decoded at 1/2, 1/4 or 1/8, if that is enough
+    return _to_rgb(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _array_of_tensor(tensor: torch.Tensor) -> np.ndarray:
@@ -98,16 +148,6 @@ def _eight_bit(array: np.ndarray) -> np.ndarray:
     if not (low >= -FLOAT_SLACK and high <= 1 + FLOAT_SLACK):
         raise InputError(f"image array of floats reaches from {low:g} to {high:g}; give values from 0 to 1")
     return (np.clip(array, 0, 1) * 255).round().astype(np.uint8)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The image rotated as its EXIF orientation says.
-
-    Unlike Pillow's ``exif_transpose`` it does not write the EXIF data anew, which fails for values that Pillow can read
-    but not write, such as a signed fraction in the place of an unsigned one.
-    """
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

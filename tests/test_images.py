@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.pictures import encoded
+from helpers.pictures import encoded, png_header
 from PIL import ExifTags, Image, ImageOps
 
 from seg_zero.errors import InputError
-from seg_zero.images import load_image
+from seg_zero.images import MAX_PIXELS, fitted_size, load_image, size_as_shown
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16"])
@@ -46,6 +46,61 @@ def test_exif_rotation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert load_image(encoded(Image.new("RGB", (20, 10)), "JPEG", exif=exif)).size == (10, 20)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_heic_is_read_upright(orientation: int, tmp_path: Path) -> None:
+    """Encoders turn the EXIF orientation into a property of the file, which the decoder applies: not a second time."""
+    picture = Image.new("RGB", (64, 32), "navy")
+    picture.paste("orange", (0, 0, 16, 16))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    (tmp_path / "phone.HEIC").write_bytes(encoded(picture, "HEIF", exif=exif.tobytes(), quality=100))
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(picture, "PNG", exif=exif))))
+    read = load_image(tmp_path / "phone.HEIC")
+    assert read.size == expected.size == size_as_shown(Image.open(tmp_path / "phone.HEIC"))
+    assert np.abs(np.asarray(read, dtype=int) - np.asarray(expected)).mean() < 6
+
+
+def test_a_damaged_heic_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cut.heic").write_bytes(encoded(Image.effect_noise((64, 64), 90).convert("RGB"), "HEIF")[:700])
+    with pytest.raises(InputError, match=r"cut.heic cannot be read") as caught:
+        load_image(tmp_path / "cut.heic")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "HEIF"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_picture_is_reduced_and_keeps_its_shape(kind: str, orientation: int) -> None:
+    picture = Image.new("RGB", (800, 400), "navy")
+    picture.paste("orange", (0, 0, 400, 400))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = encoded(picture, kind, exif=exif.tobytes())
+    assert load_image(data, at_most=800 * 400).size == load_image(data).size
+    reduced = load_image(data, at_most=20_000)
+    assert reduced.size == ((200, 100) if orientation == 1 else (100, 200))
+    orange = reduced.getpixel((20, 20))
+    assert orange[0] > 200 and orange[2] < 60
+    assert load_image(Image.new("1", (300, 300), 1), at_most=100).getpixel((5, 5)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (300, 200), (4000, 3000), (1, 9000), (9000, 2), (12032, 9024)])
+@pytest.mark.parametrize("pixels", [1, 100, 65_537])
+def test_a_fitted_size_is_within_the_limit_and_of_the_same_shape(size: tuple[int, int], pixels: int) -> None:
+    width, height = fitted_size(size, pixels)
+    assert 1 <= width * height <= pixels and width <= size[0] and height <= size[1]
+    if size[0] * size[1] <= pixels:
+        assert (width, height) == size
+    elif min(width, height) > 50:
+        assert abs(width / height - size[0] / size[1]) < 0.03
+
+
+@pytest.mark.filterwarnings("ignore:Image size")  # pytest forgets the filter of seg_zero.images
+@pytest.mark.parametrize("size", [(12_000, 10_001), (40_000, 40_000)])
+def test_a_decompression_bomb_is_refused_with_the_limit(size: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match=f"pixels; the limit is {MAX_PIXELS:,}$"):
+        load_image(png_header(*size))
 
 
 def test_bad_files_are_named_with_a_remedy(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     template = prompt_template_of(args)
     if args.video is not None:
         if args.text is None:
-            raise InputError(f"--video {args.video} comes without a question; add --text")
+            raise InputError(f"the clip {args.video} comes without a question; add it in quotes, or as --text")
         return run_video(args, args.text, DEFAULT_FOLDER, template)
     check_no_video_options(args)
     outputs = _outputs(DEFAULT_OUTPUTS if args.outputs is None else args.outputs)
@@ -135,7 +135,10 @@ def parser() -> CommandParser:
         "--dtype", help="policy precision: float32, bfloat16, float16 (default: bfloat16 on CUDA, else float32)"
     )
     parser.add_argument(
-        "inputs", nargs="*", metavar="IMAGE", help="images, and last the question: the same as --image_path and --text"
+        "inputs",
+        nargs="*",
+        metavar="IMAGE",
+        help="images or a clip, and last the question: the same as --image_path or --video, and --text",
     )
     parser.add_argument(
         "--image_path", nargs="+", help="image, several images, a folder, or a quoted glob (default: an example scene)"

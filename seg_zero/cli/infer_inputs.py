@@ -16,6 +16,8 @@ from seg_zero.files import read_text, shown
 from seg_zero.prompting import check_question
 
 TABLES = (".csv", ".tsv", ".jsonl")
+# Of files that are taken for clips when they are named without --video.
+CLIPS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".3gp", ".wmv", ".flv")
 # Names of the column of pictures, without case, blanks and underscores.
 _PICTURE_COLUMNS = ("image", "imagepath", "imagefile", "imagename", "filename", "file", "path", "picture")
 MAX_NAME = 150  # bytes; file systems take 255, with endings and temporary names
@@ -41,13 +43,24 @@ class Job:
 
 
 def sort_inputs(args: argparse.Namespace) -> None:
-    """Put the words of ``args.inputs`` where --image_path and --text put theirs: images, and last the question.
+    """Put the words of ``args.inputs`` where --image_path, --video and --text put theirs: the question last.
 
     A single word is an image; so is the last one if the question is given by an option or if it is an existing file.
-    Raises InputError if images are given in both ways.
+    A first word that ends as the name of a clip does is one, and with --video the only word is the question. Raises
+    InputError if images are given in both ways, and for several clips.
     """
     words: list[str] = args.inputs
     if not words:
+        return
+    if args.video is None and words[0].lower().endswith(CLIPS):
+        args.video = words.pop(0)
+    if args.video is not None:
+        if len(words) > 1 or (words and args.text is not None):
+            other = "its question" if args.text is not None else repr(words[0])
+            raise InputError(
+                f"{words[-1]!r} stands beside the clip {args.video} and {other}; give one clip and one quoted question"
+            )
+        args.text = words[0] if words else args.text
         return
     if args.image_path is not None:
         raise InputError(f"{words[0]!r} stands beside --image_path {args.image_path[0]}; give images in one way")

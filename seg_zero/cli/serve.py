@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seg_zero.cli.server_options import (
     add_server_options,
@@ -23,6 +24,8 @@ from seg_zero.extras import SERVING, require
 if TYPE_CHECKING:
     from seg_zero.policy import Policy
 
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
+
 
 def parser() -> CommandParser:
     made = CommandParser("serve", "Answer questions about images over HTTP (docs/serve.md).")
@@ -35,6 +38,19 @@ def parser() -> CommandParser:
         "--max_open", type=int, default=64, help="open requests; further ones get 429 (default: %(default)s)"
     )
     made.add_argument("--timeout", type=float, default=60.0, help="seconds per answer, then 504 (default: %(default)s)")
+    made.add_argument(
+        "--access_log",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="a line per request on standard error: client, request, status, milliseconds (default: on)",
+    )
+    made.add_argument(
+        "--cors_origins",
+        nargs="+",
+        default=[],
+        metavar="ORIGIN",
+        help="web pages whose scripts may ask, e.g. https://app.example, or '*' for all (default: none)",
+    )
     return made
 
 
@@ -42,6 +58,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options. Raises InputError for a value out of range."""
     args = parser().parse_args(argv)
     check_server_options(args, ("max_open", "timeout"))
+    for origin in args.cors_origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise InputError(
+                f"--cors_origins {origin} is no origin; give scheme and host without a path, such as "
+                "https://app.example or http://localhost:3000, or '*'"
+            )
     return args
 
 
@@ -67,6 +89,7 @@ def main(argv: Sequence[str]) -> int:
     from seg_zero.segmenter import load_segmenter
     from seg_zero.serving.address import bind
     from seg_zero.serving.app import create_app
+    from seg_zero.serving.guard import show_access
     from seg_zero.serving.meters import Meters
     from seg_zero.serving.server import Server
     from seg_zero.serving.service import Service
@@ -84,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
         "segmenter": args.segmentation_model_path,
         "engine": args.engine,
     }
-    app_options = {}
+    app_options: dict[str, Any] = {"cors_origins": args.cors_origins}
     if isinstance(policy, RemotePolicy):
         names |= {"policy": policy.model, "engine": args.policy_url}
         app_options["policy_problem"] = policy.problem
@@ -98,6 +121,8 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:
         raise InputError(f"cannot listen on {args.host}:{args.port} ({error}); give another --port") from error
     print_warning(warning)
+    if args.access_log:
+        show_access()
     print(f"serving on http://{args.host}:{args.port} ({', '.join(f'{k} {v}' for k, v in names.items())})", flush=True)
     Server(config, service).run(sockets=[listening])
     finished = service.close(args.timeout)

@@ -32,7 +32,9 @@ def add_server_options(parser: argparse.ArgumentParser, port: int) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=port, help="port to listen on (default: %(default)s)")
     parser.add_argument("--max_upload_mb", type=float, default=20.0, help="largest upload (default: %(default)s)")
-    parser.add_argument("--max_megapixels", type=float, default=16.0, help="largest image (default: %(default)s)")
+    parser.add_argument(
+        "--max_megapixels", type=float, default=16.0, help="larger images are reduced to this (default: %(default)s)"
+    )
     parser.add_argument(
         "--max_question", type=int, default=2000, help="longest question, in characters (default: %(default)s)"
     )

@@ -20,11 +20,10 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from seg_zero.errors import InputError
-from seg_zero.images import load_image
+from seg_zero.images import load_image, size_as_shown
 
 T = TypeVar("T")
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-ORIENTATION = 0x0112
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif")
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def upright_size(source: Path | bytes) -> tuple[int, int]:
     """Width and height of a picture once its EXIF rotation is applied, from its header alone."""
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return image.size if image.getexif().get(ORIENTATION, 1) < 5 else (image.height, image.width)
+            return size_as_shown(image)
     except Exception:  # whatever is wrong with the file, load_image has the words for it
         return load_image(source).size
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from seg_zero.masks import encode_mask
+from seg_zero.masks import encode_mask, resize_mask
 from seg_zero.serving.service import Outcome
 from seg_zero.visualize import mask_image
 
@@ -79,15 +79,16 @@ class Problem(BaseModel):
     error: str = Field(description="one line")
 
 
-def png_of(mask: np.ndarray) -> bytes:
-    """A boolean H x W mask as an encoded picture of 0 and 255."""
+def png_of(mask: np.ndarray, size: tuple[int, int]) -> bytes:
+    """A boolean H x W mask as an encoded picture of 0 and 255, enlarged to (width, height)."""
     buffer = io.BytesIO()
+    mask = resize_mask(mask, size)
     mask_image(mask).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def _text_png(mask: np.ndarray) -> str:
-    return base64.b64encode(png_of(mask)).decode("ascii")
+    return base64.b64encode(png_of(mask, mask.shape[::-1])).decode("ascii")
 
 
 def _unicode(text: str) -> str:
@@ -95,26 +96,40 @@ def _unicode(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def encode(question: str, outcome: Outcome, png: bool, per_object: bool, warning: str | None = None) -> bytes:
-    """JSON of a SegmentAnswer; ``png`` adds the union as a picture, ``per_object`` with it one for each object."""
-    objects = [
-        FoundObject(
-            box=item.box,
-            points=list(item.points),
-            score=float(score),
-            mask=RunLengths(**encode_mask(mask)),
-            png=_text_png(mask) if png and per_object else None,
+def encode(
+    question: str,
+    outcome: Outcome,
+    size: tuple[int, int],
+    png: bool = False,
+    per_object: bool = False,
+    warning: str | None = None,
+) -> bytes:
+    """JSON of a SegmentAnswer, in pixels of a picture of (width, height) that the outcome's was reduced from.
+
+    ``png`` adds the union as a picture, ``per_object`` with it one for each object.
+    """
+    sx, sy = size[0] / outcome.size[0], size[1] / outcome.size[1]
+    objects = []
+    for small, mask, score in zip(outcome.objects, outcome.masks, outcome.scores, strict=True):
+        item, whole = small.scaled(sx, sy), resize_mask(mask, size)  # one at a time, as they may be large
+        objects.append(
+            FoundObject(
+                box=item.box,
+                points=list(item.points),
+                score=float(score),
+                mask=RunLengths(**encode_mask(whole)),
+                png=_text_png(whole) if png and per_object else None,
+            )
         )
-        for item, mask, score in zip(outcome.objects, outcome.masks, outcome.scores, strict=True)
-    ]
+    union = resize_mask(outcome.mask, size)
     answer = SegmentAnswer(
         question=question,
         thinking=_unicode(outcome.answer.thinking),
         objects=objects,
-        mask=RunLengths(**encode_mask(outcome.mask)),
-        png=_text_png(outcome.mask) if png else None,
-        width=outcome.size[0],
-        height=outcome.size[1],
+        mask=RunLengths(**encode_mask(union)),
+        png=_text_png(union) if png else None,
+        width=size[0],
+        height=size[1],
         problem=None if outcome.answer.problem is None else _unicode(outcome.answer.problem),
         text=_unicode(outcome.answer.text),
         warning=warning,

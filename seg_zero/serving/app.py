@@ -3,30 +3,27 @@
 # Without postponed annotations: FastAPI reads those of the routes, which name what is local here.
 
 import asyncio
-import logging
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seg_zero.serving.answers import Problem, SegmentAnswer, encode, png_of
+from seg_zero.serving.guard import Guard
 from seg_zero.serving.meters import Meters
+from seg_zero.serving.pages import POLICY, docs_page, start_page
 from seg_zero.serving.service import Outcome, Refused, Service
-from seg_zero.serving.uploads import Limits, read_image, read_question
-
-log = logging.getLogger(__name__)
+from seg_zero.serving.uploads import KINDS, Limits, read_image, read_question
 
 SEGMENT = "/v1/segment"
 WARNING_HEADER = "X-Seg-Zero-Warning"  # also for answers that are pictures
-DISCARDED = 8  # times the upload limit that is still read, so that the sender hears why it is refused
 HOW = "send multipart/form-data with a file 'image' and a field 'question'"
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -51,47 +48,6 @@ class Health(BaseModel):
     segmenter: str
     engine: str
     warning: str | None = Field(description="why the policy answers worse than it could")
-
-
-class Guard:
-    """Counts the bytes of a body while it is read, and every answer of /v1/segment."""
-
-    def __init__(self, app: ASGIApp, limits: Limits, meters: Meters) -> None:
-        self.app, self.limits, self.meters = app, limits, meters
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        limit, read, status, start = self.limits.upload_bytes, 0, 500, time.perf_counter()
-
-        async def counted() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            while read > limit and message.get("more_body") and read <= DISCARDED * limit:
-                message = await receive()
-                read += len(message.get("body", b""))
-            if read > limit:
-                raise HTTPException(413, f"the request has more than {limit:,} bytes; send a smaller image")
-            return message
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            announced = dict(scope["headers"]).get(b"content-length", b"0")
-            if announced.isdigit() and int(announced) > DISCARDED * limit:
-                line = f"the request has {int(announced):,} bytes; the limit is {limit:,}"
-                await JSONResponse({"error": line}, 413)(scope, receive, noted)
-            else:
-                await self.app(scope, counted, noted)
-        finally:
-            if scope["path"] == SEGMENT:
-                self.meters.request(status, time.perf_counter() - start)
 
 
 def _accepts_png(accept: str) -> bool:
@@ -130,12 +86,14 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
     return _refusal(500, "the server failed on this request; its log says why")
 
 
-def _json(question: str, png: bool, per_object: bool, warning: str | None, outcome: Outcome) -> bytes:
-    return encode(question, outcome, png, per_object, warning)
+def _json(
+    question: str, size: tuple[int, int], png: bool, per_object: bool, warning: str | None, outcome: Outcome
+) -> bytes:
+    return encode(question, outcome, size, png, per_object, warning)
 
 
-def _picture(outcome: Outcome) -> bytes:
-    return png_of(outcome.mask)
+def _picture(size: tuple[int, int], outcome: Outcome) -> bytes:
+    return png_of(outcome.mask, size)
 
 
 def create_app(
@@ -146,17 +104,26 @@ def create_app(
     names: dict[str, str],
     policy_problem: Callable[[], str | None] = lambda: None,
     warning: str | None = None,
+    cors_origins: Sequence[str] = (),
 ) -> FastAPI:
     """The server's routes over a service.
 
     timeout: seconds for one answer; names: of policy, segmenter and engine; policy_problem: says why a remote policy
-    cannot be reached now; warning: one line that every answer carries, as a field and a header.
+    cannot be reached now; warning: one line that every answer carries, as a field and a header; cors_origins: of the
+    web pages whose scripts may read answers, or "*" for all.
     """
-    # No pages of interactive documentation: they would load scripts from elsewhere.
+    # FastAPI's own pages of documentation load scripts from elsewhere.
     app = FastAPI(title="seg-zero", version="1", docs_url=None, redoc_url=None)
     meters.watch("seg_zero_queue_length", "Requests that the policy has not taken yet", lambda: service.waiting)
     meters.watch("seg_zero_open_requests", "Requests that wait or are worked on", lambda: service.open)
-    app.add_middleware(Guard, limits=limits, meters=meters)
+    app.add_middleware(Guard, limits=limits, meters=meters, counted=SEGMENT)
+    if cors_origins:  # added last, so that refusals of the guard pass it too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST"],
+            expose_headers=[WARNING_HEADER, "Retry-After"],
+        )
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -166,7 +133,7 @@ def create_app(
     @app.post(SEGMENT, responses=answers)
     async def segment(
         request: Request,
-        image: Annotated[UploadFile, File(description="JPEG, PNG, WEBP, BMP, GIF or TIFF")],
+        image: Annotated[UploadFile, File(description=KINDS)],
         question: Annotated[str, Form(description="What to segment", examples=["the green circle"], min_length=1)],
         png: Annotated[bool, Form(description="Add the mask as base64 PNG")] = False,
         per_object: Annotated[bool, Form(description="With png: one for each object too")] = False,
@@ -176,9 +143,11 @@ def create_app(
         read_question(question, limits)
         picture = await run_in_threadpool(read_image, await image.read(), limits)
         as_picture = _accepts_png(request.headers.get("accept", ""))
-        job = service.submit(
-            picture, question, _picture if as_picture else partial(_json, question, png, per_object, warning)
-        )
+        if as_picture:
+            finish = partial(_picture, picture.size)
+        else:
+            finish = partial(_json, question, picture.size, png, per_object, warning)
+        job = service.submit(picture.image, question, finish)
         try:
             content = await asyncio.wait_for(asyncio.wrap_future(job), timeout)
         except asyncio.TimeoutError:
@@ -198,5 +167,20 @@ def create_app(
     async def metrics() -> Response:
         """Counters for Prometheus."""
         return Response(meters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/", include_in_schema=False)
+    async def start(request: Request) -> Response:
+        """What this is and where to go: a page for browsers, JSON for others."""
+        if "text/html" in request.headers.get("accept", "").lower():
+            return HTMLResponse(start_page(names, warning), headers=POLICY)
+        places = {"segment": f"POST {SEGMENT}", "docs": "/docs", "schema": "/openapi.json"}
+        return JSONResponse(
+            {"name": "seg-zero", **names, "warning": warning, **places, "health": "/health", "metrics": "/metrics"}
+        )
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        """The schema as a page."""
+        return HTMLResponse(docs_page(app.openapi()), headers=POLICY)
 
     return app

@@ -18,8 +18,17 @@ class Meters:
         self._requests = Counter(
             "seg_zero_requests", "Requests to /v1/segment by HTTP status", ["status"], registry=self.registry
         )
+        self._refused = Counter(
+            "seg_zero_refused_requests",
+            "Of them, those refused without work of a model (4xx and 503), by HTTP status",
+            ["status"],
+            registry=self.registry,
+        )
         self._latency = Histogram(
-            "seg_zero_request_seconds", "From the first byte to the answer", buckets=_SECONDS, registry=self.registry
+            "seg_zero_request_seconds",
+            "From the first byte to the answer, without refused requests",
+            buckets=_SECONDS,
+            registry=self.registry,
         )
         self._batches = Histogram(
             "seg_zero_policy_batch_size",
@@ -34,7 +43,10 @@ class Meters:
 
     def request(self, status: int, seconds: float) -> None:
         self._requests.labels(str(status)).inc()
-        self._latency.observe(seconds)
+        if 400 <= status < 500 or status == 503:
+            self._refused.labels(str(status)).inc()
+        else:
+            self._latency.observe(seconds)
 
     def batch(self, size: int) -> None:
         self._batches.observe(size)

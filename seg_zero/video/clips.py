@@ -16,12 +16,10 @@ from PIL import Image
 
 from seg_zero.data.inputs import PICTURES
 from seg_zero.errors import InputError, one_line
-from seg_zero.images import MAX_PIXELS, load_image
+from seg_zero.images import MAX_PIXELS, load_image, size_as_shown
 
 DEFAULT_FPS = Fraction(24)  # of a folder of pictures
 CHUNK = 16  # frames decoded at a time when a clip is read backwards
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -124,11 +122,9 @@ def _header_size(path: Path) -> tuple[int, int] | None:
     """Width and height as shown, without decoding; None for a file that is no picture."""
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(_ORIENTATION) in _TURNED
+            return size_as_shown(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    return (height, width) if turned else (width, height)
 
 
 class FileClip:

@@ -181,7 +181,7 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
                 shown: redraw(state, dimmed, prompts),
                 looks: gr.update(visible=True),
                 objects: gr.update(choices=names, value=on, visible=bool(names)),
-                reasoning: show.reasoning(turn.text),
+                reasoning: show.reasoning(turn),
                 correct: gr.update(visible=True),
                 selected: gr.update(choices=choices, value=min(state.selected, len(turn.items))),
                 hint: "",
@@ -204,7 +204,7 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
                 return {picture: None, message: show.notice(refused.line)}
             if opened is None:
                 return {message: ""}
-            line = show.notice(f"picture {opened.name}, {show.written(opened.size)} pixels", "note")
+            line = show.notice(show.about_picture(opened), "note")
             return {message: line} if opened.in_browsers else {message: line, picture: show_picture(state, opened)}
 
         def show_picture(state: Session, chosen: Picture) -> str:
@@ -227,7 +227,7 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
                     raise InputError("there is no picture yet; upload one or choose an example")
                 read_question(text, limits)
                 hidden = gr.update(visible=False)
-                asking = {looks: hidden, correct: hidden, downloads: "", reasoning: show.reasoning("", writing=True)}
+                asking = {looks: hidden, correct: hidden, downloads: "", reasoning: show.writing("")}
                 yield {
                     **asking,
                     ask: hidden,
@@ -236,7 +236,7 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
                     headline: show.pending(text),
                     shown: gr.update(value=show.plain(opened), visible=True),
                 }
-                for event in asker.ask(opened.open(limits), text, state.stop):
+                for event in asker.ask(opened.open(limits).image, text, state.stop):
                     if isinstance(event, SegmentationResult):
                         state.answered(Turn.of(opened, event))
                         yield {**present(state, dimmed, prompts), **idle(), history: past(state)}
@@ -244,7 +244,7 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
                     if isinstance(event, Waiting):
                         yield {headline: show.pending(text, event.ahead)}
                     else:
-                        yield {headline: show.pending(text), reasoning: show.reasoning(event, writing=True)}
+                        yield {headline: show.pending(text), reasoning: show.writing(event)}
                 yield {**present(state, dimmed, prompts), **idle("stopped", "note")}
             except (InputError, Refused) as error:
                 yield {**present(state, dimmed, prompts), **idle(str(error))}
@@ -287,12 +287,14 @@ def build(asker: Asker, limits: Limits, about: str) -> gr.Blocks:
                 try:
                     prompt = make(state, *rest)
                     if prompt is None:
-                        line = show.notice("now click on the opposite corner", "note")
+                        line = show.notice(show.first_corner(state), "note")
                         return {shown: redraw(state, dimmed, prompts), hint: line}
                     prompt = usable(prompt, turn.picture.size)
                     if state.selected >= len(turn.items):
                         check_room(turn)
-                    found, seconds = asker.segment(turn.picture.open(limits), [prompt])
+                    upload = turn.picture.open(limits)
+                    sx, sy = upload.scale
+                    found, seconds = asker.segment(upload.image, [prompt.scaled(1 / sx, 1 / sy)])
                 except (InputError, Refused) as error:
                     return {shown: redraw(state, dimmed, prompts), hint: show.notice(str(error))}
                 except Exception:

@@ -15,10 +15,11 @@ from PIL import Image
 
 from seg_zero.answer import MAX_OBJECTS
 from seg_zero.errors import InputError
-from seg_zero.masks import decode_mask, encode_mask
+from seg_zero.masks import decode_mask, encode_mask, resize_mask
 from seg_zero.objects import Box, Point, PromptObject
 from seg_zero.results.result import SegmentationResult, SegmentedObject
-from seg_zero.serving.uploads import Limits, read_image
+from seg_zero.serving.service import Refused
+from seg_zero.serving.uploads import Limits, Upload, read_image
 
 VIEW_SIDE = 1280  # pixels; larger pictures are shown smaller, and asked about as they are
 HISTORY = 12  # questions kept for one user; the picture of each, too
@@ -27,34 +28,47 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)"
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An opened picture: its original file, (width, height) in pixels, and an RGB copy to show."""
+    """An opened picture: its original file, (width, height) in pixels of that file, and an RGB copy to show.
+
+    seen: (width, height) at which models see it, smaller than ``size`` for a large picture.
+    """
 
     name: str
     data: bytes = field(repr=False)
     size: tuple[int, int]
+    seen: tuple[int, int]
     view: Image.Image = field(repr=False)
 
     @classmethod
     def read(cls, name: str, data: bytes, limits: Limits) -> Picture:
         """Raises Refused, with one line for the user, for a file that is no picture or too large."""
-        image = read_image(data, limits)
-        view = image.copy()
+        if len(data) > limits.upload_bytes:
+            raise Refused(413, f"the picture has {len(data):,} bytes; the limit is {limits.upload_bytes:,}")
+        upload = read_image(data, limits)
+        view = upload.image.copy()
         view.thumbnail((VIEW_SIDE, VIEW_SIDE))
-        return cls(name, data, image.size, view)
+        return cls(name, data, upload.size, upload.image.size, view)
 
     @property
     def in_browsers(self) -> bool:
-        """Whether browsers show the file as it is: all but TIFF."""
-        return self.data[:2] not in (b"II", b"MM")
+        """Whether browsers show the file as it is: all but TIFF and HEIC."""
+        return self.data[:2] not in (b"II", b"MM") and not self.is_heic
 
-    def open(self, limits: Limits) -> Image.Image:
-        """All pixels, RGB. Only the file is kept, since a history of pictures would fill the memory."""
+    @property
+    def is_heic(self) -> bool:
+        return self.data[4:8] == b"ftyp"
+
+    def open(self, limits: Limits) -> Upload:
+        """What models see. Only the file is kept, since a history of pictures would fill the memory."""
         return read_image(self.data, limits)
 
 
 @dataclass(frozen=True)
 class Item:
-    """An object of an answer: prompt in pixels of the picture, mask as COCO RLE, SAM2's score, whether it is shown."""
+    """An object of an answer: prompt in pixels of the picture, mask as COCO RLE, SAM2's score, whether it is shown.
+
+    The mask has the size at which the models saw the picture, which is smaller for a large one.
+    """
 
     prompt: PromptObject
     mask: dict[str, Any] = field(repr=False)
@@ -86,7 +100,9 @@ class Turn:
 
     @classmethod
     def of(cls, picture: Picture, result: SegmentationResult) -> Turn:
-        items = [Item.of(one, one.mask, one.score) for one in result.objects]
+        """From an answer in pixels of the picture as the models saw it."""
+        sx, sy = picture.size[0] / result.mask.shape[1], picture.size[1] / result.mask.shape[0]
+        items = [Item.of(one.scaled(sx, sy), one.mask, one.score) for one in result.objects]
         return cls(
             *(picture, result.question, result.thinking, result.text, result.problem, items, dict(result.seconds)),
             warning=result.warning,
@@ -98,18 +114,18 @@ class Turn:
         width, height = self.picture.size
         union = np.zeros((height, width), dtype=bool)
         for item in self.items:
-            union |= decode_mask(item.mask)
+            union |= resize_mask(decode_mask(item.mask), self.picture.size)
         return union
 
     def result(self) -> SegmentationResult:
         """The answer as it is now, about a blank picture: of the picture only the size is in files about the answer."""
+        masks = np.zeros((len(self.items), *self.picture.size[::-1]), dtype=bool)
+        for mask, item in zip(masks, self.items, strict=True):
+            mask[:] = resize_mask(decode_mask(item.mask), self.picture.size)
         objects = tuple(
-            SegmentedObject(item.prompt.box, item.prompt.points, mask=decode_mask(item.mask), score=item.score)
-            for item in self.items
+            SegmentedObject(item.prompt.box, item.prompt.points, mask=mask, score=item.score)
+            for mask, item in zip(masks, self.items, strict=True)
         )
-        masks = np.zeros((len(objects), *self.picture.size[::-1]), dtype=bool)
-        for mask, one in zip(masks, objects, strict=True):
-            mask[:] = one.mask
         union = np.asarray(masks.any(axis=0))
         return SegmentationResult(
             *(self.question, self.thinking, objects, masks, union, self.text, self.problem, (self.text,), self.seconds),

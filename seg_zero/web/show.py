@@ -70,6 +70,13 @@ def in_picture(click: tuple[float, float], picture: Picture) -> Point:
     return (min(max(x, 0.0), float(picture.size[0])), min(max(y, 0.0), float(picture.size[1])))
 
 
+def first_corner(session: Session) -> str:
+    """What is said once the first corner of a box is set."""
+    assert session.corner is not None
+    x, y = session.corner
+    return f"first corner at {_pixel(x)}, {_pixel(y)}; now click on the opposite corner"
+
+
 def shown_size(picture: Picture) -> tuple[int, int]:
     """(width, height) of what :func:`draw` gives: small views are enlarged by a whole number."""
     scale = max(1, -(-OVERLAY_SIDE // min(picture.view.size)))
@@ -78,6 +85,12 @@ def shown_size(picture: Picture) -> tuple[int, int]:
 
 def written(size: tuple[int, int]) -> str:
     return f"{size[0]} × {size[1]}"  # noqa: RUF001
+
+
+def about_picture(picture: Picture) -> str:
+    """One line on a picture that was taken."""
+    line = f"picture {picture.name}, {written(picture.size)} pixels"
+    return line if picture.seen == picture.size else f"{line}; the models see it at {written(picture.seen)}"
 
 
 def thumbnails(session: Session) -> list[tuple[Image.Image, str]]:
@@ -147,22 +160,60 @@ def times(turn: Turn) -> str:
     return " · ".join(parts)
 
 
-def reasoning(text: str, writing: bool = False) -> str:
-    """A policy's text, complete or so far, as HTML: the thinking, then the answer.
+def writing(text: str) -> str:
+    """A policy's text so far as HTML: the thinking, then the answer as it writes it.
 
     Text of neither kind is shown as it is.
     """
+    thinking, answer = _parts(text)
+    shown = f"<b>Answer</b><pre>{html.escape(answer)}</pre>" if answer else ""
+    cursor = '<span class="cursor" aria-hidden="true"></span>'
+    return f'<div class="reasoning" aria-live="polite">{_thinking(thinking)}{shown}{cursor}</div>'
+
+
+def reasoning(turn: Turn) -> str:
+    """The thinking, the objects as they are now in pixels of the picture, and what the policy wrote, as HTML."""
+    thinking, answer = _parts(turn.text)
+    wrote = f"<details><summary>What the policy wrote</summary>{_RAW}<pre>{html.escape(answer)}</pre></details>"
+    parts = (_thinking(thinking), _objects(turn), wrote if answer else "")
+    return f'<div class="reasoning" aria-live="polite">{"".join(parts)}</div>'
+
+
+_RAW = "<p>Its coordinates are those of the picture as it was resized for the policy, before corrections.</p>"
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """The thinking, and the rest without its tags."""
     thinking, _, rest = text.partition("</think>")
     opened = thinking.lstrip().startswith("<think>")
     thinking = re.sub(r"^\s*<think>", "", thinking) if opened else ""
     if not opened:
         rest = text
-    answer = re.sub(r"^\s*<answer>|</answer>\s*$", "", rest)
-    parts = [f'<b>Reasoning</b><p class="thinking">{html.escape(thinking.strip())}</p>'] if thinking.strip() else []
-    if answer.strip():
-        parts.append(f"<b>Answer</b><pre>{html.escape(answer.strip())}</pre>")
-    cursor = '<span class="cursor" aria-hidden="true"></span>' if writing else ""
-    return f'<div class="reasoning" aria-live="polite">{"".join(parts)}{cursor}</div>'
+    return thinking.strip(), re.sub(r"^\s*<answer>|</answer>\s*$", "", rest).strip()
+
+
+def _thinking(text: str) -> str:
+    return f'<b>Reasoning</b><p class="thinking">{html.escape(text)}</p>' if text else ""
+
+
+def _objects(turn: Turn) -> str:
+    """Boxes and points as a table, in pixels of the picture."""
+    if not turn.items:
+        return ""
+    rows = []
+    for number, item in enumerate(turn.items, start=1):
+        box = "none" if item.prompt.box is None else ", ".join(_pixel(v) for v in item.prompt.box)
+        points = "; ".join(f"{_pixel(x)}, {_pixel(y)}" for x, y in item.prompt.points) or "none"
+        rows.append(f'<tr><th scope="row">{number}</th><td>{box}</td><td>{points}</td></tr>')
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("object", "box: x1, y1, x2, y2", "points: x, y"))
+    return (
+        f"<b>Objects, in pixels of the picture ({written(turn.picture.size)})</b>"
+        f'<table class="objects"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    )
+
+
+def _pixel(value: float) -> str:
+    return f"{round(value, 1):g}" if abs(value) < 1e5 else f"{value:.0f}"
 
 
 def downloads(turn: Turn) -> str:
@@ -183,7 +234,8 @@ def files_of(turn: Turn) -> list[tuple[str, str, bytes, str]]:
     result, picture = turn.result(), turn.picture
     together = AnswerCollection(("coco", "label_studio"))
     together.add(result, stem, picture.name)
-    data = picture.data if len(picture.data) <= MOST_EMBEDDED else None
+    # LabelMe does not read HEIC.
+    data = picture.data if len(picture.data) <= MOST_EMBEDDED and not picture.is_heic else None
     annotation = labelme_file(labelme_shapes(result), picture.size, picture.name, data)
     made = (
         (f"{stem}.json", annotation, "LabelMe"),

@@ -31,6 +31,12 @@ footer {{ display: none !important; }}
 .reasoning .thinking {{ margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }}
 .reasoning pre {{ margin: 0; padding: 8px 12px; border-radius: 8px; background: var(--background-fill-secondary);
   white-space: pre-wrap; overflow-wrap: anywhere; font-size: 13px; }}
+.reasoning details {{ margin-top: 10px; font-size: 13px; }}
+.reasoning summary {{ cursor: pointer; color: var(--body-text-color-subdued); }}
+.objects {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
+.objects th, .objects td {{ text-align: left; padding: 3px 14px 3px 0; font-weight: 400; vertical-align: top;
+  border-bottom: 1px solid var(--border-color-primary); overflow-wrap: anywhere; }}
+.objects thead th {{ font-size: 13px; color: var(--body-text-color-subdued); }}
 .cursor {{ display: inline-block; width: 8px; height: 16px; background: var(--primary-500);
   animation: blink 1s steps(2) infinite; vertical-align: text-bottom; }}
 @keyframes blink {{ to {{ visibility: hidden; }} }}

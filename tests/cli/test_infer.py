@@ -265,12 +265,12 @@ def test_tables_name_images_beside_them(tmp_path: Path) -> None:
 
 
 def test_a_folder_gives_its_pictures_in_order_and_a_file_is_taken_as_it_is(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a.png", ".hidden.png", "notes.txt", "odd[1].dat"):
+    for name in ("b.JPG", "a.png", "c.HEIC", ".hidden.png", "notes.txt", "odd[1].dat"):
         (tmp_path / name).touch()
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "c.png").touch()
     names = [path.name for path in find_images([str(tmp_path), str(tmp_path / "a.png"), str(tmp_path / "odd[1].dat")])]
-    assert names == ["a.png", "b.JPG", "odd[1].dat"]
+    assert names == ["a.png", "b.JPG", "c.HEIC", "odd[1].dat"]
     assert [path.name for path in find_images([f"{tmp_path}/**/*.png"])] == ["a.png", "c.png"]
 
 
@@ -322,6 +322,8 @@ def test_a_reader_that_leaves_ends_the_command_quietly(scenes: Path, tmp_path: P
         (["a.png", "b.png"], ["a.png", "b.png"], None),
         (["a.png", "--device", "cpu", "the cup"], ["a.png"], "the cup"),
         (["a.png", "c.png", "--text", "the cup"], ["a.png", "c.png"], "the cup"),
+        (["--video", "frames", "the cup"], None, "the cup"),
+        (["--video", "frames", "--text", "the cup"], None, "the cup"),
         ([], None, None),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -335,6 +337,15 @@ def test_images_and_question_may_be_given_without_options(
     args = infer.parser().parse_intermixed_args(words)
     sort_inputs(args)
     assert (args.image_path, args.text) == (images, question)
+
+
+@pytest.mark.parametrize(
+    "words", [["a.MOV", "the cup"], ["a.MOV", "--text", "the cup"], ["--every", "2", "a.MOV", "the cup"]]
+)
+def test_a_clip_may_be_given_as_an_image_is(words: list[str]) -> None:
+    args = infer.parser().parse_intermixed_args(words)
+    sort_inputs(args)
+    assert (args.video, args.image_path, args.text) == ("a.MOV", None, "the cup")
 
 
 def test_images_in_two_ways_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ from seg_zero.policy.model_files import TINY_POLICY, embedded_warning
         (["--policy_url", "{openai}", "--policy_name", "other"], "--policy_name other is not served"),
         (["--model", "/nowhere"], "neither a folder nor a hub id"),
         (["--image_size", "100"], "image_size 100"),
+        (["--cors_origins", "app.example"], "--cors_origins app.example is no origin"),
+        (["--cors_origins", "*", "https://app.example/path"], "give scheme and host without a path"),
     ],
 )
 def test_bad_options_end_in_one_line(
@@ -66,7 +69,10 @@ def test_the_command_serves_and_on_a_signal_answers_what_it_has() -> None:
             assert [one.result().status_code for one in asked] == [200] * 6
         output, errors = process.communicate(timeout=30)
         assert process.returncode == 0 and output == "stopped\n"
-        assert errors == f"warning: {embedded_warning(str(TINY_POLICY))}\n"
+        warned, *logged = errors.splitlines()
+        assert warned == f"warning: {embedded_warning(str(TINY_POLICY))}"
+        lines = [line for line in logged if re.search(r'127.0.0.1 "POST /v1/segment" 200 \d+ ms$', line)]
+        assert len(lines) == 6 and all('"GET /' in line for line in logged if line not in lines)
     finally:
         process.kill()
         process.wait()

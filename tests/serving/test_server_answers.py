@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.pictures import encoded
-from helpers.serving import NEW_TOKENS, PICTURE, GatedPolicy, Serving, metric
-from PIL import Image
+from helpers.serving import LIMITS, NEW_TOKENS, PICTURE, GatedPolicy, Serving, metric
+from PIL import ExifTags, Image
 
-from seg_zero.masks import decode_mask
+from seg_zero.images import load_image
+from seg_zero.masks import decode_mask, resize_mask
+from seg_zero.objects import PromptObject
 from seg_zero.pipeline import SegmentationResult
 from seg_zero.policy import Reply, Request, TransformersPolicy
 from seg_zero.segmenter import Segmenter
@@ -92,9 +94,40 @@ def test_masks_come_as_pictures_where_asked_for(
 
 
 def test_every_kind_of_picture_is_taken(serving: Serving) -> None:
-    for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"):
+    for kind in ("PNG", "JPEG", "WEBP", "HEIF", "BMP", "GIF", "TIFF"):
         found = serving.ask(encoded(Image.new("RGB", (50, 30), "red"), kind), "the cup").json()
         assert (found["width"], found["height"]) == (50, 30)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "HEIF"])
+def test_a_large_picture_is_reduced_and_answered_in_its_own_pixels(
+    gated: Any, kind: str, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's limit is 90,000 pixels; a photo of a phone that was held upright has four times as many."""
+    seen = list[tuple[int, int]]()
+    written = '<think>it</think><answer>[{"bbox_2d": [28, 28, 84, 84], "point_2d": [56, 56]}]</answer>'
+    policy, server = gated(lambda question: written)
+    policy.gate.set()
+    embed = segmenter.embed
+    monkeypatch.setattr(segmenter, "embed", lambda images: seen.append(images[0].size) or embed(images))
+    picture = Image.new("RGB", (800, 480), "navy")
+    picture.paste("orange", (200, 120, 600, 360))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = encoded(picture, kind, exif=exif.tobytes())
+    answer = server.ask(data, "the square", png="true")
+    found = answer.json()
+    assert answer.status_code == 200 and seen == [(232, 387)]
+    assert (found["width"], found["height"]) == (480, 800)
+    (item,) = found["objects"]  # in the policy's square of 112, a box from a quarter to three quarters
+    assert np.allclose(item["box"], (120, 200, 360, 600), atol=1) and np.allclose(item["points"], (240, 400), atol=1)
+    mask = decode_mask(item["mask"])
+    assert mask.shape == (800, 480) and (mask == decode_mask(found["mask"])).all()
+    small = load_image(data, LIMITS.pixels)
+    prompt = PromptObject(tuple(item["box"]), tuple(map(tuple, item["points"]))).scaled(232 / 480, 387 / 800)
+    assert (mask == resize_mask(segmenter.segment(small, [prompt]).union, (480, 800))).mean() > 0.999
+    assert mask[200:600, 120:360].mean() > 0.9
+    assert Image.open(io.BytesIO(base64.b64decode(found["png"]))).size == (480, 800)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,10 @@ def test_what_is_more_than_the_limit_is_refused_and_later_taken(gated: Any) -> N
     assert server.ask(PICTURE, "one more").json()["text"] == "one more"
     assert metric(server, 'seg_zero_requests_total{status="200"}') == 4
     assert metric(server, 'seg_zero_requests_total{status="429"}') == 1
-    assert metric(server, "seg_zero_request_seconds_count") == 5
+    assert metric(server, 'seg_zero_refused_requests_total{status="429"}') == 1
+    assert server.client.post("/v1/segment").status_code == 415
+    assert metric(server, 'seg_zero_refused_requests_total{status="415"}') == 1
+    assert metric(server, "seg_zero_request_seconds_count") == 4, "the refused ones would make it look fast"
 
 
 def test_what_takes_too_long_ends_and_makes_room(gated: Any) -> None:

@@ -67,6 +67,13 @@ def test_a_corrupt_picture_is_named_and_the_others_are_read(tmp_path: Path) -> N
     assert frames[2].problem is not None and "frame 2 (00002.png)" in frames[2].problem
 
 
+def test_frames_may_be_heic(tmp_path: Path) -> None:
+    for index in range(3):
+        numbered(index).save(tmp_path / f"{index}.heic")
+    clip = open_clip(tmp_path)
+    assert [number_of(frame.image) for frame in clip.read(0, 3)] == [0, 1, 2] and clip.size == (64, 48)
+
+
 def test_damage_in_a_video_costs_only_the_frame_it_hits(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", (numbered(i) for i in range(12)), key_interval=1)
     with av.open(str(path)) as container:

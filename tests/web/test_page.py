@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from helpers.chromium import find_chromium
-from helpers.pictures import encoded
+from helpers.pictures import encoded, png_header
 from helpers.sharded import free_port
 from PIL import Image
 
@@ -211,8 +211,9 @@ def test_a_follow_up_embeds_nothing_and_history_brings_the_first_back(open_page:
     assert "embedding 0.00 s" in answered(page, "all blue crosses"), "its picture came back too"
 
 
-def test_what_cannot_be_used_is_said_in_the_page(open_page: Callable[[], Page]) -> None:
-    page = open_page()
+def test_what_cannot_be_used_is_said_in_the_page(open_page: Callable[[], Page], tmp_path: Path) -> None:
+    page, heic = open_page(), tmp_path / "photo.heic"
+    Image.new("RGB", (96, 64), "navy").save(heic)
     ask(page, "the cup")
     said(page, "#message", "There is no picture yet; upload one or choose an example.")
     upload(page, "cup.png", b"this is no picture")
@@ -221,12 +222,17 @@ def test_what_cannot_be_used_is_said_in_the_page(open_page: Callable[[], Page]) 
     said(page, "#message", "The image holds 0 bytes")
     upload(page, "cut.png", EXAMPLE_IMAGE.read_bytes()[:3000])
     said(page, "#message", "The image cannot be decoded")
+    upload(page, "bomb.png", png_header(12_000, 10_001))
+    said(page, "#message", "the limit is 120,000,000")
     upload(page, "huge.png", encoded(Image.new("1", (2000, 1000))))
-    said(page, "#message", "the limit is 1,000,000")
+    said(page, "#message", "Picture huge.png, 2000 × 1000 pixels; the models see it at 1414 × 707.")  # noqa: RUF001
     upload(page, "long.png", b"0" * (2 << 20))
     page.get_by_text("maximum allowed size of 1").wait_for()
     upload(page, "scan.tiff", encoded(Image.new("RGB", (90, 60)), "TIFF"))
     said(page, "#message", "Picture scan.tiff, 90 × 60 pixels.")  # noqa: RUF001
+    page.set_input_files("#picture input[type=file]", heic)
+    said(page, "#message", "Picture photo.heic, 96 × 64 pixels.")  # noqa: RUF001
+    page.wait_for_function("() => document.querySelector('#picture img')?.naturalWidth === 96")
     for question, words in (
         ("  ", "is empty; describe what to segment"),
         ("x" * 2001, "The question has 2001 characters; the limit is 2000."),

@@ -100,6 +100,45 @@ def test_a_corrected_answer_becomes_a_row_again(tmp_path: Path) -> None:
     assert len(task["predictions"][0]["result"]) == 2
 
 
+def test_coordinates_are_in_pixels_of_the_picture_and_follow_corrections() -> None:
+    turn = Turn.of(*answer())
+    page = show.reasoning(turn)
+    assert "in pixels of the picture (60 × 40)" in page and "<td>22, 5, 32, 15</td><td>27, 9</td>" in page  # noqa: RUF001
+    turn.put(1, Item.of(PromptObject((20.25, 4.0, 30.0, 16.0), ((1.0, 2.0), (3.0, 4.5))), turn.mask, 0.5), {})
+    page = show.reasoning(turn)
+    assert "<td>20.2, 4, 30, 16</td><td>1, 2; 3, 4.5</td>" in page and "22, 5, 32, 15" not in page
+    turn.remove(0)
+    assert '<th scope="row">1</th><td>20.2, 4' in show.reasoning(turn) and "2, 5, 12, 15" not in show.reasoning(turn)
+    session = Session()
+    session.answered(turn)
+    session.clicked((9.26, 8.0), sets_box=True)
+    assert show.first_corner(session) == "first corner at 9.3, 8; now click on the opposite corner"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "HEIF"])
+def test_a_large_picture_is_answered_in_its_own_pixels(kind: str) -> None:
+    """Models see it smaller; prompts, masks and files are those of the picture that was given."""
+    limits = Limits(pixels=60 * 40)
+    picture = Picture.read("photo.heic", encoded(Image.new("RGB", (600, 400)), kind), limits)
+    assert (picture.size, picture.seen, picture.open(limits).image.size) == ((600, 400), (60, 40), (60, 40))
+    assert show.about_picture(picture).endswith("600 × 400 pixels; the models see it at 60 × 40")  # noqa: RUF001
+    turn = Turn.of(picture, answer()[1])
+    assert turn.items[1].prompt == PromptObject((220, 50, 320, 150), ((270.0, 90.0),))
+    assert turn.mask.shape == (400, 600) and turn.mask[50:150, 220:320].all() and turn.mask.sum() == 2 * 100 * 100
+    record = turn.record()
+    assert record["objects"][1]["box"] == [220, 50, 320, 150] and record["objects"][1]["segmentation"]["size"] == [
+        400,
+        600,
+    ]
+    files = {name: data for name, _, data, _ in show.files_of(turn)}
+    assert Image.open(io.BytesIO(files["photo_mask.png"])).size == (600, 400)
+    annotation = json.loads(files["photo.json"])
+    assert (annotation["imageWidth"], annotation["imageHeight"]) == (600, 400)
+    assert (annotation["imageData"] is None) == (kind == "HEIF"), "LabelMe does not read HEIC"
+    drawn = show.draw(Session(current=turn), 0.5, prompts=True)
+    assert drawn is not None and drawn.size == show.shown_size(picture)
+
+
 def test_a_large_picture_stays_outside_its_annotation(monkeypatch: pytest.MonkeyPatch) -> None:
     turn = Turn.of(*answer())
     monkeypatch.setattr(show, "MOST_EMBEDDED", len(turn.picture.data) - 1)
@@ -162,7 +201,7 @@ def test_what_came_of_a_question_is_said_in_words() -> None:
     ],
 )
 def test_the_reasoning_is_shown_as_far_as_it_is_written(text: str, thinking: str | None, rest: str | None) -> None:
-    page = show.reasoning(text, writing=True)
+    page = show.writing(text)
     assert ("thinking" in page) is (thinking is not None) and (thinking is None or f">{thinking}</p>" in page)
     assert ("<pre>" in page) is (rest is not None) and (rest is None or f"<pre>{rest}</pre>" in page)
 

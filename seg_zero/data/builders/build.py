@@ -24,7 +24,7 @@ from seg_zero.answer import parse_solution, write_solution_multi, write_solution
 from seg_zero.data.rows import Row, write_rows
 from seg_zero.errors import InputError
 from seg_zero.files import check_file_place, shown
-from seg_zero.images import load_image
+from seg_zero.images import LOSSY, load_image
 from seg_zero.masks import PointRule, encode_mask, mask_to_prompt_object, resize_mask
 from seg_zero.metrics import intersection_union, iou_of
 from seg_zero.objects import PromptObject
@@ -178,12 +178,12 @@ def attempt(example: Example, image_size: int | None, strict: bool = False, poin
     if image_size is None:
         data = data if data is not None else Path(str(example.image)).read_bytes()
         with Image.open(io.BytesIO(data)) as stored:
-            if stored.size != image.size or stored.getexif().get(0x0112, 1) != 1:
-                data = _encoded(image, stored.format == "JPEG")  # upright, as the masks are
+            if stored.size != image.size or stored.getexif().get(0x0112, 1) != 1 or stored.format == "HEIF":
+                data = _encoded(image, stored.format in LOSSY)  # upright, as the masks are, and readable everywhere
     else:
         assert spec is not None
         with Image.open(io.BytesIO(data) if data is not None else example.image) as stored:
-            lossy = stored.format == "JPEG"
+            lossy = stored.format in LOSSY
         data = _encoded(resize_for_policy(image, spec, "training"), lossy)
         union = resize_mask(union, (image_size, image_size))
         ignore = None if ignore is None else resize_mask(ignore, (image_size, image_size))

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from seg_zero.data.builders.build import Example, Source
 from seg_zero.data.inputs import Line, add_split_options, find_file, read_table, take_split, upright_size
 from seg_zero.errors import InputError
+from seg_zero.images import LOSSY
 
 MASK_VALUES = {
     "binary": "0 is background and one other value the target; more values are refused",
@@ -55,8 +56,11 @@ def read_labels(path: Path, lossy_ok: bool) -> np.ndarray:
             image.load()
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"mask {path} cannot be read ({error}); save it again as PNG") from error
-    if image.format in ("JPEG", "MPO") and not lossy_ok:
-        raise InputError(f"mask {path} is a JPEG, whose edges are fuzzy; save it as PNG or use --mask_values threshold")
+    if image.format in LOSSY and not lossy_ok:
+        kind = "HEIC" if image.format == "HEIF" else "JPEG"
+        raise InputError(
+            f"mask {path} is a {kind}, whose edges are fuzzy; save it as PNG or use --mask_values threshold"
+        )
     if image.mode in ("RGBA", "LA"):
         if np.asarray(image.getchannel("A")).min() < 255:
             raise InputError(

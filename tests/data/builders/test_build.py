@@ -67,6 +67,12 @@ def test_pictures_keep_their_sort(kind: str) -> None:
     assert Image.open(io.BytesIO(row.image_bytes)).format == kind
 
 
+@pytest.mark.parametrize("image_size", [None, 56])
+def test_heic_becomes_jpeg_which_every_reader_of_rows_knows(image_size: int | None) -> None:
+    row = example_to_row(replace(WIDE, image=picture(40, 20, "HEIF")), image_size)
+    assert Image.open(io.BytesIO(row.image_bytes)).format == "JPEG" and (row.img_width, row.img_height) == (40, 20)
+
+
 def test_a_turned_photo_is_stored_upright() -> None:
     buffer = io.BytesIO()
     exif = Image.Exif()

@@ -48,6 +48,7 @@ def root(tmp_path: Path) -> Path:
     for name, values in masks.items():
         Image.fromarray(values).save(tmp_path / f"{name}.png")
     Image.fromarray(masks["first"]).save(tmp_path / "lossy.jpg")
+    Image.fromarray(masks["first"]).convert("RGB").save(tmp_path / "lossy.heic")
     palette = Image.fromarray(labels).convert("P")
     palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
     palette.save(tmp_path / "palette.png")
@@ -113,6 +114,7 @@ def test_ignored_pixels_are_kept_apart(root: Path) -> None:
         ("soft.png", "binary", "threshold"),
         ("lossy.jpg", "binary", "JPEG.*save it as PNG or use --mask_values threshold"),
         ("lossy.jpg", "objects", "JPEG"),
+        ("lossy.heic", "binary", "HEIC, whose edges are fuzzy"),
         ("deep.png", "threshold", "16-bit"),
         ("small.png", "binary", "is 10x5, its picture .*a.png 20x10; export it at that size"),
         ("clear.png", "binary", "transparent"),

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seg_zero.cli.options import segmenter_of
 from seg_zero.errors import InputError, counted, print_warning
@@ -15,6 +15,7 @@ from seg_zero.prompting import PromptTemplate, check_question
 
 if TYPE_CHECKING:
     from seg_zero.video.clips import Clip
+    from seg_zero.video.summary import ClipSummary
     from seg_zero.video.tracking import VideoFrame
 
 OUTPUTS = ("overlay", "rle")
@@ -74,11 +75,12 @@ def run_video(args: argparse.Namespace, question: str, folder: Path, template: P
             )
     from tqdm import tqdm
 
+    from seg_zero.video.summary import ClipSummary
     from seg_zero.video.writing import open_sinks
 
     segmenter = segmenter_of(args, template)
     frames = segmenter.segment_video(clip, question, key_frames=args.key_frame or (), every=args.every, min_iou=min_iou)
-    seen = _Seen()
+    summary = ClipSummary()
     with (
         open_sinks(files.get("overlay"), files.get("rle"), clip, question) as sinks,
         tqdm(total=len(clip), unit="frame", disable=None) as bar,
@@ -86,7 +88,7 @@ def run_video(args: argparse.Namespace, question: str, folder: Path, template: P
         for frame in frames:
             for sink in sinks:
                 sink.add(frame)
-            seen.add(frame)
+            summary.add(frame)
             if frame.problem is not None:
                 with bar.external_write_mode(file=sys.stderr):
                     print_warning(frame.problem if frame.answer is None else f"frame {frame.index}: {frame.problem}")
@@ -95,7 +97,8 @@ def run_video(args: argparse.Namespace, question: str, folder: Path, template: P
                     print(_answer_line(frame), flush=True)
             bar.update()
     paths = {name: str(file) for name, file in files.items()}
-    print(json.dumps(seen.record(clip, question, paths), ensure_ascii=False) if args.json else seen.lines(clip, paths))
+    record = summary.record(clip, question, paths)
+    print(json.dumps(record, ensure_ascii=False) if args.json else _lines(summary, clip, paths))
     return 0
 
 
@@ -119,39 +122,13 @@ def _answer_line(frame: VideoFrame) -> str:
     return f"frame {frame.index} ({frame.seconds:.2f} s)  objects {ids}  {thinking}"
 
 
-class _Seen:
-    """What the summary tells: in how many frames each object was seen, and which frames could not be read."""
-
-    def __init__(self) -> None:
-        self._frames, self._objects, self._unreadable = 0, dict[int, int](), 0
-        self._asked = list[int]()
-
-    def add(self, frame: VideoFrame) -> None:
-        self._frames += 1
-        self._unreadable += frame.image is None
-        if frame.answer is not None:
-            self._asked.append(frame.index)
-        for item in frame.objects:
-            self._objects[item.id] = self._objects.get(item.id, 0) + int(item.mask.any())
-
-    def record(self, clip: Clip, question: str, files: dict[str, str]) -> dict[str, Any]:
-        return {
-            "video": clip.name,
-            "question": question,
-            "frames": self._frames,
-            "key_frames": self._asked,
-            "unreadable": self._unreadable,
-            "objects": [{"id": number, "frames": count} for number, count in sorted(self._objects.items())],
-            "files": files,
-        }
-
-    def lines(self, clip: Clip, files: dict[str, str]) -> str:
-        width, height = clip.size
-        lines = [f"frames:    {self._frames} of {width}x{height}, {float(clip.fps):g} per second"]
-        lines += [f"object {number}:  in {counted(count, 'frame')}" for number, count in sorted(self._objects.items())]
-        if not self._objects:
-            lines.append("no object found on any key frame; the output is the clip as it is")
-        if self._unreadable:
-            lines.append(f"unreadable: {counted(self._unreadable, 'frame')}, shown with the masks of the frame before")
-        lines.append(f"written:   {'  '.join(files.values())}")
-        return "\n".join(lines)
+def _lines(summary: ClipSummary, clip: Clip, files: dict[str, str]) -> str:
+    width, height = clip.size
+    lines = [f"frames:    {summary.frames} of {width}x{height}, {float(clip.fps):g} per second"]
+    lines += [f"object {number}:  in {counted(count, 'frame')}" for number, count in sorted(summary.seen.items())]
+    if not summary.seen:
+        lines.append("no object found on any key frame; the output is the clip as it is")
+    if summary.unreadable:
+        lines.append(f"unreadable: {counted(summary.unreadable, 'frame')}, shown with the masks of the frame before")
+    lines.append(f"written:   {'  '.join(files.values())}")
+    return "\n".join(lines)

@@ -31,6 +31,8 @@ EMBEDDINGS = 16  # pictures that follow-up questions and corrections cost nothin
 def parser() -> CommandParser:
     made = CommandParser("web", "A page to ask questions about pictures in a browser (docs/web.md).")
     add_server_options(made, port=7860)
+    made.add_argument("--max_video_mb", type=float, default=200.0, help="largest clip (default: %(default)s)")
+    made.add_argument("--max_video_frames", type=int, default=1800, help="longest clip (default: %(default)s)")
     made.add_argument("--share", action="store_true", help="also open a public address through a Gradio server")
     return made
 
@@ -38,7 +40,7 @@ def parser() -> CommandParser:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options. Raises InputError for a value out of range."""
     args = parser().parse_args(argv)
-    check_server_options(args)
+    check_server_options(args, ("max_video_mb", "max_video_frames"))
     return args
 
 
@@ -71,6 +73,7 @@ def main(argv: Sequence[str]) -> int:
         from seg_zero.pipeline import ReasoningSegmenter
         from seg_zero.segmenter import load_segmenter
         from seg_zero.web.asker import Asker
+        from seg_zero.web.clips import ClipAsker, ClipLimits
         from seg_zero.web.page import build, launch_options
 
         policy = load_engine(args, spec, batch_size=8)
@@ -81,12 +84,17 @@ def main(argv: Sequence[str]) -> int:
         offer = trained_offer(args.reasoning_model_path)
         about += f" {offer}" if offer else ""
         answering = ReasoningSegmenter(policy, segmenter, embeddings=EMBEDDINGS, warning=warning)
-        page = build(Asker(answering), limits, about)
+        asker = Asker(answering)
+        clip_limits = ClipLimits(int(args.max_video_mb * 2**20), args.max_video_frames, limits.pixels)
+        page = build(asker, ClipAsker(asker, segmenter, clip_limits), limits, about)
         pyplot()  # gradio imports it at the first click, who then waits
         page.queue(api_open=False, max_size=256)
         try:
             _, _, public = page.launch(
-                server_name=args.host, server_port=args.port, share=args.share, **launch_options(limits)
+                server_name=args.host,
+                server_port=args.port,
+                share=args.share,
+                **launch_options(max(limits.upload_bytes, clip_limits.bytes)),
             )
         except (OSError, ValueError) as error:
             reason = one_line(error)

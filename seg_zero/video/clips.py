@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -130,8 +130,13 @@ def _header_size(path: Path) -> tuple[int, int] | None:
 class FileClip:
     """A video file, read by PyAV. Its packets are listed first, without decoding, so that frames have numbers."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, containers: Sequence[str] = ()) -> None:
+        """containers: FFmpeg's names of the formats that are read, for files of others (none: all that it knows).
+
+        Playlists name further files, which FFmpeg would read too.
+        """
         self._path, self.name = path, path.stem
+        self._options = {"format_whitelist": ",".join(containers), "protocol_whitelist": "file"} if containers else {}
         if path.suffix.lower() in PICTURES:
             raise InputError(f"video {path} is a picture; give it with --image_path, or a folder of frames")
         if not path.is_file() or path.stat().st_size == 0:
@@ -163,7 +168,7 @@ class FileClip:
         self.size = first[1].size
 
     def _open(self) -> InputContainer:
-        return av.open(os.fspath(self._path), metadata_errors="ignore")
+        return av.open(os.fspath(self._path), metadata_errors="ignore", options=self._options)
 
     def __len__(self) -> int:
         return len(self._times)

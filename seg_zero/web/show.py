@@ -20,6 +20,7 @@ from seg_zero.results.labelme import labelme_file, labelme_shapes
 from seg_zero.visualize import DIMMED, colour_of, mask_image, overlay
 from seg_zero.web.session import Picture, Session, Turn
 
+FAILED = "the server failed on this; its log says why"
 THUMBNAIL_SIDE = 160
 MOST_EMBEDDED = 1 << 20  # bytes of a picture inside its LabelMe annotation
 WELCOME = (

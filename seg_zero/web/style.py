@@ -17,7 +17,8 @@ footer {{ display: none !important; }}
 #header h1 {{ font-size: 26px; font-weight: 650; margin: 0; }}
 #header p {{ margin: 2px 0 0; color: var(--body-text-color); }}
 #header .about {{ color: var(--body-text-color-subdued); font-size: 13px; overflow-wrap: anywhere; }}
-#columns {{ gap: 24px; align-items: flex-start; }}
+.columns {{ gap: 24px; align-items: flex-start; }}
+.about {{ margin: 0; color: var(--body-text-color-subdued); font-size: 13px; overflow-wrap: anywhere; }}
 .notice {{ margin: 0; padding: 8px 12px; border-radius: 8px; border-left: 4px solid; overflow-wrap: anywhere; }}
 .notice + .notice {{ margin-top: 6px; }}
 .notice.error {{ border-color: #d92d20; background: color-mix(in srgb, #d92d20 12%, transparent); }}
@@ -47,7 +48,14 @@ footer {{ display: none !important; }}
 #shown img {{ cursor: crosshair; width: 100%; max-height: 70vh; object-fit: contain; }}
 #shown {{ align-self: stretch; }}
 .html-container, #header, #headline, #message, #reasoning, #hint, #downloads {{ padding: 0 !important; }}
-#message:not(:has(.notice)), #hint:not(:has(.notice)), #reasoning:not(:has(p, pre, .cursor)),
+.progress progress {{ width: 100%; height: 14px; accent-color: var(--primary-600); }}
+.progress p {{ margin: 2px 0 0; font-variant-numeric: tabular-nums; }}
+.answers {{ list-style: none; margin: 10px 0 0; padding: 0; }}
+.answers li {{ padding: 6px 0; border-top: 1px solid var(--border-color-primary); overflow-wrap: anywhere; }}
+.answers b {{ display: block; font-size: 13px; font-weight: 500; color: var(--body-text-color-subdued); }}
+.swatch {{ display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 8px; }}
+#message:not(:has(.notice)), #clip-message:not(:has(.notice)), #hint:not(:has(.notice)),
+  #reasoning:not(:has(p, pre, .cursor, table)),
   #downloads:not(:has(a)) {{ display: none; }}
 .strip .grid-wrap {{ height: auto; min-height: 0; max-height: none; padding-top: 30px; }}
 .reasoning b {{ display: block; font-size: 13px; font-weight: 500; color: var(--body-text-color-subdued); }}
@@ -59,13 +67,13 @@ footer {{ display: none !important; }}
   text-align: left; font-size: 12px; line-height: 1.35; border: 0; border-radius: 0; }}
 @media (max-width: 719px) {{
   .gradio-container {{ padding: 12px 10px 32px !important; }}
-  #columns {{ flex-direction: column; flex-wrap: nowrap; gap: 14px; }}
+  .columns {{ flex-direction: column; flex-wrap: nowrap; gap: 14px; }}
   #looks .row, #box {{ display: grid; grid-template-columns: 1fr; }}
   #box > *, #box .form {{ width: 100% !important; max-width: none !important; }}
   #box .form {{ display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); }}
   #looks .row > *, #box .form > * {{ min-width: 0 !important; }}
   #ask-side {{ display: contents; }}
-  #columns > *, #ask-side > * {{ width: 100%; min-width: 0 !important; }}
+  .columns > *, #ask-side > * {{ width: 100%; min-width: 0 !important; }}
   #answer-side {{ order: 1; scroll-margin-top: 8px; }}
   #history {{ order: 2; }}
   #examples {{ order: 3; }}

@@ -37,10 +37,21 @@ def launch_options(largest: int) -> dict[str, Any]:
 
     largest: bytes of an uploaded file; each kind has its own limit besides.
     """
+    # Gradio's softer texts have less contrast than 4.5 to 1.
+    contrast = {
+        "body_text_color_subdued": "*neutral_600",
+        "body_text_color_subdued_dark": "*neutral_300",
+        "block_label_text_color": "*neutral_600",
+        "block_title_text_color": "*neutral_600",
+        "input_placeholder_color": "*neutral_500",
+        "input_placeholder_color_dark": "*neutral_400",
+        "button_primary_background_fill": "*primary_600",
+        "button_primary_background_fill_hover": "*primary_700",
+    }
     font = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
     mono = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
     return {
-        "theme": gr.themes.Base(primary_hue="indigo", neutral_hue="slate", font=font, font_mono=mono),
+        "theme": gr.themes.Base(primary_hue="indigo", neutral_hue="slate", font=font, font_mono=mono).set(**contrast),
         "css": CSS,
         "head": HEAD,
         "footer_links": [],

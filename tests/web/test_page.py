@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
-from helpers.chromium import find_chromium
 from helpers.pictures import encoded, png_header
-from helpers.sharded import free_port
 from PIL import Image
 
 from seg_zero.assets import EXAMPLE_IMAGE
@@ -24,66 +18,7 @@ from seg_zero.objects import PromptObject
 from seg_zero.pipeline import ReasoningSegmenter
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-
-ELSEWHERE = "requests that leave this machine"
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A running page over the embedded models."""
-    port = free_port()
-    arguments = ["--port", str(port), "--max_upload_mb", "1", "--max_megapixels", "1"]
-    line = [sys.executable, "-m", "seg_zero.cli", "web", *arguments]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
-        try:
-            assert server.stdout is not None
-            assert server.stdout.readline().startswith("warning: the embedded policy knows only synthetic shapes")
-            said = server.stdout.readline()
-            assert said == f"page on http://127.0.0.1:{port}\n", said
-            yield said.split()[-1]
-            server.send_signal(signal.SIGTERM)
-            rest = server.communicate(timeout=30)[0]
-            assert rest == "stopped\n" and server.returncode == 0, rest
-        finally:
-            server.kill()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("no Chromium on this machine; python tests/helpers/chromium.py installs one")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-
-
-@pytest.fixture
-def open_page(browser: Browser, address: str) -> Iterator[Callable[[], Page]]:
-    """Opens the page for a new user each time; fails if anything was fetched from elsewhere or a script failed."""
-    contexts, complaints = [], list[str]()
-
-    def make() -> Page:
-        contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(40_000)  # a busy machine
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: note(request.url))
-        page.goto(address)
-        page.wait_for_selector("#ask")
-        page.wait_for_selector("#examples img")
-        return page
-
-    def note(url: str) -> None:
-        if not url.startswith((address, "data:", "blob:")):
-            complaints.append(f"{ELSEWHERE}: {url}")
-
-    yield make
-    for context in contexts:
-        context.close()
-    assert not complaints
+    from playwright.sync_api import Page
 
 
 def upload(page: Page, name: str, data: bytes) -> None:
@@ -125,13 +60,8 @@ def fetched(page: Page, ending: str) -> bytes:
     return Path(waiting.value.path()).read_bytes()
 
 
-@pytest.fixture(scope="module")
-def pipeline() -> ReasoningSegmenter:
-    return ReasoningSegmenter.from_pretrained()
-
-
 def test_question_correction_and_files_from_start_to_end(
-    open_page: Callable[[], Page], pipeline: ReasoningSegmenter
+    open_page: Callable[..., Page], pipeline: ReasoningSegmenter
 ) -> None:
     page, data = open_page(), EXAMPLE_IMAGE.read_bytes()
     expected = pipeline(data, "the green circle")
@@ -189,7 +119,7 @@ def test_question_correction_and_files_from_start_to_end(
     said(page, "#headline", "1 object, corrected by hand.")
 
 
-def test_a_follow_up_embeds_nothing_and_history_brings_the_first_back(open_page: Callable[[], Page]) -> None:
+def test_a_follow_up_embeds_nothing_and_history_brings_the_first_back(open_page: Callable[..., Page]) -> None:
     page = open_page()
     page.click("#examples button >> nth=2")
     page.wait_for_selector("#picture img")
@@ -211,7 +141,7 @@ def test_a_follow_up_embeds_nothing_and_history_brings_the_first_back(open_page:
     assert "embedding 0.00 s" in answered(page, "all blue crosses"), "its picture came back too"
 
 
-def test_what_cannot_be_used_is_said_in_the_page(open_page: Callable[[], Page], tmp_path: Path) -> None:
+def test_what_cannot_be_used_is_said_in_the_page(open_page: Callable[..., Page], tmp_path: Path) -> None:
     page, heic = open_page(), tmp_path / "photo.heic"
     Image.new("RGB", (96, 64), "navy").save(heic)
     ask(page, "the cup")
@@ -247,7 +177,7 @@ def test_what_cannot_be_used_is_said_in_the_page(open_page: Callable[[], Page], 
     assert "Traceback" not in page.inner_text("body")
 
 
-def test_two_users_at_once_are_kept_apart(open_page: Callable[[], Page], pipeline: ReasoningSegmenter) -> None:
+def test_two_users_at_once_are_kept_apart(open_page: Callable[..., Page], pipeline: ReasoningSegmenter) -> None:
     one, two = open_page(), open_page()
     pictures = [EXAMPLE_IMAGE.read_bytes(), encoded(Image.open(EXAMPLE_IMAGE).rotate(90))]
     questions = ["the red square", "the green circle"]

@@ -1,0 +1,75 @@
+"""A running page over the embedded models, and browsers that open it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers.chromium import find_chromium
+from helpers.sharded import free_port
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ELSEWHERE = "requests that leave this machine"
+
+
+@pytest.fixture(scope="package")
+def address() -> Iterator[str]:
+    """A running page over the embedded models."""
+    port = free_port()
+    arguments = ["--port", str(port), "--max_upload_mb", "1", "--max_megapixels", "1"]
+    line = [sys.executable, "-m", "seg_zero.cli", "web", *arguments]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline().startswith("warning: the embedded policy knows only synthetic shapes")
+            said = server.stdout.readline()
+            assert said == f"page on http://127.0.0.1:{port}\n", said
+            yield said.split()[-1]
+            server.send_signal(signal.SIGTERM)
+            rest = server.communicate(timeout=30)[0]
+            assert rest == "stopped\n" and server.returncode == 0, rest
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("no Chromium on this machine; python tests/helpers/chromium.py installs one")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def open_page(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
+    """Opens the page for a new user each time; fails if anything was fetched from elsewhere or a script failed."""
+    contexts, complaints = [], list[str]()
+
+    def make(width: int = 1280, **options: Any) -> Page:
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(40_000)  # a busy machine
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: note(request.url))
+        page.goto(address)
+        page.wait_for_selector("#ask")
+        page.wait_for_selector("#examples img")
+        return page
+
+    def note(url: str) -> None:
+        if not url.startswith((address, "data:", "blob:")):
+            complaints.append(f"{ELSEWHERE}: {url}")
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert not complaints

@@ -48,6 +48,8 @@ footer {{ display: none !important; }}
 #shown img {{ cursor: crosshair; width: 100%; max-height: 70vh; object-fit: contain; }}
 #shown {{ align-self: stretch; }}
 .html-container, #header, #headline, #message, #reasoning, #hint, #downloads {{ padding: 0 !important; }}
+#kinds button[role=tab][aria-selected=true] {{ color: var(--primary-700); }}
+.dark #kinds button[role=tab][aria-selected=true] {{ color: var(--primary-300); }}
 .progress progress {{ width: 100%; height: 14px; accent-color: var(--primary-600); }}
 .progress p {{ margin: 2px 0 0; font-variant-numeric: tabular-nums; }}
 .answers {{ list-style: none; margin: 10px 0 0; padding: 0; }}
@@ -81,7 +83,13 @@ footer {{ display: none !important; }}
 {_COLOURS}
 """
 
-HEAD = '<meta name="color-scheme" content="light dark">'
+# Gradio makes a picture that can be clicked a button without a name.
+HEAD = """<meta name="color-scheme" content="light dark">
+<script>
+new MutationObserver(() => document.querySelectorAll('#shown button:has(img):not([aria-label])').forEach(
+  button => button.setAttribute('aria-label', 'Answer. A click corrects the chosen object, as the numbers below do.')
+)).observe(document, {childList: true, subtree: true});
+</script>"""
 
 # On a phone the answer is below the fold.
 SCROLL_TO_ANSWER = """(...values) => {

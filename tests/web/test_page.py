@@ -115,6 +115,10 @@ def test_question_correction_and_files_from_start_to_end(
     said(page, "#headline", "2 objects, corrected by hand.")
     points = json.loads(fetched(page, "_rle.json"))["objects"][1]["points"]
     assert np.abs(np.subtract(points, [[150, 50]])).max() < 2
+    table = page.locator("#reasoning .objects tbody tr").all_inner_texts()
+    assert table[0].split("\t")[1:] == ["165, 110, 330, 270", "300, 150"] and len(table) == 2
+    x, y = (float(value) for value in table[1].split("\t")[2].split(", "))
+    assert np.abs(np.subtract((x, y), points[0])).max() <= 0.05, "what is shown follows the click"
     page.click("#remove")
     said(page, "#headline", "1 object, corrected by hand.")
 

@@ -10,6 +10,9 @@ _COLOURS = "\n".join(
     for number, colour in enumerate(OBJECT_COLOURS, start=1)
 )
 
+# To trim a clip in the browser, gradio loads a script from elsewhere.
+_TRIMMING = '#clip button:is([aria-label^="Trim"], [aria-label^="Reset video"])'
+
 CSS = f"""
 .gradio-container {{ max-width: 1240px !important; margin: 0 auto !important; padding: 20px 16px 48px !important; }}
 .gradio-container .main {{ padding: 0 !important; }}
@@ -35,8 +38,9 @@ footer {{ display: none !important; }}
 .reasoning details {{ margin-top: 10px; font-size: 13px; }}
 .reasoning summary {{ cursor: pointer; color: var(--body-text-color-subdued); }}
 .objects {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-.objects th, .objects td {{ text-align: left; padding: 3px 14px 3px 0; font-weight: 400; vertical-align: top;
-  border-bottom: 1px solid var(--border-color-primary); overflow-wrap: anywhere; }}
+.notice + .objects {{ margin-top: 10px; }}
+.objects :is(th, td) {{ text-align: left; padding: 3px 14px 3px 0 !important; font-weight: 400; vertical-align: top;
+  border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important; overflow-wrap: anywhere; }}
 .objects thead th {{ font-size: 13px; color: var(--body-text-color-subdued); }}
 .cursor {{ display: inline-block; width: 8px; height: 16px; background: var(--primary-500);
   animation: blink 1s steps(2) infinite; vertical-align: text-bottom; }}
@@ -50,6 +54,7 @@ footer {{ display: none !important; }}
 .html-container, #header, #headline, #message, #reasoning, #hint, #downloads {{ padding: 0 !important; }}
 #kinds button[role=tab][aria-selected=true] {{ color: var(--primary-700); }}
 .dark #kinds button[role=tab][aria-selected=true] {{ color: var(--primary-300); }}
+{_TRIMMING} {{ display: none; }}
 .progress progress {{ width: 100%; height: 14px; accent-color: var(--primary-600); }}
 .progress p {{ margin: 2px 0 0; font-variant-numeric: tabular-nums; }}
 .answers {{ list-style: none; margin: 10px 0 0; padding: 0; }}

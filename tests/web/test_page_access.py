@@ -64,6 +64,7 @@ def test_a_clip_is_followed_and_its_files_are_handed_out(open_page: Callable[...
     page.locator("#clip-message").get_by_text("There is no clip yet; upload one.").wait_for()
     page.set_input_files("#clip input[type=file]", video)
     page.locator("#clip-message").get_by_text("6 frames of 112 × 112, 10 per second").wait_for()  # noqa: RUF001
+    assert not page.get_by_label("Trim video").is_visible(), "it loads a script from elsewhere"
     page.get_by_label("Question about the clip").fill(f"the {item.colour} {item.shape}")
     page.get_by_label("frames by number").check()
     page.get_by_label("Frame numbers, from 0").fill("0, 9")

@@ -12,6 +12,8 @@ import pytest
 from helpers.chromium import find_chromium
 from helpers.sharded import free_port
 
+from seg_zero.pipeline import ReasoningSegmenter
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -57,7 +59,7 @@ def open_page(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
     def make(width: int = 1280, **options: Any) -> Page:
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
         page = contexts[-1].new_page()
-        page.set_default_timeout(40_000)  # a busy machine
+        page.set_default_timeout(90_000)  # a busy machine
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: note(request.url))
         page.goto(address)
@@ -73,3 +75,8 @@ def open_page(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert not complaints
+
+
+@pytest.fixture(scope="package")
+def pipeline() -> ReasoningSegmenter:
+    return ReasoningSegmenter.from_pretrained()

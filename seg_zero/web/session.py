@@ -221,7 +221,12 @@ def read_points(text: str) -> tuple[Point, ...]:
 
 
 def write_points(points: Sequence[Point]) -> str:
-    return "; ".join(f"{x:g}, {y:g}" for x, y in points)
+    return "; ".join(f"{write_pixel(x)}, {write_pixel(y)}" for x, y in points)
+
+
+def write_pixel(value: float) -> str:
+    """A coordinate to a tenth of a pixel."""
+    return f"{round(value, 1):g}" if abs(value) < 1e5 else f"{value:.0f}"
 
 
 def read_box(values: Sequence[float | None]) -> Box | None:

@@ -18,7 +18,7 @@ from seg_zero.results.collection import AnswerCollection
 from seg_zero.results.files import OVERLAY_SIDE
 from seg_zero.results.labelme import labelme_file, labelme_shapes
 from seg_zero.visualize import DIMMED, colour_of, mask_image, overlay
-from seg_zero.web.session import Picture, Session, Turn
+from seg_zero.web.session import Picture, Session, Turn, write_pixel, write_points
 
 FAILED = "the server failed on this; its log says why"
 THUMBNAIL_SIDE = 160
@@ -75,7 +75,7 @@ def first_corner(session: Session) -> str:
     """What is said once the first corner of a box is set."""
     assert session.corner is not None
     x, y = session.corner
-    return f"first corner at {_pixel(x)}, {_pixel(y)}; now click on the opposite corner"
+    return f"first corner at {write_pixel(x)}, {write_pixel(y)}; now click on the opposite corner"
 
 
 def shown_size(picture: Picture) -> tuple[int, int]:
@@ -203,18 +203,14 @@ def _objects(turn: Turn) -> str:
         return ""
     rows = []
     for number, item in enumerate(turn.items, start=1):
-        box = "none" if item.prompt.box is None else ", ".join(_pixel(v) for v in item.prompt.box)
-        points = "; ".join(f"{_pixel(x)}, {_pixel(y)}" for x, y in item.prompt.points) or "none"
+        box = "none" if item.prompt.box is None else ", ".join(write_pixel(v) for v in item.prompt.box)
+        points = write_points(item.prompt.points) or "none"
         rows.append(f'<tr><th scope="row">{number}</th><td>{box}</td><td>{points}</td></tr>')
     head = "".join(f'<th scope="col">{name}</th>' for name in ("object", "box: x1, y1, x2, y2", "points: x, y"))
     return (
         f"<b>Objects, in pixels of the picture ({written(turn.picture.size)})</b>"
         f'<table class="objects"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     )
-
-
-def _pixel(value: float) -> str:
-    return f"{round(value, 1):g}" if abs(value) < 1e5 else f"{value:.0f}"
 
 
 def downloads(turn: Turn) -> str:

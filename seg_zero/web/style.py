@@ -39,6 +39,7 @@ footer {{ display: none !important; }}
 .reasoning summary {{ cursor: pointer; color: var(--body-text-color-subdued); }}
 .objects {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
 .notice + .objects {{ margin-top: 10px; }}
+.objects, .objects :is(thead, tbody, tr) {{ border: 0 !important; }}
 .objects :is(th, td) {{ text-align: left; padding: 3px 14px 3px 0 !important; font-weight: 400; vertical-align: top;
   border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important; overflow-wrap: anywhere; }}
 .objects thead th {{ font-size: 13px; color: var(--body-text-color-subdued); }}
@@ -55,7 +56,11 @@ footer {{ display: none !important; }}
 #kinds button[role=tab][aria-selected=true] {{ color: var(--primary-700); }}
 .dark #kinds button[role=tab][aria-selected=true] {{ color: var(--primary-300); }}
 {_TRIMMING} {{ display: none; }}
-.progress progress {{ width: 100%; height: 14px; accent-color: var(--primary-600); }}
+.progress progress {{ appearance: none; width: 100%; height: 12px; border: 0; border-radius: 6px; overflow: hidden;
+  background: var(--border-color-primary); }}
+.progress progress::-webkit-progress-bar {{ background: var(--border-color-primary); }}
+.progress progress::-webkit-progress-value {{ background: var(--primary-500); }}
+.progress progress::-moz-progress-bar {{ background: var(--primary-500); }}
 .progress p {{ margin: 2px 0 0; font-variant-numeric: tabular-nums; }}
 .answers {{ list-style: none; margin: 10px 0 0; padding: 0; }}
 .answers li {{ padding: 6px 0; border-top: 1px solid var(--border-color-primary); overflow-wrap: anywhere; }}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers.chromium import find_chromium
 from helpers.evaluated import NOTHING, SPEC, WARNING, photos, predicted, scenes, summary_of, true_texts
 
 from seg_zero.answer import write_answer
@@ -23,17 +22,6 @@ if TYPE_CHECKING:
 DESK, PHONE = (1280, 900), (390, 844)
 ELSEWHERE = write_answer("looks red", '[{"bbox_2d":[0,0,12,12],"point_2d":[4,4]}]')
 LONG = "a_very_long_name_without_any_space_" * 4
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("no Chromium on this machine; python tests/helpers/chromium.py installs one")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
 
 def report(rows: list[Row], path: Path) -> None:

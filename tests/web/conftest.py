@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers.chromium import find_chromium
 from helpers.sharded import free_port
 
 from seg_zero.pipeline import ReasoningSegmenter
@@ -38,17 +37,6 @@ def address() -> Iterator[str]:
             assert rest == "stopped\n" and server.returncode == 0, rest
         finally:
             server.kill()
-
-
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("no Chromium on this machine; python tests/helpers/chromium.py installs one")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
 
 @pytest.fixture

@@ -80,11 +80,13 @@ def check_values(config: DictConfig, base: DictConfig, given: Iterable[str]) -> 
     """Raise InputError for the first value of a wrong kind or out of range.
 
     base: the configuration without overrides of keys. given: the keys that were overridden; for these null is
-    allowed in place of anything that has no rule, as verl's defaults do not say where it is not.
+    allowed in place of anything that has no rule, as verl's defaults do not say where it is not. Reward terms have
+    rules of their own.
     """
     for key in given:
         value, default = OmegaConf.select(config, key), OmegaConf.select(base, key, throw_on_missing=False)
-        rule = None if key in RULES or value is None else _rule_of(default)
+        read_elsewhere = key in RULES or key.startswith("reward.terms.")
+        rule = None if read_elsewhere or value is None else _rule_of(default)
         if rule is not None and not rule.holds(value):
             raise InputError(f"{key}={written(value)} is not {rule.wanted}; {rule.remedy}")
     for key, rule in RULES.items():

@@ -13,6 +13,7 @@ from seg_zero.policy.model_files import TINY_POLICY
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_demo_ends_with_a_page_and_the_next_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -29,6 +30,7 @@ def test_the_demo_ends_with_a_page_and_the_next_commands(
         return folder
 
     monkeypatch.setattr("seg_zero.cli.demo._train", train)
+    monkeypatch.setattr("seg_zero.cli.demo.PROMPTS_PER_STEP", 1)
     monkeypatch.setattr("seg_zero.export.merge.merge", merge)
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--out", str(out), "--steps", "8", "--held_out", "6"]) == 0

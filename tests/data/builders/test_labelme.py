@@ -182,7 +182,7 @@ def test_files_whose_names_are_not_utf8_become_rows(tmp_path: Path, capsys: pyte
     (row,) = open_rows(out)
     assert row.id == r"caf\xe9:cup" and row.problem == "cup"
     said = capsys.readouterr().out
-    assert "1 rows written" in said and r"bad\udce9.json is not JSON" in said
+    assert "1 row written" in said and r"bad\udce9.json is not JSON" in said
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_rows_that_were_there(

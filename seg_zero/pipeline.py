@@ -18,6 +18,10 @@ from cachetools import LRUCache
 from PIL import Image
 
 from seg_zero.devices import choose_device, choose_dtype
+from seg_zero.dialogue.memory import MAX_ROUNDS, Memory
+from seg_zero.dialogue.renderers import Carry, renderer_for
+from seg_zero.dialogue.saving import read_dialogue
+from seg_zero.dialogue.session import Answerer, Dialogue
 from seg_zero.errors import InputError, print_warning
 from seg_zero.images import ImageLike, load_image
 from seg_zero.objects import PromptObject
@@ -65,8 +69,12 @@ class _Ask:
         if not isinstance(question, str):
             raise InputError(f"the question is a {type(question).__name__}; give text")
         check_question(question)
-        name = os.fsencode(image).decode(errors="replace") if isinstance(image, str | Path) else ""
-        return cls(load_image(image), question, name)
+        return cls(load_image(image), question, image_name(image))
+
+
+def image_name(image: ImageLike) -> str:
+    """The path of an image as text that can be printed; "" if it was not given as a path."""
+    return os.fsencode(image).decode(errors="replace") if isinstance(image, str | Path) else ""
 
 
 class _Embeddings:
@@ -232,6 +240,47 @@ class ReasoningSegmenter:
         keys = KeyFrames(key_frames, every, len(clip))
         return segment_clip(clip, lambda image: self(image, question), tracker, keys, min_iou)
 
+    def dialogue(
+        self,
+        image: ImageLike,
+        *,
+        references: str = "text",
+        carry: Carry = "all",
+        max_rounds: int = MAX_ROUNDS,
+    ) -> Dialogue:
+        """A conversation about one image, which SAM2 embeds once: ``ask``, ``undo``, ``rounds``, ``save``.
+
+        references: how earlier masks re-enter, one of :data:`seg_zero.dialogue.renderers.WAYS`; carry: ``all`` tells
+        the policy of every earlier round, ``references`` of those that a question refers to; max_rounds: the most there
+        can be. Raises InputError for an unusable image or option.
+        """
+        return self._dialogue(image, references, carry, Memory((), max_rounds))
+
+    def load_dialogue(
+        self,
+        file: str | Path,
+        image: ImageLike | None = None,
+        *,
+        references: str = "text",
+        carry: Carry = "all",
+        max_rounds: int = MAX_ROUNDS,
+    ) -> Dialogue:
+        """Continue a dialogue that :meth:`Dialogue.save` wrote; the options are those of :meth:`dialogue`.
+
+        image: None if the file names it. Raises InputError for a file that holds none, and for another image.
+        """
+        saved = read_dialogue(Path(file), max_rounds)
+        if image is None and not saved.image_name:
+            raise InputError(f"dialogue {file} was held about a picture without a name; give the image")
+        made = self._dialogue(saved.image_name if image is None else image, references, carry, Memory((), max_rounds))
+        made.restore(saved)
+        return made
+
+    def _dialogue(self, image: ImageLike, references: str, carry: Carry, memory: Memory) -> Dialogue:
+        ask = _Ask(load_image(image), "", image_name(image))
+        answerer = Answerer(self.policy, self.segmenter, renderer_for(references, carry), warning=self.warning)
+        return Dialogue(answerer, lambda: self._embeddings.start(ask), ask.image, ask.name, memory)
+
     def segment(self, image: ImageLike, objects: Sequence[PromptObject]) -> tuple[Segmentation, dict[str, float]]:
         """Masks of objects given by hand, in pixels of the image; the policy is not asked.
 
@@ -277,10 +326,7 @@ class ReasoningSegmenter:
             "embedding": embedding_seconds if is_new else 0.0,
             "segmenter": time.perf_counter() - start,
         }
-        objects = tuple(
-            SegmentedObject(item.box, item.points, mask=one, score=float(score))
-            for item, one, score in zip(prompts[chosen], masks, scores, strict=True)
-        )
+        objects = SegmentedObject.of(prompts[chosen], masks, scores)
         answer = explained(read[chosen][0], cut_at)
         return SegmentationResult(
             *(ask.question, answer.thinking, objects, masks, mask, answer.text, answer.problem, texts, seconds),

@@ -8,7 +8,7 @@ trained. The settings that decide a prompt travel with a checkpoint in the file
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ NORMALISATIONS: dict[str, Callable[[str], str]] = {
 
 _CONTROL_TOKEN = re.compile(r"<\|[a-z_0-9]+\|>")  # as all supported tokenizers write them
 
+PICTURE_TOKENS = 8  # along a side of a further picture, at most
 THOUSAND = 1000.0  # the side of every image in coordinates that do not depend on its size
 COORDINATES = ("pixels", "thousand")
 RESIZES = ("area", "bilinear")
@@ -129,6 +130,16 @@ class PromptSpec:
     @property
     def image_tokens(self) -> int:
         return (self.image_size // self.token_pixels) ** 2
+
+    @property
+    def picture_side(self) -> int:
+        """Side in pixels of a further, smaller picture beside the image: at most half as large as the image."""
+        return min(PICTURE_TOKENS, max(1, self.image_size // self.token_pixels // 2)) * self.token_pixels
+
+    @property
+    def picture_tokens(self) -> int:
+        """Image tokens of a further picture."""
+        return (self.picture_side // self.token_pixels) ** 2
 
     @property
     def multi(self) -> bool:
@@ -263,19 +274,38 @@ def normalise_question(question: str, rule: str = "plain") -> str:
     return NORMALISATIONS[rule](question)
 
 
-def prompt_text(question: str, spec: PromptSpec) -> str:
-    """The text of the prompt, which follows the image; raises as :func:`check_question`."""
+def prompt_text(question: str, spec: PromptSpec, context: str = "") -> str:
+    """The text of the prompt, which follows the image; raises as :func:`check_question`.
+
+    context: what was said earlier, on a line of its own before the instructions.
+    """
     words = TEMPLATES[spec.template] if spec.text is None else spec.text
-    return "\n" * spec.newline + words.replace("{question}", normalise_question(question, spec.normalisation))
+    words = words.replace("{question}", normalise_question(question, spec.normalisation))
+    if not context:
+        return "\n" * spec.newline + words
+    token = _CONTROL_TOKEN.search(context.lower())
+    if token is not None:
+        raise InputError(f"the context of the question holds the control token {token[0]!r}; remove it")
+    return "\n" * spec.newline + f"{context}\n{words}"
 
 
-def build_messages(question: str, spec: PromptSpec, image: Image.Image | None = None) -> list[dict[str, Any]]:
-    """Chat messages of one question: a user turn with the image, then the text.
+def build_messages(
+    question: str,
+    spec: PromptSpec,
+    image: Image.Image | None = None,
+    *,
+    context: str = "",
+    pictures: Sequence[Image.Image] = (),
+) -> list[dict[str, Any]]:
+    """Chat messages of one question: a user turn with the image, further pictures, then the text.
 
-    Without ``image`` the image entry is a bare placeholder, which is what chat templates need.
+    Without ``image`` the image entry is a bare placeholder, which is what chat templates need. ``context``: see
+    :func:`prompt_text`.
     """
     entry: dict[str, Any] = {"type": "image"} if image is None else {"type": "image", "image": image}
-    return [{"role": "user", "content": [entry, {"type": "text", "text": prompt_text(question, spec)}]}]
+    further = [{"type": "image", "image": picture} for picture in pictures]
+    text = {"type": "text", "text": prompt_text(question, spec, context)}
+    return [{"role": "user", "content": [entry, *further, text]}]
 
 
 def resize_for_policy(image: Image.Image, spec: PromptSpec, use: str = "answering") -> Image.Image:
@@ -292,6 +322,12 @@ def resize_for_policy(image: Image.Image, spec: PromptSpec, use: str = "answerin
     import cv2  # takes longer to import than the rest of this module
 
     return Image.fromarray(cv2.resize(np.asarray(image), (side, side), interpolation=cv2.INTER_AREA))
+
+
+def resize_picture(picture: Image.Image, spec: PromptSpec) -> Image.Image:
+    """A further RGB picture stretched to ``spec.picture_side`` squared, as the policy sees it."""
+    side = spec.picture_side
+    return picture if picture.size == (side, side) else picture.resize((side, side), Image.Resampling.BILINEAR)
 
 
 def to_image_pixels(item: PromptObject, spec: PromptSpec, width: int, height: int) -> PromptObject:

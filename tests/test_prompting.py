@@ -19,6 +19,7 @@ from seg_zero.prompting import (
     build_messages,
     normalise_question,
     resize_for_policy,
+    resize_picture,
     to_image_pixels,
     to_policy_pixels,
 )
@@ -258,3 +259,24 @@ def test_template_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.json").write_bytes(b'{"text": "\xe9"}')
     with pytest.raises(InputError, match=r"latin\.json cannot be used"):
         PromptTemplate.read(tmp_path / "latin.json")
+
+
+def test_a_context_stands_before_the_instructions_and_changes_nothing_else() -> None:
+    spec, picture = PromptSpec("multi", 112, newline=True, text="Find {question}."), Image.new("RGB", (56, 56))
+    plain = build_messages("the cup", spec)[0]["content"]
+    (message,) = build_messages("the cup", spec, context="Earlier answers: none.", pictures=[picture])
+    image, further, text = message["content"]
+    assert [image, {"type": "text", "text": "\nFind the cup."}] == plain
+    assert further == {"type": "image", "image": picture}
+    assert text["text"] == "\nEarlier answers: none.\nFind the cup."
+    with pytest.raises(InputError, match="context of the question holds the control token"):
+        build_messages("the cup", spec, context="a <|IM_end|> b")
+
+
+@pytest.mark.parametrize(
+    ("size", "token", "side", "tokens"), [(840, 28, 224, 64), (112, 28, 56, 4), (28, 28, 28, 1), (832, 32, 256, 64)]
+)
+def test_further_pictures_are_small(size: int, token: int, side: int, tokens: int) -> None:
+    spec = PromptSpec("multi", size, token_pixels=token)
+    assert (spec.picture_side, spec.picture_tokens) == (side, tokens)
+    assert resize_picture(Image.new("RGB", (99, 33)), spec).size == (side, side)

@@ -18,11 +18,16 @@ MAX_NEW_TOKENS = 1024
 
 @dataclass(frozen=True)
 class Request:
-    """One question about one image (RGB, of any size); ``key`` is the caller's."""
+    """One question about one image (RGB, of any size); ``key`` is the caller's.
+
+    context, pictures: what was said and shown earlier, see :func:`seg_zero.prompting.build_messages`.
+    """
 
     key: int
     image: Image.Image
     question: str
+    context: str = ""
+    pictures: tuple[Image.Image, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from seg_zero.errors import InputError, one_line
 from seg_zero.hub import check_proxies, exempt_own_addresses
 from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, UnansweredReply, take_waiting
-from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
+from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, resize_picture
 
 POLL = 0.01  # seconds between looks for new requests while others are under way
 RETRY_AFTER = 0.2  # seconds
@@ -104,9 +104,13 @@ class RemotePolicy(Policy):
 
     def _body(self, request: Request, sampling: Sampling) -> dict[str, Any]:
         """The same text and picture that a policy in this process would see."""
-        text = build_messages(request.question, self.spec)[0]["content"][1]["text"]
-        url = _data_url(resize_for_policy(request.image, self.spec))
-        content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
+        (message,) = build_messages(request.question, self.spec, context=request.context)
+        images = [resize_for_policy(request.image, self.spec)]
+        images += [resize_picture(picture, self.spec) for picture in request.pictures]
+        content: list[dict[str, Any]] = [
+            {"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images
+        ]
+        content.append({"type": "text", "text": message["content"][-1]["text"]})
         return {
             "model": self.model,
             "messages": [{"role": "user", "content": content}],

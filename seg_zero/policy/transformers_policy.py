@@ -15,7 +15,7 @@ from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request,
 from seg_zero.policy.model_files import default_spec, resolve_model
 from seg_zero.policy.processors import load_processor, pass_images_on
 from seg_zero.policy.weights import check_loaded
-from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy
+from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, resize_picture
 
 if TYPE_CHECKING:
     import torch
@@ -82,14 +82,14 @@ class TransformersPolicy(Policy):
 
         askable = []
         for request in batch:
-            problem = self._problem(request.question)
+            problem = self._problem(request)
             if problem is None:
                 askable.append(request)
             else:
                 yield Reply(request.key, (), 0, False, problem)
         if not askable:
             return
-        inputs = self._inputs([(request.image, request.question) for request in askable])
+        inputs = self._inputs(askable)
         if sampling.temperature:
             inputs |= {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
             torch.manual_seed(sampling.seed_of(askable[0].key))
@@ -109,13 +109,14 @@ class TransformersPolicy(Policy):
         Returns the number of tokens at which the text was cut, None if it was not.
         Raises InputError for a question that cannot be asked, and whatever ends the generation.
         """
-        problem = self._problem(question)
+        request = Request(0, image, question)
+        problem = self._problem(request)
         if problem is not None:
             raise InputError(problem)
         import torch
         from transformers import StoppingCriteriaList, TextIteratorStreamer
 
-        inputs = self._inputs([(image, question)])
+        inputs = self._inputs([request])
         streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         unread, failures, written = threading.Event(), list[BaseException](), list[Any]()
         width = inputs["input_ids"].shape[1]
@@ -149,21 +150,25 @@ class TransformersPolicy(Policy):
         """Tokens of prompt and text together."""
         return self.model.config.get_text_config().max_position_embeddings
 
-    def _prompt(self, question: str) -> str:
-        return self.processor.apply_chat_template(
-            build_messages(question, self.spec), tokenize=False, add_generation_prompt=True
-        )
+    def _prompt(self, request: Request) -> str:
+        messages = build_messages(request.question, self.spec, context=request.context, pictures=request.pictures)
+        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
-    def _problem(self, question: str) -> str | None:
-        image = self.spec.image_tokens
-        words, asked = (len(self.processor.tokenizer(text)["input_ids"]) for text in (self._prompt(question), question))
-        return too_long(words + image, self._limit - 64, question, asked, self.spec, image)
+    def _problem(self, request: Request) -> str | None:
+        image = self.spec.image_tokens + len(request.pictures) * self.spec.picture_tokens
+        asked = request.question + request.context
+        words, own = (len(self.processor.tokenizer(text)["input_ids"]) for text in (self._prompt(request), asked))
+        return too_long(words + image, self._limit - 64, request.question, own, self.spec, image)
 
-    def _inputs(self, pairs: Sequence[tuple[Image.Image, str]]) -> dict[str, Any]:
-        """What ``generate`` takes to answer these images and questions greedily."""
+    def _inputs(self, requests: Sequence[Request]) -> dict[str, Any]:
+        """What ``generate`` takes to answer these requests greedily."""
+        images = []
+        for request in requests:
+            images.append(resize_for_policy(request.image, self.spec))
+            images += [resize_picture(picture, self.spec) for picture in request.pictures]
         inputs = self.processor(
-            text=[self._prompt(question) for _, question in pairs],
-            images=[resize_for_policy(image, self.spec) for image, _ in pairs],
+            text=[self._prompt(request) for request in requests],
+            images=images,
             padding=True,
             return_tensors="pt",
         ).to(self.model.device)

@@ -101,13 +101,18 @@ class VllmPolicy(Policy):
 
     def _enqueue(self, request: Request, sampling: Sampling, waiting: dict[str, int]) -> str | None:
         """Hand a request to the engine; returns why it cannot be asked, or None."""
+        if request.pictures:
+            return "vLLM was loaded for one picture a question; choose another rendering of references, or transformers"
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         prompt = self.processor.apply_chat_template(
-            build_messages(request.question, self.spec), tokenize=False, add_generation_prompt=True
+            build_messages(request.question, self.spec, context=request.context),
+            tokenize=False,
+            add_generation_prompt=True,
         )
-        words, asked = (len(self.processor.tokenizer(text)["input_ids"]) for text in (prompt, request.question))
+        asked_words = request.question + request.context
+        words, asked = (len(self.processor.tokenizer(text)["input_ids"]) for text in (prompt, asked_words))
         problem = too_long(words, QUESTION_TOKENS, request.question, asked, self.spec)
         if problem is not None:
             return problem

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
+from seg_zero.errors import InputError, one_line
 from seg_zero.extras import SUPERVISION, require
 from seg_zero.files import make_folder
 from seg_zero.images import encode_png
-from seg_zero.masks import encode_mask, mask_bounds
-from seg_zero.objects import PromptObject
+from seg_zero.masks import decode_mask, encode_mask, mask_bounds
+from seg_zero.objects import Box, PromptObject
 from seg_zero.results.collection import save_alone
 from seg_zero.results.files import OVERLAY_SIDE, write_files
 from seg_zero.results.outputs import check_outputs
@@ -34,6 +35,14 @@ class SegmentedObject(PromptObject):
 
     mask: np.ndarray = field(kw_only=True, repr=False)
     score: float = field(kw_only=True)
+
+    @classmethod
+    def of(cls, items: Sequence[PromptObject], masks: np.ndarray, scores: np.ndarray) -> tuple[SegmentedObject, ...]:
+        """Prompts with their masks (boolean N x H x W) and scores (N)."""
+        return tuple(
+            cls(item.box, item.points, mask=mask, score=float(score))
+            for item, mask, score in zip(items, masks, scores, strict=True)
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SegmentedObject):
@@ -150,6 +159,46 @@ class SegmentationResult:
     def to_json(self, *, per_object: bool = True) -> str:
         """:meth:`to_dict` as one line of JSON."""
         return json.dumps(self.to_dict(per_object=per_object), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any], image: Image.Image) -> SegmentationResult:
+        """What :meth:`to_dict` wrote with ``per_object``, about this RGB image.
+
+        Raises InputError if it does not fit.
+        """
+        try:
+            if (record["width"], record["height"]) != image.size:
+                raise ValueError(f"it is about {record['width']}x{record['height']} pixels")
+            objects = tuple(
+                SegmentedObject(
+                    None if item["box"] is None else cast(Box, tuple(float(v) for v in item["box"])),
+                    tuple((float(x), float(y)) for x, y in item["points"]),
+                    mask=decode_mask(item["segmentation"]),
+                    score=float(item["score"]),
+                )
+                for item in record["objects"]
+            )
+            mask = decode_mask(record["segmentation"])
+            shapes = {one.shape for one in (mask, *(item.mask for item in objects))}
+            if shapes != {(image.height, image.width)}:
+                raise ValueError("a mask is not of the image's size")
+            words = (record["question"], record["thinking"], record["text"])
+            if not all(isinstance(word, str) for word in words):
+                raise ValueError("question, thinking or text is no text")
+            return cls(
+                *(words[0], words[1], objects),
+                masks=np.array([item.mask for item in objects], dtype=bool).reshape(len(objects), *mask.shape),
+                mask=mask,
+                text=words[2],
+                problem=record["problem"],
+                texts=tuple(record.get("texts", [words[2]])),
+                seconds={"policy": 0.0, "embedding": 0.0, "segmenter": 0.0},
+                image=image,
+                name=str(record["image"]),
+                warning=record.get("warning"),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"the answer cannot be read for this image ({one_line(error)}); ask again") from error
 
     def to_supervision(self) -> Any:
         """The objects as ``supervision.Detections``: tight boxes, masks, scores, and the question as class name.

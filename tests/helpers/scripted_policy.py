@@ -14,10 +14,12 @@ class ScriptedPolicy(Policy):
     def __init__(self, texts: Mapping[str, str | tuple[str, ...]], in_flight: int = 4) -> None:
         self.spec, self.in_flight, self._texts = PromptSpec("brief", 112), in_flight, texts
         self.asked: list[int] = []
+        self.requests: list[Request] = []
 
     def stream(self, requests: Iterable[Request], sampling: Sampling = GREEDY) -> Iterator[Reply]:
         for request in requests:
             self.asked.append(request.key)
+            self.requests.append(request)
             texts = self._texts[request.question]
             texts = (texts,) * sampling.answers if isinstance(texts, str) else texts
             yield Reply(request.key, texts, sum(map(len, texts)), False)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from seg_zero.errors import InputError
-from seg_zero.policy import TransformersPolicy, VllmPolicy
+from seg_zero.policy import Request, TransformersPolicy, VllmPolicy
 from seg_zero.policy.base import too_long
 from seg_zero.policy.families import FAMILIES, spec_of_family
 from seg_zero.policy.model_files import (
@@ -381,3 +381,36 @@ def test_a_template_that_leaves_no_room_is_named() -> None:
     policy.spec = replace(policy.spec, template="multi", text="look at it " * limit + "{question}")
     with pytest.raises(InputError, match=r"prompt template given \d+, the question 'the cup'.*shorten the template"):
         policy.generate([Image.new("RGB", (112, 112))], ["the cup"])
+
+
+def test_context_and_pictures_reach_the_model_and_count_as_tokens(tiny: Path) -> None:
+    policy = TransformersPolicy.from_pretrained(tiny, max_new_tokens=4, batch_size=3)
+    picture, image = Image.effect_noise((40, 20), 90).convert("RGB"), Image.effect_noise((60, 60), 90).convert("RGB")
+    rich = Request(1, image, "the cup", "Earlier answers: none.", (picture, picture))
+    requests = [Request(0, image, "the cup"), rich, Request(2, image, "the cup", "Earlier answers: none.")]
+    seen: list[dict[str, Any]] = []
+    generate = policy.model.generate
+
+    def watched(**inputs: Any) -> Any:
+        seen.append(inputs)
+        return generate(**inputs)
+
+    policy.model.generate = watched
+    together = {reply.key: reply for reply in policy.stream(requests)}
+    grid = [int(rows * columns) // 4 for _, rows, columns in seen[0]["image_grid_thw"]]
+    spec = policy.spec
+    assert grid == [spec.image_tokens, spec.image_tokens, spec.picture_tokens, spec.picture_tokens, spec.image_tokens]
+    for request in requests:
+        (alone,) = policy.stream([request])
+        assert alone.texts == together[request.key].texts
+    lengths = [inputs["input_ids"].shape[1] for inputs in seen[1:]]
+    assert lengths[1] > lengths[2] > lengths[0]
+    (refused,) = policy.stream([Request(0, image, "the cup", "word " * 4000)])
+    assert refused.problem is not None and "more than the" in refused.problem
+
+
+def test_vllm_refuses_pictures_that_it_was_not_loaded_for() -> None:
+    policy = VllmPolicy(None, None, PromptSpec("brief", 112), 4)
+    image = Image.new("RGB", (8, 8))
+    (reply,) = policy.stream([Request(3, image, "the cup", "", (image,))])
+    assert reply.key == 3 and reply.problem is not None and "one picture a question" in reply.problem

@@ -16,6 +16,7 @@ from PIL import Image
 from seg_zero import extras
 from seg_zero.errors import InputError
 from seg_zero.masks import decode_mask
+from seg_zero.results.result import SegmentationResult
 from seg_zero.visualize import overlay
 
 SIZE = (160, 120)
@@ -135,3 +136,28 @@ def test_a_place_that_is_no_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file"):
         answer_of(MASKS).save(tmp_path / "file")
+
+
+def test_an_answer_reads_back_from_its_json() -> None:
+    written = answer_of(MASKS, warning="careful", name="a.png")
+    read = SegmentationResult.from_dict(json.loads(written.to_json()), written.image)
+    assert read == written and (read.warning, read.name) == ("careful", "a.png")
+    assert read.to_json() == written.to_json()
+    nothing = answer_of([])
+    assert SegmentationResult.from_dict(nothing.to_dict(), nothing.image) == nothing
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"width": 9},
+        {"text": None},
+        {"objects": [{}]},
+        {"segmentation": {"size": [1, 1], "counts": "01"}},
+        {"height": 9},
+    ],
+)
+def test_json_of_another_answer_is_refused(change: dict[str, object]) -> None:
+    answer = answer_of(MASKS)
+    with pytest.raises(InputError, match="the answer cannot be read for this image"):
+        SegmentationResult.from_dict({**answer.to_dict(), **change}, answer.image)

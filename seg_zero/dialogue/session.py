@@ -1,0 +1,200 @@
+"""A conversation about one picture: questions, answers, and what earlier ones leave for later ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from seg_zero.dialogue.memory import GIVEN, Instance, Memory, Round
+from seg_zero.dialogue.references import Asked, read_question
+from seg_zero.dialogue.renderers import ReferenceRenderer
+from seg_zero.dialogue.saving import SavedDialogue, image_hash, write_dialogue
+from seg_zero.errors import InputError
+from seg_zero.objects import PromptObject
+from seg_zero.policy import Policy, Request
+from seg_zero.policy.base import Reply, explained
+from seg_zero.prompting import check_question, read_objects
+from seg_zero.results.result import SegmentationResult, SegmentedObject
+from seg_zero.segmenter import Embedding, Segmenter
+
+Embed = Callable[[], tuple[Future[tuple[Embedding, float]], bool]]
+Reference = int | np.ndarray | PromptObject
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """A question with what it can refer to; embed: starts SAM2's embedding of the image, as the pipeline does."""
+
+    image: Image.Image
+    asked: Asked
+    instances: tuple[Instance, ...]
+    embed: Embed
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A policy and a SAM2 with a way for earlier masks to re-enter. warning: goes into every result."""
+
+    policy: Policy
+    segmenter: Segmenter
+    renderer: ReferenceRenderer
+    warning: str | None = None
+
+    def answer(self, asks: Sequence[Ask]) -> list[tuple[SegmentationResult, np.ndarray | None]]:
+        """The answer to each question with the h x w logits of its masks (None: the masks are not SAM2's own).
+
+        The policy answers in batches while SAM2 embeds. Raises InputError for a question that cannot be asked.
+        """
+        requests = []
+        for number, ask in enumerate(asks):
+            check_question(ask.asked.question)
+            made = self.renderer.render(ask.image, ask.instances, ask.asked, self.policy.spec)
+            requests.append(Request(number, made.image, ask.asked.question, made.context, made.pictures))
+        embeddings = [ask.embed() for ask in asks]
+        start = time.perf_counter()
+        replies = {reply.key: reply for reply in self.policy.stream(requests)}
+        policy_seconds = (time.perf_counter() - start) / max(len(asks), 1)
+        for number in range(len(asks)):
+            problem = replies[number].problem
+            if problem is not None:
+                raise InputError(problem)
+        return [
+            self._segment(ask, replies[number], policy_seconds, *embeddings[number]) for number, ask in enumerate(asks)
+        ]
+
+    def _segment(
+        self,
+        ask: Ask,
+        reply: Reply,
+        policy_seconds: float,
+        embedding: Future[tuple[Embedding, float]],
+        is_new: bool,
+    ) -> tuple[SegmentationResult, np.ndarray | None]:
+        text = reply.texts[0]
+        read, objects = read_objects(text, self.policy.spec, ask.image.size)
+        features, embedding_seconds = embedding.result()
+        start = time.perf_counter()
+        earlier = self.renderer.mask_prompts(objects, ask.instances, ask.asked, self.segmenter.mask_prompt)
+        found = self.segmenter.segment_embedded(features, objects, mask_prompts=earlier, low_res=True)
+        masks = self.renderer.combine(found.masks, ask.instances, ask.asked)
+        answer = explained(read, reply.cut_at)
+        seconds = {
+            "policy": policy_seconds,
+            "embedding": embedding_seconds if is_new else 0.0,
+            "segmenter": time.perf_counter() - start,
+        }
+        result = SegmentationResult(
+            question=ask.asked.question,
+            thinking=answer.thinking,
+            objects=SegmentedObject.of(objects, masks, found.scores),
+            masks=masks,
+            mask=np.asarray(masks.any(axis=0)),
+            text=answer.text,
+            problem=answer.problem,
+            texts=(text,),
+            seconds=seconds,
+            image=ask.image,
+            name=ask.name,
+            warning=self.warning,
+        )
+        return result, found.low_res if masks is found.masks else None
+
+
+class Dialogue:
+    """A conversation about one picture, for one thread at a time; ``ReasoningSegmenter.dialogue`` makes one.
+
+    >>> dialogue = segmenter.dialogue("scene.png")
+    >>> dialogue.ask("the person with glasses")
+    >>> dialogue.ask("the bag beside instance 1").mask
+
+    An error leaves the dialogue as it was.
+    """
+
+    def __init__(
+        self, answerer: Answerer, embed: Embed, image: Image.Image, name: str = "", memory: Memory | None = None
+    ) -> None:
+        self.image, self.name = image, name
+        self._answerer, self._start, self._memory = answerer, embed, memory or Memory()
+        self._embedding: Future[tuple[Embedding, float]] | None = None
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        return self._memory.rounds
+
+    def ask(
+        self,
+        question: str,
+        references: Sequence[Reference] = (),
+        *,
+        relation: str = "",
+        allow_empty: bool = False,
+    ) -> SegmentationResult:
+        """Answer a question, which becomes the next round.
+
+        references: beside those that the question names ("instance 2", ``[REF:2]``), numbers of earlier rounds, masks
+        (boolean H x W) or clicked points and boxes (PromptObject, in pixels of the image); relation: ``hierarchical``
+        if the target is a part of them; allow_empty: a round that found nothing may be referred to, and the prompt
+        says so. Raises InputError for a later or missing round, one without an object, one round too many, an unusable
+        question or region.
+        """
+        numbers = [item for item in references if isinstance(item, int)]
+        asked = read_question(question, numbers, relation)
+        check_question(asked.question)
+        self._memory.check(asked, allow_empty=allow_empty)
+        given = [self._region(item) for item in references if not isinstance(item, int)]
+        instances = self._memory.instances
+        if given:
+            instances += (Instance(GIVEN, "", np.stack(given)),)
+        ask = Ask(self.image, asked, instances, self._embed, self.name)
+        ((result, low_res),) = self._answerer.answer([ask])
+        self._memory = self._memory.added(Round(asked, result, np.stack(given) if given else None, low_res))
+        return result
+
+    def undo(self) -> Round:
+        """Take the last round back and return it. Raises InputError if there is none."""
+        last = self._memory.rounds[-1] if self._memory.rounds else None
+        self._memory = self._memory.undone()
+        assert last is not None
+        return last
+
+    def clear(self) -> None:
+        """Forget all rounds; the picture stays embedded."""
+        self._memory = Memory((), self._memory.max_rounds)
+
+    def save(self, path: str | Path) -> None:
+        """Write the dialogue as one JSON file, atomically: masks as COCO RLE, and the name and a hash of the image."""
+        write_dialogue(Path(path), SavedDialogue(self.name, image_hash(self.image), self.rounds), self.image)
+
+    def restore(self, saved: SavedDialogue) -> None:
+        """Take the rounds of a saved dialogue. Raises InputError if it was held about another image."""
+        self._memory = Memory(saved.for_image(self.image), self._memory.max_rounds)
+
+    def _embed(self) -> tuple[Future[tuple[Embedding, float]], bool]:
+        """The one embedding of the image, kept as long as the dialogue, and whether it is new."""
+        if self._embedding is not None and not (self._embedding.done() and self._embedding.exception()):
+            return self._embedding, False
+        self._embedding, is_new = self._start()
+        return self._embedding, is_new
+
+    def _region(self, item: np.ndarray | PromptObject) -> np.ndarray:
+        """A region as a boolean H x W mask; a point or box is segmented by SAM2."""
+        if isinstance(item, PromptObject):
+            features, _ = self._embed()[0].result()
+            (mask,) = self._answerer.segmenter.segment_embedded(features, [item]).masks
+            if not mask.any():
+                raise InputError(f"nothing is segmented at {item.box or item.points}; give a point or box in the image")
+            return np.asarray(mask)
+        shape = (self.image.height, self.image.width)
+        if not isinstance(item, np.ndarray) or item.dtype != bool or item.shape != shape:
+            what = f"{item.dtype} of shape {item.shape}" if isinstance(item, np.ndarray) else type(item).__name__
+            raise InputError(f"a region is {what}; give a boolean array {shape}, a round, or a PromptObject")
+        if not item.any():
+            raise InputError("a region that was given has no pixel; mark one")
+        return item

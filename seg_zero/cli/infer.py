@@ -106,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
                     seconds = {name: round(value, 4) for name, value in result.seconds.items()}
                     lines = json.dumps({**record, "files": files, "seconds": seconds}, ensure_ascii=False)
                 elif plan.overlay is not None:
-                    lines = _in_full(result, files, written=watched)
+                    lines = in_full(result, files, written=watched)
                 else:
                     lines = _in_short(job, result, files)
                 try:
@@ -285,7 +285,7 @@ def _batch(
         return [one for job in jobs for one in _batch(segmenter, [job], images, options)]
 
 
-def _in_full(result: SegmentationResult, files: dict[str, str], *, written: bool) -> str:
+def in_full(result: SegmentationResult, files: dict[str, str], *, written: bool) -> str:
     """An answer in lines; ``written``: the question and the policy's text stand there already."""
     lines = [] if written else [f"question:  {result.question}", f"reasoning: {result.thinking or '(none)'}"]
     if result.problem is not None or not result.objects:

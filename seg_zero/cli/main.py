@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # it is imported when the command is given, since most of them import much.
 COMMANDS = {
     "infer": "Answer questions about images: reasoning, boxes, points and masks.",
+    "chat": "Talk about one picture: questions about earlier answers.",
     "serve": "Answer questions about images over HTTP.",
     "web": "A page to ask questions about pictures in a browser.",
     "train": "Train a policy with GRPO; arguments are Hydra overrides and --dry-run.",

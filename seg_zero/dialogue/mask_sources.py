@@ -1,0 +1,99 @@
+"""Where the masks of MRSeg's markers come from: annotation files by set and id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from seg_zero.data.builders.instances import read_instances, read_json
+from seg_zero.data.builders.labelme import read_annotation
+from seg_zero.data.builders.reasonseg import TARGET, paint
+from seg_zero.data.inputs import upright_size
+from seg_zero.dialogue.markers import Marker, MarkerId
+from seg_zero.errors import InputError
+from seg_zero.masks import segmentation_to_mask
+
+Find = Callable[[MarkerId, Path, tuple[int, int]], np.ndarray]
+
+
+class MaskSource(Protocol):
+    """Masks by marker."""
+
+    def mask(self, marker: Marker, image: Path, size: tuple[int, int]) -> np.ndarray:
+        """Boolean H x W of the picture at ``image``, of (width, height). Raises InputError for an id without a mask."""
+        ...
+
+
+class MaskFiles:
+    """Masks of several sets, each from a file or folder that is read when it is first needed.
+
+    places: by the set's name in the markers. A place is
+
+    * an instances file of COCO, RefCOCO, PACO or LVIS (JSON with annotations);
+    * a JSON object of id to COCO RLE (as the masks of Visual Genome);
+    * a folder of class maps: PNGs of the pictures' names; the id is a class. ade20k's pixels count from 1, with 0 for
+      no class; those of other sets are the class itself;
+    * for ids that are empty (ReasonSeg): a folder of LISA's JSON files, of the pictures' names.
+    """
+
+    def __init__(self, places: dict[str, Path]) -> None:
+        for name, place in places.items():
+            if not place.exists():
+                raise InputError(f"masks of {name}: {place} does not exist; check the path")
+        self._places = places
+        self._open: dict[str, Find] = {}
+
+    def mask(self, marker: Marker, image: Path, size: tuple[int, int]) -> np.ndarray:
+        name = marker.dataset
+        if name not in self._places:
+            known = ", ".join(self._places) or "none"
+            raise InputError(f"no masks are named for the set {name!r} (named: {known}); give --masks {name}=PLACE")
+        if name not in self._open:
+            self._open[name] = _open(name, self._places[name])
+        try:
+            found = self._open[name](marker.id, image, size)
+        except KeyError as error:
+            raise InputError(f"{marker.write()}: {self._places[name]} has no mask of id {marker.id!r}") from error
+        except (ValueError, OSError) as error:
+            raise InputError(f"{marker.write()}: {error}") from error
+        if found.shape != (size[1], size[0]):
+            raise InputError(f"{marker.write()}: the mask is {found.shape[1]}x{found.shape[0]}, the image {size}")
+        return found
+
+
+def _open(name: str, place: Path) -> Find:
+    if place.is_dir():
+        offset = 1 if name == "ade20k" else 0
+        return lambda number, image, size: _in_folder(place, offset, number, image)
+    content = read_json(place, f"masks of {name}")
+    if isinstance(content, dict) and "annotations" not in content:
+        return lambda number, image, size: segmentation_to_mask(content[_text(number)], size[1], size[0])
+    annotations: dict[Any, Any] = read_instances(place).annotations
+    return lambda number, image, size: segmentation_to_mask(annotations[number]["segmentation"], size[1], size[0])
+
+
+def _text(number: MarkerId) -> str:
+    if number is None:
+        raise KeyError(number)
+    return str(number)
+
+
+def _in_folder(place: Path, offset: int, number: MarkerId, image: Path) -> np.ndarray:
+    if number is None:
+        annotation = place / f"{image.stem}.json"
+        labels, _ = paint(annotation, read_annotation(annotation)["shapes"], upright_size(image))
+        return labels == TARGET
+    if not isinstance(number, int):
+        raise KeyError(number)
+    with Image.open(place / f"{image.stem}.png") as classes:
+        pixels = np.asarray(classes)
+    if pixels.ndim != 2:
+        raise ValueError(f"{place / image.stem}.png is no class map; it has {pixels.ndim} dimensions")
+    mask = pixels == number + offset
+    if not mask.any():
+        raise KeyError(number)
+    return np.asarray(mask)

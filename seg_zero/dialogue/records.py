@@ -1,0 +1,218 @@
+"""Dialogues with true masks, as data: one JSON object a line, pictures beside the file.
+
+    {"id": "...", "image": "a.jpg", "width": 640, "height": 480, "rounds": [
+      {"question": "the mug", "references": [], "relation": "", "mask": RLE},
+      {"question": "its handle", "references": [1], "relation": "hierarchical", "mask": RLE, "given": [RLE]}]}
+
+``image`` is relative to the file; RLE is COCO's. ``given`` (regions of the user) and ``rule`` (how the target of a
+generated question was chosen) are optional.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from seg_zero.data.inputs import find_file
+from seg_zero.dialogue.memory import check_references
+from seg_zero.dialogue.references import Asked, read_question
+from seg_zero.errors import InputError, one_line
+from seg_zero.files import whole_file
+from seg_zero.images import load_image
+from seg_zero.masks import decode_mask
+from seg_zero.prompting import check_question
+
+RLE = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrueRound:
+    """A question with its true mask and the regions given with it (COCO RLE)."""
+
+    asked: Asked
+    mask: RLE = field(repr=False)
+    given: tuple[RLE, ...] = field(default=(), repr=False)
+    rule: dict[str, Any] | None = None
+
+    def truth(self) -> np.ndarray:
+        """Boolean H x W."""
+        return decode_mask(self.mask)
+
+
+@dataclass(frozen=True)
+class DialogueRecord:
+    """A scripted dialogue; image: the path of its picture, of width x height pixels."""
+
+    id: str
+    image: Path
+    width: int
+    height: int
+    rounds: tuple[TrueRound, ...]
+
+    def picture(self) -> Image.Image:
+        """The RGB picture. Raises InputError if it cannot be read or has another size."""
+        picture = load_image(self.image)
+        if picture.size != (self.width, self.height):
+            found = f"{picture.width}x{picture.height}"
+            raise InputError(
+                f"image {self.image} has {found} pixels, and dialogue {self.id} {self.width}x{self.height}"
+            )
+        return picture
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """A record that cannot be used: its number in the file, from 1 up, and why."""
+
+    number: int
+    id: str
+    reason: str
+
+    def line(self) -> str:
+        return f"record {self.number}{f' ({self.id})' if self.id else ''}: {self.reason}"
+
+
+@dataclass
+class Reading:
+    """What a file holds: usable dialogues, and the others by number and reason."""
+
+    name: str
+    dialogues: list[DialogueRecord] = field(default_factory=list)
+    bad: list[BadRecord] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> int:
+        return sum(len(item.rounds) for item in self.dialogues)
+
+    def usable(self) -> list[DialogueRecord]:
+        """All dialogues. Raises InputError with the first reason if a record cannot be used, and without any."""
+        if self.bad:
+            more = f", and {len(self.bad) - 1} more" if len(self.bad) > 1 else ""
+            raise InputError(f"{self.name}, {self.bad[0].line()}{more}; correct or remove the record")
+        if not self.dialogues:
+            raise InputError(f"{self.name} holds no dialogue; check the file")
+        return self.dialogues
+
+
+def read_each(
+    name: str, records: Iterable[Any], read: Callable[[int, Any], DialogueRecord], id_of: Callable[[Any], str]
+) -> Reading:
+    """Read records one by one; what raises InputError, ValueError and the like becomes a BadRecord."""
+    reading = Reading(name)
+    for number, record in enumerate(records, start=1):
+        try:
+            reading.dialogues.append(read(number, record))
+        except (InputError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            missing = f"{error} is missing" if isinstance(error, KeyError) else one_line(error, 300)
+            reading.bad.append(BadRecord(number, id_of(record), missing))
+    return reading
+
+
+def id_of(record: Any) -> str:
+    """The id of a JSON record, "" if it has none."""
+    found = record.get("id") if isinstance(record, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def read_dialogues(path: Path) -> Reading:
+    """The dialogues of a file. Raises InputError if it cannot be read at all."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise InputError(f"dialogues {path} cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"dialogues {path} are not UTF-8 text; is it another file?") from error
+    records = [_loaded(line) for line in lines if line.strip()]
+    return read_each(str(path), records, lambda _, record: _dialogue_of(record, path.parent), id_of)
+
+
+def is_dialogue_file(path: Path) -> bool:
+    """Whether a file's first line is a dialogue, well-formed or not."""
+    if path.suffix.lower() != ".jsonl" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        record = _loaded(stream.readline())
+    return isinstance(record, dict) and "rounds" in record
+
+
+def write_dialogues(path: Path, dialogues: Iterable[DialogueRecord]) -> int:
+    """Write a file of dialogues atomically; returns their number. Pictures are named relative to it where they can."""
+    count = 0
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as stream:
+        for item in dialogues:
+            stream.write(json.dumps(record_of(item, path.parent), ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def record_of(item: DialogueRecord, folder: Path) -> dict[str, Any]:
+    image = item.image.absolute()
+    inside = image.is_relative_to(folder.absolute())
+    rounds = []
+    for one in item.rounds:
+        entry: dict[str, Any] = {"question": one.asked.question, "references": list(one.asked.references)}
+        entry |= {"relation": one.asked.relation, "mask": one.mask}
+        entry |= {"given": list(one.given)} if one.given else {}
+        rounds.append(entry | ({"rule": one.rule} if one.rule is not None else {}))
+    where = image.relative_to(folder.absolute()).as_posix() if inside else str(image)
+    return {"id": item.id, "image": where, "width": item.width, "height": item.height, "rounds": rounds}
+
+
+def checked_dialogue(name: str, image: Path, width: int, height: int, rounds: Sequence[TrueRound]) -> DialogueRecord:
+    """A dialogue whose questions can be asked, whose references are earlier rounds and whose masks fit the picture.
+
+    Raises InputError or ValueError that names the round.
+    """
+    if not rounds:
+        raise ValueError("it has no rounds")
+    found: list[bool] = []
+    for number, one in enumerate(rounds, start=1):
+        try:
+            check_question(one.asked.question)
+            check_references(one.asked, found, allow_empty=True)
+            for rle in (one.mask, *one.given):
+                if rle["size"] != [height, width]:
+                    raise ValueError(
+                        f"a mask is of {rle['size'][1]}x{rle['size'][0]} pixels, the image {width}x{height}"
+                    )
+            found.append(bool(one.truth().any()))
+            for rle in one.given:
+                decode_mask(rle)
+        except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"round {number}: {one_line(error, 300)}") from error
+    return DialogueRecord(name, image, width, height, tuple(rounds))
+
+
+def _loaded(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return error
+
+
+def _dialogue_of(record: Any, folder: Path) -> DialogueRecord:
+    if isinstance(record, Exception):
+        raise ValueError(f"it is not JSON ({record})")
+    if not isinstance(record, dict):
+        raise ValueError(f"it is a JSON {type(record).__name__}, not an object")
+    width, height = record["width"], record["height"]
+    if not all(type(side) is int and side > 0 for side in (width, height)):
+        raise ValueError(f"width {width!r} and height {height!r} are not pixels")
+    image = find_file(folder, record["image"])
+    if not image.is_file():
+        raise ValueError(f"image {record['image']!r} does not exist")
+    rounds = []
+    for number, one in enumerate(record["rounds"], start=1):
+        try:
+            asked = read_question(one["question"], one.get("references", []), str(one.get("relation", "")))
+            rounds.append(TrueRound(asked, one["mask"], tuple(one.get("given", ())), one.get("rule")))
+        except (InputError, KeyError, TypeError, AttributeError) as error:
+            missing = f"{error} is missing" if isinstance(error, KeyError) else one_line(error, 300)
+            raise ValueError(f"round {number}: {missing}") from error
+    return checked_dialogue(str(record["id"]), image, width, height, rounds)

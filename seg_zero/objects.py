@@ -42,3 +42,12 @@ def usable_box(box: Box | None, width: int, height: int) -> Box | None:
 def usable_points(points: Sequence[Point], width: int, height: int) -> list[Point]:
     """The points that lie in the image."""
     return [(float(x), float(y)) for x, y in points if 0 <= x <= width and 0 <= y <= height]
+
+
+def box_iou(one: Box, other: Box) -> float:
+    """IoU of two boxes x1, y1, x2, y2 that reach to the far edges of their pixels; 0 if either has no area."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = [max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0) for box in (one, other)]
+    return shared / (sum(areas) - shared) if shared > 0 else 0.0

@@ -19,7 +19,7 @@ from PIL import Image
 
 from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.dialogue.memory import MAX_ROUNDS, Memory
-from seg_zero.dialogue.renderers import Carry, renderer_for
+from seg_zero.dialogue.renderers import renderer_for
 from seg_zero.dialogue.saving import read_dialogue
 from seg_zero.dialogue.session import Answerer, Dialogue
 from seg_zero.errors import InputError, print_warning
@@ -245,7 +245,7 @@ class ReasoningSegmenter:
         image: ImageLike,
         *,
         references: str = "text",
-        carry: Carry = "all",
+        carry: str = "all",
         max_rounds: int = MAX_ROUNDS,
     ) -> Dialogue:
         """A conversation about one image, which SAM2 embeds once: ``ask``, ``undo``, ``rounds``, ``save``.
@@ -262,7 +262,7 @@ class ReasoningSegmenter:
         image: ImageLike | None = None,
         *,
         references: str = "text",
-        carry: Carry = "all",
+        carry: str = "all",
         max_rounds: int = MAX_ROUNDS,
     ) -> Dialogue:
         """Continue a dialogue that :meth:`Dialogue.save` wrote; the options are those of :meth:`dialogue`.
@@ -276,7 +276,7 @@ class ReasoningSegmenter:
         made.restore(saved)
         return made
 
-    def _dialogue(self, image: ImageLike, references: str, carry: Carry, memory: Memory) -> Dialogue:
+    def _dialogue(self, image: ImageLike, references: str, carry: str, memory: Memory) -> Dialogue:
         ask = _Ask(load_image(image), "", image_name(image))
         answerer = Answerer(self.policy, self.segmenter, renderer_for(references, carry), warning=self.warning)
         return Dialogue(answerer, lambda: self._embeddings.start(ask), ask.image, ask.name, memory)

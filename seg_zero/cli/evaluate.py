@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 import time
 from argparse import Namespace
@@ -15,6 +17,7 @@ from seg_zero.errors import InputError, print_warning
 from seg_zero.extras import VLLM, require
 
 if TYPE_CHECKING:
+    from seg_zero.dialogue.records import DialogueRecord
     from seg_zero.evaluation.run import Models
     from seg_zero.metrics import ClipScore
 
@@ -28,7 +31,8 @@ def parser() -> CommandParser:
         "--data",
         required=True,
         help="named set (reasonseg_val, refcoco_testA, grefcoco_val, synthetic ...; docs/evaluation.md) or any dataset "
-        "with masks: file, folder, hub id or NAME@SPLIT; or the folder of ReVOS, MeViS or Ref-DAVIS (docs/video.md)",
+        "with masks: file, folder, hub id or NAME@SPLIT; or the folder of ReVOS, MeViS or Ref-DAVIS (docs/video.md); "
+        "or dialogues: mr_refcoco, regiondial_refcocog ... or a file (docs/dialogue.md)",
     )
     made.add_argument("--out", required=True, type=Path, help="folder for this evaluation; rerun to resume")
     made.add_argument("--rule", choices=tuple(RULES), help="scoring rule (default: that of the set, else lisa)")
@@ -51,6 +55,16 @@ def parser() -> CommandParser:
         type=int,
         metavar="N",
         help="with a set of clips: ask the policy about every N-th frame (default: the first)",
+    )
+    made.add_argument(
+        "--references",
+        choices=("text", "crop", "marks", "mask"),
+        help="with dialogues: how earlier masks re-enter (default: text)",
+    )
+    made.add_argument(
+        "--carry",
+        choices=("all", "references"),
+        help="with dialogues: rounds that the policy is told of (default: all)",
     )
     return made
 
@@ -78,6 +92,7 @@ def main(argv: Sequence[str]) -> int:
     import torch
     from tqdm import tqdm
 
+    from seg_zero.evaluation.dialogue_sets import is_dialogue_set, open_dialogue_set
     from seg_zero.evaluation.page import write_page
     from seg_zero.evaluation.predictions import Prediction
     from seg_zero.evaluation.run import Models, wall_clock_line
@@ -94,8 +109,13 @@ def main(argv: Sequence[str]) -> int:
     engine = args.engine or ("vllm" if on_gpu else "transformers")
     workers = args.workers or max(1, torch.cuda.device_count() // args.tensor_parallel_size if on_gpu else 1)
     _check_packages(engine, workers)
-    clips = is_video_set(args.data)
-    if not clips:
+    clips, dialogues = is_video_set(args.data), is_dialogue_set(args.data)
+    for name in ("references", "carry"):
+        if getattr(args, name) is not None and not dialogues:
+            raise InputError(f"--{name} {getattr(args, name)} is for dialogues, and --data {args.data} are none")
+    if dialogues:
+        records = open_dialogue_set(args.data)
+    elif not clips:
         if args.key_every is not None:
             raise InputError(f"--key_every {args.key_every} is for sets of clips, and --data {args.data} is none")
         rows, rule = open_set(args.data)
@@ -116,6 +136,8 @@ def main(argv: Sequence[str]) -> int:
     print_warning(models.warning())
     if clips:
         return _evaluate_clips(args, models)
+    if dialogues:
+        return _evaluate_dialogues(args, models, records[: args.limit])
     start = time.perf_counter()
     done, answered, iou_sum = 0, 0, 0.0
     with tqdm(total=len(rows), unit="row", file=sys.stderr) as bar:
@@ -160,4 +182,46 @@ def _evaluate_clips(args: Namespace, models: Models) -> int:
 
         metrics = evaluate_video(models, expressions, args.data, args.out, key_every=args.key_every, progress=progress)
     print(report(args.data, metrics), end="")
+    return 0
+
+
+def _evaluate_dialogues(args: Namespace, models: Models, records: Sequence[DialogueRecord]) -> int:
+    from tqdm import tqdm
+
+    from seg_zero.dialogue.records import record_of
+    from seg_zero.dialogue.renderers import renderer_for
+    from seg_zero.dialogue.session import Answerer
+    from seg_zero.evaluation.dialogue_page import markdown, page, printed
+    from seg_zero.evaluation.dialogues import PREDICTED, ModelPredictor, PlayedDialogue, evaluate_dialogues
+    from seg_zero.files import write_text
+
+    for name in ("key_every", "rule"):
+        if getattr(args, name) is not None:
+            raise InputError(f"--data {args.data} holds dialogues, for which there is no --{name}")
+    if args.votes > 1 or (args.workers or 1) > 1:
+        raise InputError(f"--data {args.data} holds dialogues, for which there is no --votes and --workers")
+    way, carry = args.references or "text", args.carry or "all"
+    renderer = renderer_for(way, carry)
+    digest = hashlib.blake2b(digest_size=16)
+    for record in records:
+        digest.update(json.dumps(record_of(record, record.image.parent)).encode())
+    settings = {**models.settings(), "data": args.data, "data_digest": digest.hexdigest()}
+    settings |= {"references": way, "carry": carry}
+    start, done, total = time.perf_counter(), 0, 0.0
+    with tqdm(total=len(records), unit="dialogue", file=sys.stderr) as bar:
+
+        def progress(played: Sequence[PlayedDialogue], old: bool) -> None:
+            nonlocal done, total
+            done += 0 if old else len(played)
+            total += sum(one.mean_iou(PREDICTED) for one in played)
+            bar.update(len(played))
+            bar.set_postfix(IoU=f"{total / max(bar.n, 1):.3f}")
+
+        results, played = evaluate_dialogues(
+            lambda: ModelPredictor(Answerer(*models.load(), renderer)), settings, records, args.out, progress
+        )
+    speed = f"{done} dialogues answered in {time.perf_counter() - start:.1f} s"
+    write_text(args.out / "report.md", markdown(args.data, results, [f"This run: {speed}."]))
+    write_text(args.out / "report.html", page(args.data, results, played, records, speed))
+    print(f"{printed(results)}\n{speed}\nopen {(args.out / 'report.html').resolve()}")
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -14,14 +14,12 @@ from seg_zero.dialogue.memory import GIVEN, Instance
 from seg_zero.dialogue.references import HIERARCHICAL, Asked
 from seg_zero.errors import InputError
 from seg_zero.masks import mask_bounds, mask_to_prompt_object
-from seg_zero.objects import Box, PromptObject
+from seg_zero.objects import Box, PromptObject, box_iou
 from seg_zero.prompting import PromptSpec, to_policy_pixels
 from seg_zero.visualize import overlay
 
-Way = Literal["text", "crop", "marks", "mask"]
-WAYS: tuple[Way, ...] = get_args(Way)
-Carry = Literal["all", "references"]
-CARRIES: tuple[Carry, ...] = get_args(Carry)
+WAYS = ("text", "crop", "marks", "mask")
+CARRIES = ("all", "references")
 MAX_CROPS = 4  # pictures beside the image
 SAME_IOU = 0.7  # of boxes: above, an answer's object is taken for the one referred to
 _LONGEST_NAME = 120  # characters of an earlier question in the prompt
@@ -67,7 +65,7 @@ class TextReferences:
     carry: ``all`` lists every earlier round, ``references`` those that the question refers to.
     """
 
-    def __init__(self, carry: Carry = "all") -> None:
+    def __init__(self, carry: str = "all") -> None:
         if carry not in CARRIES:
             raise InputError(f"carry {carry!r} is not known; choose one of {', '.join(CARRIES)}")
         self.carry = carry
@@ -173,8 +171,8 @@ _RENDERERS: dict[str, type[TextReferences]] = {
 }
 
 
-def renderer_for(way: str = "text", carry: Carry = "all") -> ReferenceRenderer:
-    """The renderer of a configuration. Raises InputError for an unknown way."""
+def renderer_for(way: str = "text", carry: str = "all") -> ReferenceRenderer:
+    """The renderer of a configuration, of WAYS and CARRIES. Raises InputError for others."""
     if way not in _RENDERERS:
         raise InputError(f"references {way!r} are not known; choose one of {', '.join(WAYS)}")
     return _RENDERERS[way](carry)
@@ -194,15 +192,6 @@ def masked_crop(image: Image.Image, mask: np.ndarray) -> Image.Image:
     square = np.zeros((side, side, 3), dtype=np.uint8)
     square[: pixels.shape[0], : pixels.shape[1]] = pixels
     return Image.fromarray(square)
-
-
-def box_iou(one: Box, other: Box) -> float:
-    """IoU of two boxes x1, y1, x2, y2 that reach to the far edges of their pixels; 0 if either has no area."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = [max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0) for box in (one, other)]
-    return shared / (sum(areas) - shared) if shared > 0 else 0.0
 
 
 def _where(item: Instance, spec: PromptSpec, size: tuple[int, int]) -> str:

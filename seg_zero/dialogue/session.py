@@ -24,6 +24,7 @@ from seg_zero.results.result import SegmentationResult, SegmentedObject
 from seg_zero.segmenter import Embedding, Segmenter
 
 Embed = Callable[[], tuple[Future[tuple[Embedding, float]], bool]]
+Answered = tuple[SegmentationResult, np.ndarray | None]
 Reference = int | np.ndarray | PromptObject
 
 
@@ -47,26 +48,27 @@ class Answerer:
     renderer: ReferenceRenderer
     warning: str | None = None
 
-    def answer(self, asks: Sequence[Ask]) -> list[tuple[SegmentationResult, np.ndarray | None]]:
-        """The answer to each question with the h x w logits of its masks (None: the masks are not SAM2's own).
-
-        The policy answers in batches while SAM2 embeds. Raises InputError for a question that cannot be asked.
+    def answer(self, asks: Sequence[Ask]) -> list[Answered | InputError]:
+        """The answer to each question with the h x w logits of its masks (None: the masks are not SAM2's own), or why
+        it cannot be asked. The policy answers in batches while SAM2 embeds.
         """
-        requests = []
+        requests: list[Request] = []
+        failures: dict[int, InputError] = {}
         for number, ask in enumerate(asks):
-            check_question(ask.asked.question)
-            made = self.renderer.render(ask.image, ask.instances, ask.asked, self.policy.spec)
-            requests.append(Request(number, made.image, ask.asked.question, made.context, made.pictures))
-        embeddings = [ask.embed() for ask in asks]
+            try:
+                check_question(ask.asked.question)
+                made = self.renderer.render(ask.image, ask.instances, ask.asked, self.policy.spec)
+                requests.append(Request(number, made.image, ask.asked.question, made.context, made.pictures))
+            except InputError as error:
+                failures[number] = error
+        embeddings = {request.key: asks[request.key].embed() for request in requests}
         start = time.perf_counter()
         replies = {reply.key: reply for reply in self.policy.stream(requests)}
         policy_seconds = (time.perf_counter() - start) / max(len(asks), 1)
-        for number in range(len(asks)):
-            problem = replies[number].problem
-            if problem is not None:
-                raise InputError(problem)
+        failures |= {key: InputError(reply.problem) for key, reply in replies.items() if reply.problem is not None}
         return [
-            self._segment(ask, replies[number], policy_seconds, *embeddings[number]) for number, ask in enumerate(asks)
+            failures.get(number) or self._segment(ask, replies[number], policy_seconds, *embeddings[number])
+            for number, ask in enumerate(asks)
         ]
 
     def _segment(
@@ -76,7 +78,7 @@ class Answerer:
         policy_seconds: float,
         embedding: Future[tuple[Embedding, float]],
         is_new: bool,
-    ) -> tuple[SegmentationResult, np.ndarray | None]:
+    ) -> Answered:
         text = reply.texts[0]
         read, objects = read_objects(text, self.policy.spec, ask.image.size)
         features, embedding_seconds = embedding.result()
@@ -153,7 +155,10 @@ class Dialogue:
         if given:
             instances += (Instance(GIVEN, "", np.stack(given)),)
         ask = Ask(self.image, asked, instances, self._embed, self.name)
-        ((result, low_res),) = self._answerer.answer([ask])
+        (answered,) = self._answerer.answer([ask])
+        if isinstance(answered, InputError):
+            raise answered
+        result, low_res = answered
         self._memory = self._memory.added(Round(asked, result, np.stack(given) if given else None, low_res))
         return result
 

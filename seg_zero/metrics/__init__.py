@@ -1,5 +1,5 @@
-"""Metrics of masks: reasoning segmentation (gIoU, cIoU and the like, by three published rules),
-and of masks in video (J, F, J&F)."""
+"""Metrics of masks: reasoning segmentation (gIoU, cIoU and the like, by three published rules), dialogues by round,
+and masks in video (J, F, J&F)."""
 
 from seg_zero.metrics.reasoning import (
     GRES_FRACTIONS,
@@ -20,6 +20,7 @@ from seg_zero.metrics.reasoning import (
     metrics_for,
     point_in_mask,
 )
+from seg_zero.metrics.rounds import RoundMetrics, RoundScore, SegLlmMetrics, in_frame, score_round
 from seg_zero.metrics.video import ClipScore, VideoMetrics, boundary_accuracy, region_similarity, score_clip
 
 __all__ = [
@@ -32,6 +33,9 @@ __all__ = [
     "MaskCounts",
     "MaskMetrics",
     "Metrics",
+    "RoundMetrics",
+    "RoundScore",
+    "SegLlmMetrics",
     "SegZeroMetrics",
     "VideoMetrics",
     "boundary_accuracy",
@@ -39,10 +43,12 @@ __all__ = [
     "count_pixels",
     "evaluate_masks",
     "gres_hits",
+    "in_frame",
     "intersection_union",
     "iou_of",
     "metrics_for",
     "point_in_mask",
     "region_similarity",
     "score_clip",
+    "score_round",
 ]

@@ -11,9 +11,9 @@ from PIL import Image
 
 from seg_zero.dialogue.memory import GIVEN, Instance
 from seg_zero.dialogue.references import HIERARCHICAL, read_question
-from seg_zero.dialogue.renderers import MAX_CROPS, WAYS, box_iou, masked_crop, renderer_for
+from seg_zero.dialogue.renderers import MAX_CROPS, WAYS, masked_crop, renderer_for
 from seg_zero.errors import InputError
-from seg_zero.objects import PromptObject
+from seg_zero.objects import PromptObject, box_iou
 from seg_zero.prompting import PromptSpec, build_messages
 
 SIZE = (160, 120)
@@ -148,4 +148,4 @@ def test_unknown_choices_are_refused() -> None:
     with pytest.raises(InputError, match="references 'boxes' are not known; choose one of text, crop, marks, mask"):
         renderer_for("boxes")
     with pytest.raises(InputError, match="carry 'some' is not known; choose one of all, references"):
-        renderer_for("text", "some")  # type: ignore[arg-type]
+        renderer_for("text", "some")

@@ -1,0 +1,47 @@
+"""Sets of dialogues by name, and files of dialogues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seg_zero.dialogue.records import DialogueRecord, is_dialogue_file, read_dialogues
+from seg_zero.errors import InputError
+from seg_zero.evaluation.sets import FOLDER
+
+
+def _mrseg(name: str, masks: str) -> str:
+    command = f"seg-zero data dialogues --mrseg conversations_folder/{name}_val.json --images images_folder"
+    return f"{command} --masks {masks} --out {FOLDER}/{name}.jsonl"
+
+
+def _regiondial(name: str) -> str:
+    return f"seg-zero data dialogues --regiondial {name}.json --images ROOT --out {FOLDER}/{name}.jsonl"
+
+
+# Name -> the command that makes it from the originals.
+DIALOGUE_SETS: dict[str, str] = {
+    "mr_refcoco": _mrseg("mr_refcoco", "refcoco=instances.json"),
+    "mr_refcoco+": _mrseg("mr_refcoco+", "refcoco+=instances.json"),
+    "mr_refcocog": _mrseg("mr_refcocog", "refcocog=instances.json"),
+    "mr_paco": _mrseg("mr_paco", "paco_lvis=paco_lvis_v1_val.json"),
+    "regiondial_refcoco+": _regiondial("regiondial_refcoco+"),
+    "regiondial_refcocog": _regiondial("regiondial_refcocog"),
+}
+
+
+def is_dialogue_set(name: str) -> bool:
+    return name in DIALOGUE_SETS or is_dialogue_file(Path(name))
+
+
+def open_dialogue_set(name: str) -> Sequence[DialogueRecord]:
+    """The dialogues of a named set (``data/NAME.jsonl``) or of a file.
+
+    Raises InputError that says how to make a missing set, and for a record that cannot be used.
+    """
+    path = Path(name)
+    if name in DIALOGUE_SETS:
+        path = FOLDER / f"{name}.jsonl"
+        if not path.is_file():
+            raise InputError(f"dialogues {name} are not at {path}; make them from the originals: {DIALOGUE_SETS[name]}")
+    return read_dialogues(path).usable()

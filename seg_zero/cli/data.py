@@ -31,6 +31,10 @@ BUILDERS: dict[str, tuple[str, str]] = {
 # Name -> (module, what it does). A tool's module has add_arguments(parser) and run(args) -> exit code.
 TOOLS: dict[str, tuple[str, str]] = {
     "synthetic": ("seg_zero.data.synthetic.rows", "synthetic scenes with exact masks"),
+    "dialogues": (
+        "seg_zero.dialogue.data.command",
+        "dialogues: synthetic, of instances, imported; their check",
+    ),
     "check": ("seg_zero.cli.data_check", "what is wrong with a dataset, and what is in it"),
     "import": ("seg_zero.data.builders.import_rows", "any readable dataset to one parquet file"),
 }

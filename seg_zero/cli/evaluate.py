@@ -17,7 +17,7 @@ from seg_zero.errors import InputError, print_warning
 from seg_zero.extras import VLLM, require
 
 if TYPE_CHECKING:
-    from seg_zero.dialogue.records import DialogueRecord
+    from seg_zero.dialogue.data.records import DialogueRecord
     from seg_zero.evaluation.run import Models
     from seg_zero.metrics import ClipScore
 
@@ -188,7 +188,7 @@ def _evaluate_clips(args: Namespace, models: Models) -> int:
 def _evaluate_dialogues(args: Namespace, models: Models, records: Sequence[DialogueRecord]) -> int:
     from tqdm import tqdm
 
-    from seg_zero.dialogue.records import record_of
+    from seg_zero.dialogue.data.records import record_of
     from seg_zero.dialogue.renderers import renderer_for
     from seg_zero.dialogue.session import Answerer
     from seg_zero.evaluation.dialogue_page import markdown, page, printed

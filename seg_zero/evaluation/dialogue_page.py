@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from seg_zero.dialogue.records import DialogueRecord
+from seg_zero.dialogue.data.records import DialogueRecord
 from seg_zero.errors import InputError
 from seg_zero.evaluation.dialogues import HISTORIES, NATIVE, PREDICTED, TRUE, PlayedDialogue, PlayedRound, Results
 from seg_zero.masks import decode_mask, resize_mask

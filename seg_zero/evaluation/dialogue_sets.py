@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from seg_zero.dialogue.records import DialogueRecord, is_dialogue_file, read_dialogues
+from seg_zero.dialogue.data.records import DialogueRecord, is_dialogue_file, read_dialogues, write_dialogues
+from seg_zero.dialogue.data.synthetic import SEEDS, make_dialogues
 from seg_zero.errors import InputError
 from seg_zero.evaluation.sets import FOLDER
 
@@ -19,6 +20,10 @@ def _regiondial(name: str) -> str:
     return f"seg-zero data dialogues --regiondial {name}.json --images ROOT --out {FOLDER}/{name}.jsonl"
 
 
+SYNTHETIC = "synthetic_dialogues"
+SYNTHETIC_FILE = Path("outputs/data/synthetic_dialogues.jsonl")
+SYNTHETIC_COUNT = 100
+
 # Name -> the command that makes it from the originals.
 DIALOGUE_SETS: dict[str, str] = {
     "mr_refcoco": _mrseg("mr_refcoco", "refcoco=instances.json"),
@@ -31,15 +36,19 @@ DIALOGUE_SETS: dict[str, str] = {
 
 
 def is_dialogue_set(name: str) -> bool:
-    return name in DIALOGUE_SETS or is_dialogue_file(Path(name))
+    return name in (SYNTHETIC, *DIALOGUE_SETS) or is_dialogue_file(Path(name))
 
 
 def open_dialogue_set(name: str) -> Sequence[DialogueRecord]:
     """The dialogues of a named set (``data/NAME.jsonl``) or of a file.
 
-    Raises InputError that says how to make a missing set, and for a record that cannot be used.
+    ``synthetic_dialogues`` are held-out scenes with parts, generated if needed. Raises InputError that says how to make
+    a missing set, and for a record that cannot be used.
     """
-    path = Path(name)
+    path = SYNTHETIC_FILE if name == SYNTHETIC else Path(name)
+    if name == SYNTHETIC and not path.is_file():
+        images = path.with_name(f"{path.stem}_images")
+        write_dialogues(path, make_dialogues(images, SEEDS["val"], SYNTHETIC_COUNT, parts=True))
     if name in DIALOGUE_SETS:
         path = FOLDER / f"{name}.jsonl"
         if not path.is_file():

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from seg_zero.dialogue.data.records import DialogueRecord
 from seg_zero.dialogue.memory import GIVEN, Instance
-from seg_zero.dialogue.records import DialogueRecord
 from seg_zero.dialogue.references import Asked
 from seg_zero.dialogue.session import Answerer, Ask, Embed
 from seg_zero.errors import InputError

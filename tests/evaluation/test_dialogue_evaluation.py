@@ -13,7 +13,7 @@ from PIL import Image
 
 from seg_zero.cli.main import main
 from seg_zero.data.synthetic.scenes import make_samples
-from seg_zero.dialogue.records import DialogueRecord, TrueRound, write_dialogues
+from seg_zero.dialogue.data.records import DialogueRecord, TrueRound, write_dialogues
 from seg_zero.dialogue.references import Asked
 from seg_zero.errors import InputError
 from seg_zero.evaluation.dialogues import (

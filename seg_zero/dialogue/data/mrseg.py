@@ -1,4 +1,4 @@
-"""MRSeg's conversations to dialogues and back: turns with markers (:mod:`seg_zero.dialogue.markers`)."""
+"""MRSeg's conversations to dialogues and back: turns with markers (:mod:`seg_zero.dialogue.data.markers`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_zero.data.inputs import upright_size
-from seg_zero.dialogue.markers import (
+from seg_zero.dialogue.data.markers import (
     BOX_ENCODE,
     IMAGE,
     MASK_DECODE,
@@ -19,8 +19,8 @@ from seg_zero.dialogue.markers import (
     read_markers,
     write_markers,
 )
-from seg_zero.dialogue.mask_sources import MaskSource
-from seg_zero.dialogue.records import DialogueRecord, TrueRound, checked_dialogue
+from seg_zero.dialogue.data.mask_sources import MaskSource
+from seg_zero.dialogue.data.records import DialogueRecord, TrueRound, checked_dialogue
 from seg_zero.dialogue.references import read_question
 from seg_zero.masks import encode_mask
 

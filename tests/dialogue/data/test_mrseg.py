@@ -10,16 +10,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg_zero.dialogue.markers import BOX_ENCODE, IMAGE, MASK_DECODE, MASK_ENCODE, Marker, read_markers, write_markers
-from seg_zero.dialogue.mask_sources import MaskFiles
-from seg_zero.dialogue.mrseg import (
+from seg_zero.dialogue.data.markers import (
+    BOX_ENCODE,
+    IMAGE,
+    MASK_DECODE,
+    MASK_ENCODE,
+    Marker,
+    read_markers,
+    write_markers,
+)
+from seg_zero.dialogue.data.mask_sources import MaskFiles
+from seg_zero.dialogue.data.mrseg import (
     Conversation,
     conversation_of,
     dialogue_of,
     read_conversation,
     write_conversation,
 )
-from seg_zero.dialogue.records import DialogueRecord
+from seg_zero.dialogue.data.records import DialogueRecord
 from seg_zero.dialogue.references import read_question
 from seg_zero.errors import InputError
 from seg_zero.masks import decode_mask, encode_mask

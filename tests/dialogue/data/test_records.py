@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg_zero.dialogue.records import id_of, is_dialogue_file, read_dialogues, read_each, write_dialogues
-from seg_zero.dialogue.regiondial import PLACEHOLDER, dialogue_of_turns
+from seg_zero.dialogue.data.records import id_of, is_dialogue_file, read_dialogues, read_each, write_dialogues
+from seg_zero.dialogue.data.regiondial import PLACEHOLDER, dialogue_of_turns
 from seg_zero.errors import InputError
 from seg_zero.masks import encode_mask
 

@@ -13,7 +13,7 @@ from seg_zero.data.builders.instances import read_instances, read_json
 from seg_zero.data.builders.labelme import read_annotation
 from seg_zero.data.builders.reasonseg import TARGET, paint
 from seg_zero.data.inputs import upright_size
-from seg_zero.dialogue.markers import Marker, MarkerId
+from seg_zero.dialogue.data.markers import Marker, MarkerId
 from seg_zero.errors import InputError
 from seg_zero.masks import segmentation_to_mask
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from seg_zero.data.inputs import find_file, upright_size
-from seg_zero.dialogue.records import DialogueRecord, TrueRound, checked_dialogue
+from seg_zero.dialogue.data.records import DialogueRecord, TrueRound, checked_dialogue
 from seg_zero.dialogue.references import read_question
 from seg_zero.masks import encode_mask, segmentation_to_mask
 

@@ -1,0 +1,1 @@
+"""Scripted dialogues with true masks: files, published formats, and dialogues made from scenes and instances."""

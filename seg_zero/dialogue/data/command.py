@@ -1,0 +1,149 @@
+"""``seg-zero data dialogues``: makes, imports and checks files of dialogues."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seg_zero.data.builders.instances import existing_folder, read_json
+from seg_zero.data.inputs import add_split_options
+from seg_zero.dialogue.data import instances, mrseg, proof, regiondial, synthetic
+from seg_zero.dialogue.data.generate import FORMS
+from seg_zero.dialogue.data.mask_sources import MaskFiles
+from seg_zero.dialogue.data.records import Reading, id_of, read_dialogues, read_each, write_dialogues
+from seg_zero.errors import InputError
+from seg_zero.files import check_file_place, write_text
+
+_SHOWN = 20  # bad records that are printed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--instances", type=Path, metavar="FILE", help="make dialogues from an instances file (COCO's)")
+    source.add_argument("--mrseg", type=Path, metavar="FILE", help="import conversations of MRSeg (SegLLM)")
+    source.add_argument("--regiondial", type=Path, metavar="FILE", help="import turns of RegionReasoner")
+    source.add_argument("--check", type=Path, metavar="FILE", help="check a file of dialogues; nothing is written")
+    parser.add_argument("--out", type=Path, help="file to write, .jsonl (default source: synthetic scenes, beside it)")
+    parser.add_argument("--images", help="folder of the pictures of --instances, --mrseg and --regiondial")
+    parser.add_argument(
+        "--masks",
+        action="append",
+        default=[],
+        metavar="SET=PLACE",
+        help="with --mrseg: where a set's masks are (docs/dialogue.md); may be given several times",
+    )
+    parser.add_argument("--count", type=int, help="dialogues (default: 300 of synthetic scenes, else all)")
+    parser.add_argument("--rounds", type=int, default=6, help="most rounds of a made dialogue (default: 6)")
+    parser.add_argument("--side", type=int, default=112, help="side of synthetic pictures in pixels (default: 112)")
+    parser.add_argument("--parts", action="store_true", help="synthetic shapes have a core, which can be asked for")
+    parser.add_argument("--forms", choices=tuple(FORMS), default="own", help="how questions are put (default: own)")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out records that cannot be used, and list them")
+    add_split_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command ``seg-zero data dialogues``."""
+    if args.check is not None:
+        return _check(args.check)
+    if args.out is None:
+        raise InputError("--out is missing; name the file to write, such as dialogues.jsonl")
+    if args.out.suffix.lower() != ".jsonl":
+        raise InputError(f"--out {args.out} does not end in .jsonl; name a file of JSON lines")
+    check_file_place(args.out)
+    for name, least in (("count", 1), ("rounds", 2), ("side", 32)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name} {value} must be at least {least}")
+    if args.masks and args.mrseg is None:
+        raise InputError(f"--masks {args.masks[0]} is for --mrseg")
+    reading = _imported(args) if args.instances or args.mrseg or args.regiondial else _synthetic(args)
+    for line in _lines(reading):
+        print(f"{'skipped: ' if args.skip_bad else ''}{line}")
+    if reading.bad and args.skip_bad:
+        write_text(Path(f"{args.out}.skipped.txt"), "".join(f"{bad.line()}\n" for bad in reading.bad))
+        reading = replace(reading, bad=[])
+    written = write_dialogues(args.out, reading.usable())
+    print(f"{written} dialogues of {reading.rounds} rounds written to {args.out}")
+    print(_relations(reading))
+    return 0
+
+
+def _synthetic(args: argparse.Namespace) -> Reading:
+    seed = synthetic.SEEDS["val" if args.split == "val" else "train"]
+    folder = args.out.with_name(f"{args.out.stem}_images")
+    options = {"side": args.side, "rounds": args.rounds, "parts": args.parts, "forms": args.forms}
+    made = synthetic.make_dialogues(folder, seed, args.count or 300, **options)
+    return proof.with_proofs(Reading("synthetic scenes", list(made)))
+
+
+def _imported(args: argparse.Namespace) -> Reading:
+    if args.images is None:
+        raise InputError("--images is missing; name the folder of the pictures")
+    if args.instances is not None:
+        return proof.with_proofs(
+            instances.dialogues_of_instances(
+                args.instances,
+                args.images,
+                split=args.split,
+                val_fraction=args.val_fraction,
+                count=args.count,
+                rounds=args.rounds,
+                forms=args.forms,
+            )
+        )
+    if args.split != "all":
+        raise InputError(f"--split {args.split} is for dialogues that are made; imported ones keep their split")
+    folder = existing_folder("--images", args.images)
+    path = args.mrseg or args.regiondial
+    records = read_json(path, "conversations")
+    if not isinstance(records, list):
+        raise InputError(f"{path} holds a JSON {type(records).__name__}, not a list of conversations")
+    records = records[: args.count]
+    if args.regiondial is not None:
+        return read_each(str(path), records, lambda n, item: regiondial.dialogue_of_turns(item, n, folder), id_of)
+    masks = MaskFiles(dict(map(_place, args.masks)))
+
+    def read(number: int, record: Any) -> Any:
+        conversation = mrseg.read_conversation(record, lambda image: (folder / image).is_file())
+        name = f"{conversation.name or path.stem}-{number}"
+        return mrseg.dialogue_of(conversation, name, folder, masks)
+
+    return read_each(str(path), records, read, id_of)
+
+
+def _place(text: str) -> tuple[str, Path]:
+    name, equals, place = text.partition("=")
+    if not equals or not name or not place:
+        raise InputError(f"--masks {text!r} is not SET=PLACE, such as refcoco=instances.json")
+    return name, Path(place)
+
+
+def _check(path: Path) -> int:
+    """List what cannot be used, and targets that are not the only ones that their question means."""
+    reading = proof.with_proofs(read_dialogues(path))
+    proved = sum(one.rule is not None for item in reading.dialogues for one in item.rounds)
+    print(f"{path}: {len(reading.dialogues) + len(reading.bad)} records, {len(reading.bad)} of which cannot be used")
+    for line in _lines(reading):
+        print(f"  {line}")
+    print(f"{reading.rounds} rounds; {proved} targets are proved to be unique, the others say no rule")
+    print(_relations(reading))
+    return 1 if reading.bad else 0
+
+
+def _lines(reading: Reading) -> Sequence[str]:
+    lines = [bad.line() for bad in reading.bad[:_SHOWN]]
+    more = len(reading.bad) - _SHOWN
+    return [*lines, f"… and {more} more"] if more > 0 else lines
+
+
+def _relations(reading: Reading) -> str:
+    """How many rounds there are of each relation, and of dialogues of each length."""
+    rounds = [one for item in reading.dialogues for one in item.rounds]
+    relations = Counter((one.rule or {}).get("relation") or one.asked.relation or "none" for one in rounds)
+    lengths = Counter(len(item.rounds) for item in reading.dialogues)
+    lines = [f"  {count:>7}  {name}" for name, count in relations.most_common()]
+    return "\n".join([*lines, *(f"  {lengths[length]:>7}  dialogues of {length} rounds" for length in sorted(lengths))])

@@ -1,0 +1,68 @@
+"""Proves of generated dialogues that every target is the only thing that its question means."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from seg_zero.dialogue.data.records import BadRecord, DialogueRecord, Reading
+from seg_zero.dialogue.data.relations import NO, PLAIN, matching, meant, relates
+from seg_zero.dialogue.references import read_question
+
+
+def prove(dialogue: DialogueRecord) -> list[str]:
+    """What is wrong with the rounds that say by which rule they were chosen; empty if all targets are unique.
+
+    Goes through all things of the picture, which the record holds with their masks.
+    """
+    faults = []
+    truths = [one.truth() for one in dialogue.rounds]
+    for number, one in enumerate(dialogue.rounds, start=1):
+        if one.rule is None:
+            continue
+        words, relation = one.rule.get("words"), one.rule.get("relation")
+        if not isinstance(relation, str) or not (isinstance(words, list) and all(isinstance(w, str) for w in words)):
+            faults.append(f"round {number}: its rule has no words or no relation")
+            continue
+        targets = _things_with(dialogue, truths[number - 1])
+        references = [_things_with(dialogue, truths[earlier - 1]) for earlier in one.asked.references]
+        if len(targets) != 1 or any(len(some) != 1 for some in references):
+            faults.append(f"round {number}: its target or what it refers to is no single thing of the picture")
+            continue
+        if bool(references) == (relation == PLAIN):
+            faults.append(f"round {number}: relation {relation!r} goes with {len(references)} references")
+            continue
+        numbers = [some[0] for some in references]
+        try:
+            found = meant(dialogue.things, words, relation, numbers)
+        except (ValueError, IndexError) as error:
+            faults.append(f"round {number}: {error}")
+            continue
+        named = set(read_question(one.asked.question).references)
+        if named != set(one.asked.references) or any(word not in one.asked.question for word in words):
+            faults.append(f"round {number}: {one.asked.question!r} does not say its rule")
+        if found != targets[0]:
+            every = [relates(dialogue.things, relation, thing, numbers) for thing in matching(dialogue.things, words)]
+            faults.append(
+                f"round {number}: {one.asked.question!r} does not mean its target alone: the rule holds or may hold "
+                f"for {sum(answer != NO for answer in every)} things"
+            )
+    return faults
+
+
+def with_proofs(reading: Reading) -> Reading:
+    """The dialogues whose targets are unique; the others are added to the bad ones."""
+    proved = Reading(reading.name, [], list(reading.bad))
+    bad = {one.number for one in reading.bad}
+    numbers = (number for number in range(1, len(reading.dialogues) + len(bad) + 1) if number not in bad)
+    for dialogue in reading.dialogues:
+        number, faults = next(numbers), prove(dialogue)
+        if faults:
+            proved.bad.append(BadRecord(number, dialogue.id, "; ".join(faults)))
+        else:
+            proved.dialogues.append(dialogue)
+    proved.bad.sort(key=lambda bad: bad.number)
+    return proved
+
+
+def _things_with(dialogue: DialogueRecord, mask: np.ndarray) -> list[int]:
+    return [number for number, thing in enumerate(dialogue.things) if np.array_equal(thing.mask, mask)]

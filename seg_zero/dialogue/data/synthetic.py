@@ -1,0 +1,70 @@
+"""Synthetic dialogues: scenes of coloured shapes, with parts if wanted, from a seed and a number alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from seg_zero.data.synthetic.scenes import COLOURS, Scene, make_scene, shape_mask
+from seg_zero.dialogue.data.generate import make_rounds
+from seg_zero.dialogue.data.records import DialogueRecord
+from seg_zero.dialogue.data.relations import Thing
+from seg_zero.files import write_image
+
+# Not those of the synthetic questions (seg_zero.data.synthetic.rows), so that no picture is in both.
+SEEDS = {"train": 12, "val": 13}
+CORE = "core"
+CORE_SIZE = 0.45  # of the shape that it is the middle of
+_TRIES = 200
+
+
+def make_things(rng: np.random.Generator, side: int, parts: bool) -> tuple[Image.Image, tuple[Thing, ...]]:
+    """A scene of 3 to 6 shapes; parts: most have a core of another colour, which is a thing of its own."""
+    scene = make_scene(rng, side, int(rng.integers(3, 7)))
+    things = [Thing((item.colour, item.shape), item.mask) for item in scene.objects]
+    if not parts:
+        return scene.image, tuple(things)
+    return _with_cores(scene, things, rng)
+
+
+def _with_cores(scene: Scene, things: list[Thing], rng: np.random.Generator) -> tuple[Image.Image, tuple[Thing, ...]]:
+    canvas = np.array(scene.image)
+    side = scene.image.width
+    for number, item in enumerate(scene.objects):
+        if rng.random() < 0.25:
+            continue
+        colours = [name for name in COLOURS if name != item.colour]
+        colour = colours[int(rng.integers(len(colours)))]
+        core = shape_mask(item.shape, item.cx, item.cy, item.radius * CORE_SIZE, side)
+        canvas[core] = COLOURS[colour]
+        things.append(Thing((colour, CORE), core, number))
+    return Image.fromarray(canvas), tuple(things)
+
+
+def make_dialogue(
+    seed: int, number: int, *, side: int = 112, rounds: int = 6, parts: bool = False, forms: str = "own"
+) -> tuple[Image.Image, DialogueRecord]:
+    """Dialogue ``number`` of a seed, of 2 to ``rounds`` rounds (2 or more); its record names the picture
+    ``NAME.png``."""
+    rng = np.random.default_rng((seed, number))
+    for _ in range(_TRIES):
+        image, things = make_things(rng, side, parts)
+        made = make_rounds(things, rng, int(rng.integers(2, rounds + 1)), forms=forms, general="shape")
+        if len(made) > 1:
+            name = f"dialogue-{seed}-{number:06d}"
+            return image, DialogueRecord(name, Path(f"{name}.png"), side, side, tuple(made), things)
+    raise AssertionError(f"no scene of {_TRIES} allows a dialogue; seed {seed}, number {number}, side {side}")
+
+
+def make_dialogues(
+    folder: Path, seed: int, count: int, *, side: int = 112, rounds: int = 6, parts: bool = False, forms: str = "own"
+) -> Iterator[DialogueRecord]:
+    """Dialogues whose pictures are written into ``folder`` as they are taken."""
+    for number in range(count):
+        image, record = make_dialogue(seed, number, side=side, rounds=rounds, parts=parts, forms=forms)
+        path = folder / record.image
+        write_image(path, image)
+        yield DialogueRecord(record.id, path, side, side, record.rounds, record.things)

@@ -17,6 +17,7 @@ from seg_zero.visualize.html_page import document, embedded, pyplot, rendered
 
 CONVERSATIONS = 20  # shown, of the worst
 SIDE = 240  # of a picture's longer side, in pixels
+GAP = 6  # pixels between an answer and its truth
 METRICS = ("cIoU", "mIoU", "P@0.5")
 TITLES = {"native": "At the pictures' own size", "segllm_1024": "In SegLLM's frame of 1024 pixels"}
 _STRIP = """<style>
@@ -71,7 +72,8 @@ def page(
 <p class="note">With true history, references resolve to true masks; with predicted history, to the answers of earlier
 rounds. Every round is in the means; one without an answer counts 0. {html.escape(speed)}.</p>
 <h2>By round</h2><div class="curves"><img alt="mIoU by round" src="{embedded(_curve(results))}"></div>
-{tables}<h2>Conversations, worst first</h2>{cases}"""
+{tables}<h2>Conversations, worst first</h2>
+<p class="note">Left the answer with predicted history, right the truth.</p>{cases}"""
     return document("Seg-Zero dialogues", body)
 
 
@@ -121,7 +123,8 @@ def _case(item: PlayedDialogue, dialogue: DialogueRecord) -> str:
 
 def _panel(number: int, small: Image.Image, one: PlayedRound, with_truth: PlayedRound, truth: np.ndarray) -> str:
     found, true = (resize_mask(mask, small.size) for mask in (decode_mask(one.mask), truth))
-    drawn = np.concatenate([np.asarray(overlay(small, mask[None])) for mask in (found, true)], axis=1)
+    left, right = (np.asarray(overlay(small, mask[None])) for mask in (found, true))
+    drawn = np.concatenate([left, np.full((small.height, GAP, 3), 255, dtype=np.uint8), right], axis=1)
     about = f" <small>about {', '.join(map(str, one.references))}</small>" if one.references else ""
     words = (
         f"<b>{number}.</b> {html.escape(one.question)}{about}<br>IoU {one.iou:.3f}, true history {with_truth.iou:.3f}"

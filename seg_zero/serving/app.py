@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from seg_zero.serving.answers import Problem, SegmentAnswer, encode, png_of
+from seg_zero.serving.dialogues import add_dialogues
 from seg_zero.serving.guard import Guard
 from seg_zero.serving.meters import Meters
 from seg_zero.serving.pages import POLICY, docs_page, start_page
@@ -75,6 +76,9 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
+    if request.url.path != SEGMENT:
+        first = error.errors()[0]
+        return _refusal(422, f"{first['loc'][-1]}: {first['msg']}; /openapi.json names the fields")
     kind = request.headers.get("content-type", "none")
     if not kind.lower().startswith("multipart/form-data"):
         return _refusal(415, f"the content type is {kind[:60]!r}; {HOW}")
@@ -121,7 +125,7 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             expose_headers=[WARNING_HEADER, "Retry-After"],
         )
     app.add_exception_handler(Refused, _refused)
@@ -154,6 +158,8 @@ def create_app(
             raise Refused(504, f"no answer within {timeout:g} seconds; the server is busy, try again later") from None
         said = {} if warning is None else {WARNING_HEADER: warning.encode("ascii", "backslashreplace").decode("ascii")}
         return Response(content, media_type="image/png" if as_picture else "application/json", headers=said)
+
+    add_dialogues(app, service, limits, timeout, REFUSALS, warning)
 
     @app.get("/health", responses={503: {"model": Health, "description": "Not ready"}})
     async def health(response: Response) -> Health:

@@ -45,7 +45,7 @@ class Outcome:
 
     answer: the policy's text, read; objects: in pixels of the image, of which ``size`` is (width, height); masks: bool
     N x H x W, one per object; scores: float32 N; seconds: spent waiting and in the stages, of which policy and
-    embedding overlap.
+    embedding overlap; low_res: logits of the masks, if a job's own way of segmenting kept them.
     """
 
     answer: Answer
@@ -54,6 +54,7 @@ class Outcome:
     scores: np.ndarray
     size: tuple[int, int]
     seconds: dict[str, float]
+    low_res: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def mask(self) -> np.ndarray:
@@ -67,11 +68,27 @@ class Observer(Protocol):
     def batch(self, size: int) -> None: ...
 
 
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What a question is asked with, beside its image: what was said and shown earlier.
+
+    seen: the image that the policy sees; context, pictures: as in a policy's Request; embed: of the image, in SAM2's
+    thread; segment: from that and the answer's objects in pixels of the image, in SAM2's thread.
+    """
+
+    seen: Image.Image
+    context: str
+    pictures: tuple[Image.Image, ...]
+    embed: Callable[[], Embedding]
+    segment: Callable[[Embedding, Sequence[PromptObject]], Segmentation]
+
+
 @dataclass(eq=False)
 class _Job:
     image: Image.Image
     question: str
     finish: Callable[[Outcome], bytes]
+    setting: Setting | None = None
     result: Future[bytes] = field(default_factory=Future)
     seconds: dict[str, float] = field(default_factory=dict)
     start: float = field(default_factory=time.perf_counter)
@@ -82,6 +99,11 @@ class _Job:
         now = time.perf_counter()
         spent, self.start = now - self.start, now
         return spent
+
+    def request(self, key: int) -> Request:
+        if self.setting is None:
+            return Request(key, self.image, self.question)
+        return Request(key, self.setting.seen, self.question, self.setting.context, self.setting.pictures)
 
     def refuse(self, status: int, line: str) -> None:
         with suppress(InvalidStateError):  # given up by its user
@@ -129,14 +151,20 @@ class Service:
         if self._open >= self.max_open:
             raise Refused(429, f"the server already works on {self.max_open} requests; try again in a moment")
 
-    def submit(self, image: Image.Image, question: str, finish: Callable[[Outcome], bytes]) -> Future[bytes]:
+    def submit(
+        self,
+        image: Image.Image,
+        question: str,
+        finish: Callable[[Outcome], bytes],
+        setting: Setting | None = None,
+    ) -> Future[bytes]:
         """Queue a question about an RGB image; the future holds what ``finish`` makes of the outcome.
 
         Cancelling the future abandons the job. The future fails with Refused if there is no outcome: 422 for a question
         that the policy cannot be asked, 502 if a remote policy failed, 500 if one in this process did. Raises Refused
         as :meth:`admit` does.
         """
-        job = _Job(image, question, finish)
+        job = _Job(image, question, finish, setting)
         with self._changed:
             self.admit()
             self._open += 1
@@ -176,7 +204,7 @@ class Service:
             self._at_policy[number], self._joined = job, True
         job.seconds["waiting"] = job.take()
         job.embedding = self._sam.submit(self._embed, job)
-        return Request(number, job.image, job.question)
+        return job.request(number)
 
     def _requests(self, first: int) -> Iterator[Request | None]:
         """What the policy is fed: jobs as they come, until the server closes and none is left."""
@@ -214,7 +242,7 @@ class Service:
         while self._at_policy:
             key, job = self._at_policy.popitem()
             try:
-                (reply,) = self.policy.stream([Request(key, job.image, job.question)])
+                (reply,) = self.policy.stream([job.request(key)])
                 self._failures = 0
                 self._replied(job, reply)
             except Exception:
@@ -224,7 +252,7 @@ class Service:
 
     def _embed(self, job: _Job) -> Embedding:
         start = time.perf_counter()
-        embedding = self.segmenter.embed([job.image])[0]
+        embedding = self.segmenter.embed([job.image])[0] if job.setting is None else job.setting.embed()
         job.seconds["embedding"] = time.perf_counter() - start
         return embedding
 
@@ -244,9 +272,13 @@ class Service:
             answer, objects = read_objects(text, self.policy.spec, job.image.size)
             embedding = job.embedding.result()
             start = time.perf_counter()
-            found: Segmentation = self.segmenter.segment_all([embedding], [objects])[0]
+            if job.setting is None:
+                found: Segmentation = self.segmenter.segment_all([embedding], [objects])[0]
+            else:
+                found = job.setting.segment(embedding, objects)
             seconds = {**job.seconds, "segmenter": time.perf_counter() - start}
-            outcome = Outcome(explained(answer, cut_at), objects, found.masks, found.scores, job.image.size, seconds)
+            read = explained(answer, cut_at)
+            outcome = Outcome(read, objects, found.masks, found.scores, job.image.size, seconds, found.low_res)
             job.result.set_result(job.finish(outcome))
         except Exception:
             log.exception("segmenting failed")

@@ -1,0 +1,301 @@
+"""Dialogues over HTTP: a picture is sent once, then rounds about it, with limits on rounds, age and number."""
+
+# Without postponed annotations: FastAPI reads those of the routes, which name what is local here.
+
+import asyncio
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, File, Form, Path, UploadFile
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from seg_zero.dialogue.memory import MAX_ROUNDS, Memory, Round
+from seg_zero.dialogue.references import Asked, read_question
+from seg_zero.dialogue.renderers import ReferenceRenderer, renderer_for
+from seg_zero.errors import InputError
+from seg_zero.masks import encode_mask
+from seg_zero.objects import PromptObject
+from seg_zero.prompting import check_question
+from seg_zero.results.result import SegmentationResult, SegmentedObject
+from seg_zero.segmenter import Embedding, Segmentation
+from seg_zero.serving.answers import FoundObject, Problem, RunLengths
+from seg_zero.serving.service import Outcome, Refused, Service, Setting
+from seg_zero.serving.uploads import Limits, read_image
+from seg_zero.serving.uploads import read_question as check_length
+
+DIALOGUES = "/v1/dialogues"
+DialogueId = Annotated[str, Path(description="The id that POST /v1/dialogues gave", max_length=64)]
+GONE: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "No such dialogue, or it has ended"}}
+BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "A round of it is being answered"}}
+
+
+@dataclass(frozen=True)
+class DialogueLimits:
+    """number: open dialogues; rounds: of one dialogue; idle: seconds after its last round when it ends."""
+
+    number: int = 64
+    rounds: int = MAX_ROUNDS
+    idle: float = 1800.0
+
+
+class NewDialogue(BaseModel):
+    """A dialogue that was begun. Masks of its answers are of this width and height; a large picture is reduced."""
+
+    id: str
+    width: int
+    height: int
+    max_rounds: int
+    idle_seconds: float = Field(description="the dialogue ends so long after its last round")
+    warning: str | None = Field(description="why the policy answers worse than it could")
+
+
+class RoundAnswer(BaseModel):
+    """The answer to one round. Text of the policy that cannot be read is an answer with a problem."""
+
+    dialogue: str
+    round: int
+    references: list[int] = Field(description="the rounds that the question refers to")
+    question: str
+    thinking: str
+    objects: list[FoundObject]
+    mask: RunLengths = Field(description="the union of the objects' masks")
+    width: int
+    height: int
+    problem: str | None
+    text: str
+    warning: str | None
+    seconds: dict[str, float]
+
+
+class Rounds(BaseModel):
+    """The rounds that a dialogue has."""
+
+    id: str
+    questions: list[str]
+
+
+@dataclass(eq=False)
+class _Open:
+    id: str
+    image: Image.Image
+    memory: Memory
+    used: float
+    busy: bool = False
+    embedding: list[Embedding] = field(default_factory=list)
+
+
+class Dialogues:
+    """The open dialogues of all users; each is known by a random id alone."""
+
+    def __init__(self, limits: DialogueLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limits, self._clock = limits, clock
+        self._lock = threading.Lock()
+        self._open: dict[str, _Open] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def begin(self, image: Image.Image) -> _Open:
+        """Raises Refused (429) if there are as many as there may be."""
+        with self._lock:
+            now = self._clock()
+            ended = [one.id for one in self._open.values() if self._ended(one, now)]
+            for key in ended:
+                del self._open[key]
+            if len(self._open) >= self.limits.number:
+                raise Refused(429, f"the server already holds {self.limits.number} dialogues; try again later")
+            made = _Open(secrets.token_urlsafe(18), image, Memory((), self.limits.rounds), now)
+            self._open[made.id] = made
+            return made
+
+    def get(self, key: str) -> _Open:
+        """Raises Refused (404) for one that there is not, or that has ended."""
+        with self._lock:
+            found = self._open.get(key)
+            if found is None or self._ended(found, self._clock()):
+                raise Refused(404, "there is no such dialogue, or it has ended; begin a new one")
+            return found
+
+    def end(self, key: str) -> None:
+        with self._lock:
+            self._open.pop(key, None)
+
+    @contextmanager
+    def alone(self, one: _Open) -> Iterator[None]:
+        """Work on a dialogue. Raises Refused (409) if another request does."""
+        with self._lock:
+            if one.busy:
+                raise Refused(409, "a round of this dialogue is being answered; wait for it")
+            one.busy = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                one.busy, one.used = False, self._clock()
+
+    def _ended(self, one: _Open, now: float) -> bool:
+        return not one.busy and now - one.used > self.limits.idle
+
+
+def add_dialogues(
+    app: FastAPI,
+    service: Service,
+    limits: Limits,
+    timeout: float,
+    refusals: dict[int | str, dict[str, Any]],
+    warning: str | None = None,
+    dialogue_limits: DialogueLimits | None = None,
+) -> Dialogues:
+    """Add the routes of dialogues to the server; refusals: what every route may answer, for the schema."""
+    dialogues = Dialogues(dialogue_limits or DialogueLimits())
+    renderer = renderer_for()
+
+    @app.post(DIALOGUES, status_code=201, responses=refusals)
+    async def begin(
+        image: Annotated[UploadFile, File(description="The picture that all rounds are about")],
+    ) -> NewDialogue:
+        """Begin a dialogue about a picture."""
+        service.admit()
+        picture = (await run_in_threadpool(read_image, await image.read(), limits)).image
+        made = dialogues.begin(picture)
+        asked = dialogues.limits
+        return NewDialogue(
+            id=made.id,
+            width=picture.width,
+            height=picture.height,
+            max_rounds=asked.rounds,
+            idle_seconds=asked.idle,
+            warning=warning,
+        )
+
+    @app.post(f"{DIALOGUES}/{{dialogue}}/rounds", responses={**refusals, **GONE, **BUSY})
+    async def ask(
+        dialogue: DialogueId,
+        question: Annotated[str, Form(description="May name rounds: instance 1, [REF:1,2]", min_length=1)],
+    ) -> RoundAnswer:
+        """Ask the next round; a refused one leaves the dialogue as it was."""
+        one = dialogues.get(dialogue)
+        with dialogues.alone(one):
+            service.admit()
+            try:
+                asked = read_question(question)
+                check_question(asked.question)
+                one.memory.check(asked)
+                check_length(question, limits)
+                setting = await run_in_threadpool(_setting, service, renderer, one, asked)
+            except InputError as error:
+                raise Refused(422, str(error)) from error
+            made: list[Round] = []
+            job = service.submit(one.image, asked.question, partial(_finish, made, one, asked, warning), setting)
+            try:
+                await asyncio.wait_for(asyncio.wrap_future(job), timeout)
+            except asyncio.TimeoutError:
+                raise Refused(504, f"no answer within {timeout:g} seconds; the server is busy, try later") from None
+            one.memory = one.memory.added(made[0])
+            return _answer(one, made[0], warning)
+
+    @app.get(f"{DIALOGUES}/{{dialogue}}", responses={**refusals, **GONE})
+    async def rounds(dialogue: DialogueId) -> Rounds:
+        """The questions of a dialogue."""
+        one = dialogues.get(dialogue)
+        return Rounds(id=one.id, questions=[item.question for item in one.memory.rounds])
+
+    @app.delete(f"{DIALOGUES}/{{dialogue}}/rounds", responses={**refusals, **GONE, **BUSY})
+    async def undo(dialogue: DialogueId) -> Rounds:
+        """Take the last round back."""
+        one = dialogues.get(dialogue)
+        with dialogues.alone(one):
+            try:
+                one.memory = one.memory.undone()
+            except InputError as error:
+                raise Refused(422, str(error)) from error
+        return Rounds(id=one.id, questions=[item.question for item in one.memory.rounds])
+
+    @app.delete(f"{DIALOGUES}/{{dialogue}}", status_code=204, responses={**refusals, **GONE})
+    async def end(dialogue: DialogueId) -> Response:
+        """End a dialogue."""
+        dialogues.end(dialogues.get(dialogue).id)
+        return Response(status_code=204)
+
+    return dialogues
+
+
+def _setting(service: Service, renderer: ReferenceRenderer, one: _Open, asked: Asked) -> Setting:
+    instances = one.memory.instances
+    made = renderer.render(one.image, instances, asked, service.policy.spec)
+    segmenter = service.segmenter
+
+    def embed() -> Embedding:
+        if not one.embedding:
+            one.embedding.append(segmenter.embed([one.image])[0])
+        return one.embedding[0]
+
+    def segment(embedding: Embedding, objects: Sequence[PromptObject]) -> Segmentation:
+        prompts = renderer.mask_prompts(objects, instances, asked, segmenter.mask_prompt)
+        found = segmenter.segment_embedded(embedding, objects, mask_prompts=prompts, low_res=True)
+        masks = renderer.combine(found.masks, instances, asked)
+        return found if masks is found.masks else Segmentation(masks, found.scores)
+
+    return Setting(made.image, made.context, made.pictures, embed, segment)
+
+
+def _finish(made: list[Round], one: _Open, asked: Asked, warning: str | None, outcome: Outcome) -> bytes:
+    """Keeps the round, which becomes part of the dialogue when its user gets it."""
+    result = SegmentationResult(
+        question=asked.question,
+        thinking=outcome.answer.thinking,
+        objects=SegmentedObject.of(outcome.objects, outcome.masks, outcome.scores),
+        masks=outcome.masks,
+        mask=np.asarray(outcome.mask),
+        text=outcome.answer.text,
+        problem=outcome.answer.problem,
+        texts=(outcome.answer.text,),
+        seconds=outcome.seconds,
+        image=one.image,
+        warning=warning,
+    )
+    made.append(Round(asked, result, low_res=outcome.low_res))
+    return b""
+
+
+def _answer(one: _Open, item: Round, warning: str | None) -> RoundAnswer:
+    result = item.result
+    return RoundAnswer(
+        dialogue=one.id,
+        round=len(one.memory.rounds),
+        references=list(item.references),
+        question=item.question,
+        thinking=_utf8(result.thinking),
+        objects=[
+            FoundObject(
+                box=found.box,
+                points=list(found.points),
+                score=found.score,
+                mask=RunLengths(**encode_mask(found.mask)),
+                png=None,
+            )
+            for found in result.objects
+        ],
+        mask=RunLengths(**encode_mask(result.mask)),
+        width=one.image.width,
+        height=one.image.height,
+        problem=None if result.problem is None else _utf8(result.problem),
+        text=_utf8(result.text),
+        warning=warning,
+        seconds={name: round(value, 6) for name, value in result.seconds.items()},
+    )
+
+
+def _utf8(text: str) -> str:
+    """The text with a ? for halves of surrogate pairs, which JSON cannot hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -201,6 +201,8 @@ def _evaluate_dialogues(args: Namespace, models: Models, records: Sequence[Dialo
     if args.votes > 1 or (args.workers or 1) > 1:
         raise InputError(f"--data {args.data} holds dialogues, for which there is no --votes and --workers")
     way, carry = args.references or "text", args.carry or "all"
+    if way == "crop" and models.engine == "vllm":
+        raise InputError("--references crop needs --engine transformers: vLLM is loaded for one picture a question")
     renderer = renderer_for(way, carry)
     digest = hashlib.blake2b(digest_size=16)
     for record in records:

@@ -220,6 +220,10 @@ def test_the_command_evaluates_a_file_with_the_embedded_models(
         (["--data", "TALKS", "--rule", "lisa"], "there is no --rule"),
         (["--data", "synthetic", "--references", "crop"], "--references crop is for dialogues"),
         (["--data", "synthetic", "--carry", "all"], "--carry all is for dialogues"),
+        (
+            ["--data", "TALKS", "--engine", "vllm", "--references", "crop"],
+            "--references crop needs --engine transformers",
+        ),
         (["--data", "BAD"], "record 1 (d0): image '0.png' does not exist"),
     ],
 )

@@ -65,7 +65,8 @@ def dialogues_of_instances(
             reading.bad.append(BadRecord(number, name, missing))
             continue
         if len(made) > 1:
-            reading.dialogues.append(DialogueRecord(f"{file.stem}-{name}", path, *size, tuple(made), things))
+            records = tuple(thing.record() for thing in things)
+            reading.dialogues.append(DialogueRecord(f"{file.stem}-{name}", path, *size, tuple(made), records))
     return reading
 
 

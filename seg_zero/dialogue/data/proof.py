@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from seg_zero.dialogue.data.records import BadRecord, DialogueRecord, Reading
-from seg_zero.dialogue.data.relations import NO, PLAIN, matching, meant, relates
+from seg_zero.dialogue.data.relations import NO, PLAIN, Thing, matching, meant, relates
 from seg_zero.dialogue.references import read_question
 
 
@@ -14,6 +16,12 @@ def prove(dialogue: DialogueRecord) -> list[str]:
 
     Goes through all things of the picture, which the record holds with their masks.
     """
+    if all(one.rule is None for one in dialogue.rounds):
+        return []
+    try:
+        things = [Thing.of_record(record) for record in dialogue.things]
+    except ValueError as error:
+        return [f"a thing of the picture: {error}"]
     faults = []
     truths = [one.truth() for one in dialogue.rounds]
     for number, one in enumerate(dialogue.rounds, start=1):
@@ -23,8 +31,8 @@ def prove(dialogue: DialogueRecord) -> list[str]:
         if not isinstance(relation, str) or not (isinstance(words, list) and all(isinstance(w, str) for w in words)):
             faults.append(f"round {number}: its rule has no words or no relation")
             continue
-        targets = _things_with(dialogue, truths[number - 1])
-        references = [_things_with(dialogue, truths[earlier - 1]) for earlier in one.asked.references]
+        targets = _things_with(things, truths[number - 1])
+        references = [_things_with(things, truths[earlier - 1]) for earlier in one.asked.references]
         if len(targets) != 1 or any(len(some) != 1 for some in references):
             faults.append(f"round {number}: its target or what it refers to is no single thing of the picture")
             continue
@@ -33,7 +41,7 @@ def prove(dialogue: DialogueRecord) -> list[str]:
             continue
         numbers = [some[0] for some in references]
         try:
-            found = meant(dialogue.things, words, relation, numbers)
+            found = meant(things, words, relation, numbers)
         except (ValueError, IndexError) as error:
             faults.append(f"round {number}: {error}")
             continue
@@ -41,7 +49,7 @@ def prove(dialogue: DialogueRecord) -> list[str]:
         if named != set(one.asked.references) or any(word not in one.asked.question for word in words):
             faults.append(f"round {number}: {one.asked.question!r} does not say its rule")
         if found != targets[0]:
-            every = [relates(dialogue.things, relation, thing, numbers) for thing in matching(dialogue.things, words)]
+            every = [relates(things, relation, thing, numbers) for thing in matching(things, words)]
             faults.append(
                 f"round {number}: {one.asked.question!r} does not mean its target alone: the rule holds or may hold "
                 f"for {sum(answer != NO for answer in every)} things"
@@ -64,5 +72,5 @@ def with_proofs(reading: Reading) -> Reading:
     return proved
 
 
-def _things_with(dialogue: DialogueRecord, mask: np.ndarray) -> list[int]:
-    return [number for number, thing in enumerate(dialogue.things) if np.array_equal(thing.mask, mask)]
+def _things_with(things: Sequence[Thing], mask: np.ndarray) -> list[int]:
+    return [number for number, thing in enumerate(things) if np.array_equal(thing.mask, mask)]

@@ -21,13 +21,12 @@ import numpy as np
 from PIL import Image
 
 from seg_zero.data.inputs import find_file
-from seg_zero.dialogue.data.relations import Thing
 from seg_zero.dialogue.memory import check_references
 from seg_zero.dialogue.references import Asked, read_question
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import whole_file
 from seg_zero.images import load_image
-from seg_zero.masks import decode_mask, encode_mask
+from seg_zero.masks import decode_mask
 from seg_zero.prompting import check_question
 
 RLE = dict[str, Any]
@@ -49,15 +48,15 @@ class TrueRound:
 
 @dataclass(frozen=True)
 class DialogueRecord:
-    """A scripted dialogue; image: the path of its picture, of width x height pixels; things: all that a generated
-    dialogue could have asked for, () if that is not known."""
+    """A scripted dialogue; image: the path of its picture, of width x height pixels; things: records of all that
+    a generated dialogue could have asked for (:class:`seg_zero.dialogue.data.relations.Thing`), () if not known."""
 
     id: str
     image: Path
     width: int
     height: int
     rounds: tuple[TrueRound, ...]
-    things: tuple[Thing, ...] = field(default=(), repr=False)
+    things: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
     def picture(self) -> Image.Image:
         """The RGB picture. Raises InputError if it cannot be read or has another size."""
@@ -165,8 +164,7 @@ def record_of(item: DialogueRecord, folder: Path) -> dict[str, Any]:
         entry |= {"given": list(one.given)} if one.given else {}
         rounds.append(entry | ({"rule": one.rule} if one.rule is not None else {}))
     where = image.relative_to(folder.absolute()).as_posix() if inside else str(image)
-    things = [{"words": list(t.words), "mask": encode_mask(t.mask), "part_of": t.part_of} for t in item.things]
-    known = {"things": things} if things else {}
+    known = {"things": list(item.things)} if item.things else {}
     return {"id": item.id, "image": where, "width": item.width, "height": item.height, "rounds": rounds, **known}
 
 
@@ -222,16 +220,17 @@ def _dialogue_of(record: Any, folder: Path) -> DialogueRecord:
             missing = f"{error} is missing" if isinstance(error, KeyError) else one_line(error, 300)
             raise ValueError(f"round {number}: {missing}") from error
     found = checked_dialogue(str(record["id"]), image, width, height, rounds)
-    things = tuple(_thing_of(thing, len(record["things"]), (height, width)) for thing in record.get("things", ()))
+    things = tuple(_thing(thing, len(record["things"]), (height, width)) for thing in record.get("things", ()))
     return replace(found, things=things)
 
 
-def _thing_of(thing: dict[str, Any], count: int, shape: tuple[int, int]) -> Thing:
-    words, mask, part_of = thing["words"], decode_mask(thing["mask"]), thing.get("part_of")
+def _thing(thing: dict[str, Any], count: int, shape: tuple[int, int]) -> dict[str, Any]:
+    """A thing's record, checked but for its run lengths: there may be many, and few are needed."""
+    words, mask, part_of = thing["words"], thing["mask"], thing.get("part_of")
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
         raise ValueError(f"the words {words!r} of a thing are no list of texts")
-    if mask.shape != shape:
+    if mask["size"] != list(shape):
         raise ValueError(f"the mask of {' '.join(words)!r} is not of the image's size")
     if part_of is not None and (type(part_of) is not int or not 0 <= part_of < count):
         raise ValueError(f"part_of {part_of!r} is no number of a thing")
-    return Thing(tuple(words), mask, part_of)
+    return {"words": words, "mask": mask, "part_of": part_of}

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from seg_zero.masks import mask_bounds
+from seg_zero.masks import decode_mask, encode_mask, mask_bounds
 from seg_zero.objects import Box, box_iou
 
 YES, NO, UNCLEAR = "yes", "no", "unclear"
@@ -27,6 +28,15 @@ class Thing:
     words: tuple[str, ...]
     mask: np.ndarray
     part_of: int | None = None
+
+    @classmethod
+    def of_record(cls, record: dict[str, Any]) -> Thing:
+        """What :meth:`record` wrote. Raises ValueError for run lengths that do not fill the mask."""
+        return cls(tuple(record["words"]), decode_mask(record["mask"]), record["part_of"])
+
+    def record(self) -> dict[str, Any]:
+        """As JSON types, the mask as COCO RLE."""
+        return {"words": list(self.words), "mask": encode_mask(self.mask), "part_of": self.part_of}
 
     @cached_property
     def box(self) -> Box:

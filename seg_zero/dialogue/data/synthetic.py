@@ -55,7 +55,9 @@ def make_dialogue(
         made = make_rounds(things, rng, int(rng.integers(2, rounds + 1)), forms=forms, general="shape")
         if len(made) > 1:
             name = f"dialogue-{seed}-{number:06d}"
-            return image, DialogueRecord(name, Path(f"{name}.png"), side, side, tuple(made), things)
+            return image, DialogueRecord(
+                name, Path(f"{name}.png"), side, side, tuple(made), tuple(thing.record() for thing in things)
+            )
     raise AssertionError(f"no scene of {_TRIES} allows a dialogue; seed {seed}, number {number}, side {side}")
 
 

@@ -164,9 +164,7 @@ def test_a_file_holds_all_that_the_proof_needs(tmp_path: Path) -> None:
     write_dialogues(tmp_path / "d.jsonl", made)
     read = read_dialogues(tmp_path / "d.jsonl")
     assert read.bad == [] and [prove(item) for item in read.dialogues] == [[], [], []]
-    for before, after in zip(made, read.dialogues, strict=True):
-        assert before.rounds == after.rounds and before.picture().size == (112, 112)
-        assert record_of(before, tmp_path) == record_of(after, tmp_path)
+    assert read.dialogues == made and made[0].picture().size == (112, 112)
 
 
 def changed(item: DialogueRecord, place: int, **changes: Any) -> DialogueRecord:
@@ -179,8 +177,7 @@ def test_the_proof_finds_what_is_not_unique(tmp_path: Path) -> None:
     good = first_of(tmp_path)
     last = good.rounds[1]
     assert last.rule is not None
-    another = next(t for t in good.things if not np.array_equal(t.mask, last.truth()))
-    twin = Thing(another.words, another.mask, None)
+    twin = next(thing for thing in good.things if thing["mask"] != last.mask)
     wrong = {
         "does not mean its target alone": changed(good, 0, mask=last.mask),
         "does not say its rule": changed(good, 1, asked=read_question("the shape", last.asked.references)),
@@ -188,11 +185,12 @@ def test_the_proof_finds_what_is_not_unique(tmp_path: Path) -> None:
         "no words or no relation": changed(good, 1, rule={"words": "red"}),
         "there is no relation 'behind'": changed(good, 1, rule={"words": [], "relation": "behind"}),
         "is no single thing": replace(good, things=(*good.things, twin, twin)),
+        "a thing of the picture": replace(good, things=({**twin, "mask": {"size": [112, 112], "counts": "0"}},)),
     }
     for words, item in wrong.items():
         assert any(words in fault for fault in prove(item)), words
     reading = with_proofs(Reading("x", [good, *wrong.values()]))
-    assert reading.dialogues == [good] and [bad.number for bad in reading.bad] == [2, 3, 4, 5, 6, 7]
+    assert reading.dialogues == [good] and [bad.number for bad in reading.bad] == [2, 3, 4, 5, 6, 7, 8]
 
 
 def test_rounds_without_a_rule_need_no_proof(tmp_path: Path) -> None:

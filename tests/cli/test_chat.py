@@ -18,7 +18,7 @@ from seg_zero.errors import InputError
 from seg_zero.masks import decode_mask
 from seg_zero.policy.model_files import TINY_POLICY, embedded_warning
 
-SHORT = ["--max_new_tokens", "96"]
+SHORT = ["--max_new_tokens", "32"]
 WARNED = f"warning: {embedded_warning(str(TINY_POLICY))}\n"
 SCENE = next(s for s in make_samples(5, 20, kinds=("attr",)))
 QUESTION = SCENE.question.text

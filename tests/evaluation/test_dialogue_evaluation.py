@@ -193,7 +193,7 @@ def test_the_command_evaluates_a_file_with_the_embedded_models(
     talks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    call = ["evaluate", "--data", str(talks), "--out", str(out), "--max_new_tokens", "96", "--references", "mask"]
+    call = ["evaluate", "--data", str(talks), "--out", str(out), "--max_new_tokens", "16", "--references", "mask"]
     assert main(call) == 0
     said = capsys.readouterr()
     assert "warning: the embedded policy knows only synthetic shapes" in said.err

@@ -1,6 +1,9 @@
 """Metrics of masks: reasoning segmentation (gIoU, cIoU and the like, by three published rules), dialogues by round,
 and masks in video (J, F, J&F)."""
+"""Metrics of masks: reasoning segmentation (gIoU, cIoU and the like, by three published rules),
+of masks in video (J, F, J&F), and of instances in 3D (AP)."""
 
+from seg_zero.metrics.instances3d import InstanceAP, map_to_truth
 from seg_zero.metrics.reasoning import (
     GRES_FRACTIONS,
     IGNORE,
@@ -30,6 +33,7 @@ __all__ = [
     "RULES",
     "ClipScore",
     "GresMetrics",
+    "InstanceAP",
     "MaskCounts",
     "MaskMetrics",
     "Metrics",
@@ -46,6 +50,7 @@ __all__ = [
     "in_frame",
     "intersection_union",
     "iou_of",
+    "map_to_truth",
     "metrics_for",
     "point_in_mask",
     "region_similarity",

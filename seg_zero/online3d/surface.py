@@ -133,6 +133,24 @@ class Surface:
         """Numbers of the voxels of the surface."""
         return np.flatnonzero(self.hits() >= min_hits)
 
+    def state(self) -> dict[str, np.ndarray]:
+        """All that a checkpoint needs, as arrays."""
+        self._cover()
+        used = slice(len(self.index))
+        return {
+            "packed": self.index.packed[used],
+            "hits": self._hits[used],
+            "latest": self._latest[used],
+            "colours": self._colours[used],
+            "weights": self._weights[used],
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.index = VoxelIndex()
+        self.index.add(state["packed"])
+        self._hits, self._latest = state["hits"], state["latest"]
+        self._colours, self._weights = state["colours"], state["weights"]
+
     @property
     def nbytes(self) -> int:
         own = (self._hits, self._latest, self._colours, self._weights)

@@ -160,6 +160,25 @@ class VoxelTable:
         if len(voxels):
             self._heads = grown(self._heads, int(voxels.max()) + 1, -1)
 
+    def state(self) -> dict[str, np.ndarray]:
+        """All that a checkpoint needs, as arrays."""
+        counters = np.array([self.raw, self.work, self._free, self._end, self._serial], dtype=np.int64)
+        used = slice(self._end)
+        return {
+            "counters": counters,
+            "heads": self._heads,
+            "following": self._following[used],
+            "owners": self._owners[used],
+            "parent": self._parent[: self.raw],
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.raw, self.work, self._free, self._end, self._serial = state["counters"].tolist()
+        self._heads, self._following = state["heads"], state["following"]
+        self._owners, self._parent = state["owners"], state["parent"]
+        self._counts = np.zeros(self.raw, dtype=np.int64)
+        self._stamps = np.zeros(self.raw, dtype=np.int64)
+
     @property
     def nbytes(self) -> int:
         arrays = (self._heads, self._following, self._owners, self._parent, self._counts, self._stamps)

@@ -89,6 +89,22 @@ class Visibility:
         self.work += work
         return np.asarray(counts)
 
+    def state(self) -> dict[str, np.ndarray]:
+        """All that a checkpoint needs, as arrays."""
+        used = slice(self._end)
+        return {
+            "counters": np.array([self.work, self._end], dtype=np.int64),
+            "heads": self._heads,
+            "following": self._following[used],
+            "blocks": self._blocks[used],
+            "bits": self._bits[used],
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.work, self._end = state["counters"].tolist()
+        self._heads, self._following = state["heads"], state["following"]
+        self._blocks, self._bits = state["blocks"], state["bits"]
+
     @property
     def nbytes(self) -> int:
         return self._heads.nbytes + self._following.nbytes + self._blocks.nbytes + self._bits.nbytes

@@ -1,0 +1,1 @@
+"""RGB-D sequences on disk, in the layouts of the data sets, to frames."""

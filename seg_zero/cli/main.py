@@ -25,6 +25,7 @@ COMMANDS = {
     "chat": "Talk about one picture: questions about earlier answers.",
     "serve": "Answer questions about images over HTTP.",
     "web": "A page to ask questions about pictures in a browser.",
+    "scan": "Segment a room in 3D from an RGB-D sequence, and show or judge the result.",
     "train": "Train a policy with GRPO; arguments are Hydra overrides and --dry-run.",
     "merge": "Merge a sharded checkpoint into a Hugging Face folder.",
     "evaluate": "gIoU, cIoU and more of a policy over a dataset, with intervals and a report.",

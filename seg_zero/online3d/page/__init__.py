@@ -1,0 +1,1 @@
+"""The page of a scan: a point cloud to turn around, and its instances."""

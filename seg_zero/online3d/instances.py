@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from seg_zero.online3d.bank import MaskBank
-from seg_zero.online3d.lifting import clusters_of, largest_cluster
+from seg_zero.online3d.kernels import clusters_of
+from seg_zero.online3d.lifting import largest_cluster
 from seg_zero.online3d.surface import Surface
 from seg_zero.online3d.voxels import VoxelIndex, half_ball
 

@@ -15,9 +15,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from seg_zero.online3d.config import SceneConfig
+from seg_zero.online3d.kernels import clusters_of, dilate
 from seg_zero.online3d.surface import Surface
 from seg_zero.online3d.table import grown
-from seg_zero.online3d.voxels import EMPTY, half_neighbourhood, offsets, place
+from seg_zero.online3d.voxels import half_neighbourhood, offsets
 
 NOISE = -1
 
@@ -52,93 +53,6 @@ def _gather(voxels: np.ndarray, labels: np.ndarray, count: int, stamps: np.ndarr
             amounts[stamps[voxel] - serial] += 1
         bounds[mask] = end
     return unique[:end].copy(), amounts[:end].copy(), bounds, serial + end
-
-
-@numba.njit(cache=True, inline="always")
-def _link(parent: np.ndarray, i: int, j: int) -> None:
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    while parent[j] != j:
-        parent[j] = parent[parent[j]]
-        j = parent[j]
-    parent[max(i, j)] = min(i, j)
-
-
-@numba.njit(cache=True)
-def clusters_of(slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, voxels: np.ndarray, local: np.ndarray,
-                steps: np.ndarray, least: int) -> tuple:  # fmt: skip
-    """Cluster of each of a mask's voxels, -1 for noise, and how many of the 27 voxels around it the mask holds.
-
-    local: scratch by voxel number, -1 before and after.
-    """
-    count = len(voxels)
-    for i in range(count):
-        local[voxels[i]] = i
-    around = np.ones(count, dtype=np.int32)
-    pairs = np.empty((len(steps) * count if least > 1 else 0, 2), dtype=np.int32)
-    parent = np.arange(count)
-    end = 0
-    for i in range(count):
-        key = packed[voxels[i]]
-        for step in steps:
-            at = place(slots, key + step)
-            if slots[at] == EMPTY:
-                continue
-            number = numbers[at]
-            j = local[number] if number < len(local) else -1
-            if j >= 0:
-                around[i] += 1
-                around[j] += 1
-                if least <= 1:  # there is no outside, and no need to wait for the counts
-                    _link(parent, i, j)
-                else:
-                    pairs[end, 0] = i
-                    pairs[end, 1] = j
-                    end += 1
-    for p in range(end):
-        i, j = pairs[p, 0], pairs[p, 1]
-        if around[i] >= least and around[j] >= least:
-            _link(parent, i, j)
-    out = np.full(count, -1, dtype=np.int64)
-    for i in range(count):
-        if around[i] >= least:
-            j = i
-            while parent[j] != j:
-                j = parent[j]
-            out[i] = j
-    for p in range(end):
-        i, j = pairs[p, 0], pairs[p, 1]
-        if around[i] >= least and around[j] < least and out[j] < 0:
-            out[j] = out[i]
-        elif around[j] >= least and around[i] < least and out[i] < 0:
-            out[i] = out[j]
-    for i in range(count):
-        local[voxels[i]] = -1
-    return out, around
-
-
-@numba.njit(cache=True)
-def _dilate(slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, count: int, voxels: np.ndarray,
-            steps: np.ndarray, stamps: np.ndarray, serial: int) -> tuple:  # fmt: skip
-    """Numbers of all voxels one of the steps away from these, new ones included, without repetition."""
-    out = np.empty(len(voxels) * len(steps), dtype=np.int32)
-    end = 0
-    for voxel in voxels:
-        key = packed[voxel]
-        for step in steps:
-            at = place(slots, key + step)
-            if slots[at] == EMPTY:
-                slots[at] = key + step
-                numbers[at] = count
-                packed[count] = key + step
-                count += 1
-            number = numbers[at]
-            if stamps[number] != serial:
-                stamps[number] = serial
-                out[end] = number
-                end += 1
-    return out[:end].copy(), count
 
 
 def largest_cluster(clusters: np.ndarray, weights: np.ndarray | None = None, noise_counts: bool = False) -> np.ndarray:
@@ -243,7 +157,7 @@ class Lifter:
         index.make_room(len(voxels) * len(steps))
         self._stamps = grown(self._stamps, index.count + len(voxels) * len(steps), -1)
         self._serial += 1
-        found, index.count = _dilate(
+        found, index.count = dilate(
             index.slots, index.numbers, index.packed, index.count, voxels, steps, self._stamps, self._serial
         )
         return np.asarray(found)

@@ -9,43 +9,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from seg_zero.online3d.kernels import project
 from seg_zero.online3d.table import grown
-from seg_zero.online3d.voxels import BITS, EMPTY, LIMIT, VoxelIndex, place
-
-
-@numba.njit(cache=True)
-def _project(
-    slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, count: int,
-    depth: np.ndarray, intrinsics: np.ndarray, pose: np.ndarray, size: float,
-) -> tuple:  # fmt: skip
-    """The voxel number of every pixel, -1 where there is no depth; points beyond the lattice count as no depth."""
-    height, width = depth.shape
-    out = np.full((height, width), -1, dtype=np.int32)
-    last, number = np.int64(EMPTY), np.int32(-1)
-    fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
-    for v in range(height):
-        y = (v - cy) / fy
-        for u in range(width):
-            z = np.float64(depth[v, u])
-            if not z > 0:
-                continue
-            x = (u - cx) / fx
-            a = np.int64(np.floor((z * (pose[0, 0] * x + pose[0, 1] * y + pose[0, 2]) + pose[0, 3]) / size)) + LIMIT
-            b = np.int64(np.floor((z * (pose[1, 0] * x + pose[1, 1] * y + pose[1, 2]) + pose[1, 3]) / size)) + LIMIT
-            c = np.int64(np.floor((z * (pose[2, 0] * x + pose[2, 1] * y + pose[2, 2]) + pose[2, 3]) / size)) + LIMIT
-            if min(a, b, c) < 0 or max(a, b, c) >= 2 * LIMIT:
-                continue
-            key = (a << (2 * BITS)) + (b << BITS) + c
-            if key != last:
-                at = place(slots, key)
-                if slots[at] == EMPTY:
-                    slots[at] = key
-                    numbers[at] = count
-                    packed[count] = key
-                    count += 1
-                last, number = key, numbers[at]
-            out[v, u] = number
-    return out, count
+from seg_zero.online3d.voxels import VoxelIndex
 
 
 @numba.njit(cache=True)
@@ -97,7 +63,7 @@ class Surface:
         """The voxel number int32 H x W of every pixel, -1 without depth; arguments of :func:`back_project`."""
         index = self.index
         index.make_room(int(np.count_nonzero(depth > 0)))
-        voxels, index.count = _project(
+        voxels, index.count = project(
             index.slots, index.numbers, index.packed, index.count,
             np.ascontiguousarray(depth, dtype=np.float32), np.asarray(intrinsics, dtype=np.float64),
             np.asarray(pose, dtype=np.float64), self.size,

@@ -7,16 +7,12 @@ the origin and without a block in between.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from seg_zero.errors import InputError
+from seg_zero.online3d.kernels import BITS, EMPTY, LIMIT, add_keys, find_keys
 
-BITS = 21
-LIMIT = 1 << (BITS - 1)  # keys are from -LIMIT to LIMIT - 1: 26 km at 0.025 m
-EMPTY = -1
 STEP = np.array([1 << (2 * BITS), 1 << BITS, 1], dtype=np.int64)  # what one voxel along x, y and z adds to a number
-_CENTRE = int((STEP * LIMIT).sum())
 _FULL = 0.6  # share of the slots in use at which the table grows
 
 
@@ -64,40 +60,6 @@ def half_ball(radius: float, size: float) -> np.ndarray:
     return steps[steps > 0]
 
 
-@numba.njit(cache=True, inline="always")
-def place(slots: np.ndarray, key: int) -> int:
-    """Where a packed key is in the slots, or the empty slot where it belongs."""
-    mask = len(slots) - 1
-    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    at = np.int64(mixed >> np.uint64(20)) & mask
-    while slots[at] != EMPTY and slots[at] != key:
-        at = (at + 1) & mask
-    return at
-
-
-@numba.njit(cache=True)
-def _add(slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, count: int, keys: np.ndarray) -> tuple:
-    out = np.empty(len(keys), dtype=np.int32)
-    for i in range(len(keys)):
-        at = place(slots, keys[i])
-        if slots[at] == EMPTY:
-            slots[at] = keys[i]
-            numbers[at] = count
-            packed[count] = keys[i]
-            count += 1
-        out[i] = numbers[at]
-    return out, count
-
-
-@numba.njit(cache=True)
-def _find(slots: np.ndarray, numbers: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    out = np.empty(len(keys), dtype=np.int32)
-    for i in range(len(keys)):
-        at = place(slots, keys[i])
-        out[i] = numbers[at] if slots[at] != EMPTY else -1
-    return out
-
-
 class VoxelIndex:
     """Numbers voxels from 0 on in the order in which they appear: a hash table with open addresses.
 
@@ -125,17 +87,17 @@ class VoxelIndex:
             self.slots = np.full(size, EMPTY, dtype=np.int64)
             self.numbers = np.zeros(size, dtype=np.int32)
             known = self.packed[: self.count].copy()
-            _add(self.slots, self.numbers, self.packed, 0, known)
+            add_keys(self.slots, self.numbers, self.packed, 0, known)
 
     def add(self, keys: np.ndarray) -> np.ndarray:
         """Numbers int32 N of packed keys, new ones for those not seen before."""
         self.make_room(len(keys))
-        found, self.count = _add(self.slots, self.numbers, self.packed, self.count, keys)
+        found, self.count = add_keys(self.slots, self.numbers, self.packed, self.count, keys)
         return found
 
     def find(self, keys: np.ndarray) -> np.ndarray:
         """Numbers int32 N of packed keys, -1 for those not seen before."""
-        found: np.ndarray = _find(self.slots, self.numbers, keys)
+        found: np.ndarray = find_keys(self.slots, self.numbers, keys)
         return found
 
     def keys(self, numbers: np.ndarray | None = None) -> np.ndarray:

@@ -1,0 +1,257 @@
+"""Association of masks over key frames: this package, all pairs, and the released bookkeeping; fusion by stage; AP.
+
+    python benchmarks/online3d.py                              # all parts; about an hour on two cores
+    python benchmarks/online3d.py --parts association --masks 80 160 --frames 100
+
+association  the same masks of random objects, 80 to 640 per scene, to three implementations: ours; every pair of masks
+             compared as sets; and a dense re-implementation of the released bookkeeping (a matrix of voxels by key
+             frames, a matrix of live by live masks, a list of live numbers).
+growth       one long run: time and bytes per key frame, and the slope of time over key frames in log-log.
+fusion       synthetic 640x480 frames with 30 masks: ms by stage and key frames per second, without a mask network.
+accuracy     AP of synthetic rooms: split masks; wrong merges and missing masks as well.
+
+Writes online3d.json and online3d.md to --out. Nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seg_zero.files import make_folder, write_json, write_text
+from seg_zero.online3d.bank import MaskBank, NewMask
+from seg_zero.online3d.config import SceneConfig
+from seg_zero.online3d.evaluate import judge
+from seg_zero.online3d.instances import point_masks
+from seg_zero.online3d.scene import STAGES, OnlineScene
+from seg_zero.online3d.synthetic.room import make_room
+from seg_zero.online3d.synthetic.sequence import Faults, SyntheticSequence
+
+PARTS = ("association", "growth", "fusion", "accuracy")
+VOXELS_OF_A_MASK = 800
+VIEW = 20  # masks of a key frame
+CONFIG = SceneConfig()
+Frames = list[list[np.ndarray]]
+
+
+def random_frames(masks: int, seed: int = 0) -> Frames:
+    """``masks`` masks in key frames of 20: a camera that goes round masks / 8 objects, so that each is seen 8 times."""
+    rng = np.random.default_rng(seed)
+    objects = max(masks // 8, VIEW)
+    frames: Frames = []
+    for row in range(masks // VIEW):
+        frame = []
+        for place in range(VIEW):
+            start = ((row * VIEW // 2 + place) % objects) * 2 * VOXELS_OF_A_MASK
+            start += int(rng.integers(0, VOXELS_OF_A_MASK // 10))
+            frame.append(np.arange(start, start + VOXELS_OF_A_MASK, dtype=np.int32))
+        frames.append(frame)
+    return frames
+
+
+def ours(frames: Frames) -> float:
+    """Seconds per key frame, merging every fifth one."""
+    bank = MaskBank(CONFIG)
+    start = time.perf_counter()
+    for row, frame in enumerate(frames):
+        bank.add([NewMask(voxels) for voxels in frame])
+        if row % CONFIG.merge_kf_interval == CONFIG.merge_kf_interval - 1:
+            bank.update()
+    return (time.perf_counter() - start) / len(frames)
+
+
+def all_pairs(frames: Frames) -> float:
+    """Seconds per key frame: each new mask is intersected with every earlier one; no merging."""
+    known: list[set[int]] = []
+    start = time.perf_counter()
+    for frame in frames:
+        news = [set(voxels.tolist()) for voxels in frame]
+        for new in news:
+            for old in known:
+                len(new & old)
+        known += news
+    return (time.perf_counter() - start) / len(frames)
+
+
+def dense(frames: Frames) -> float:
+    """Seconds per key frame of the released bookkeeping, with the same comparisons; nothing is merged."""
+    count = 1 + max(int(mask.max()) for frame in frames for mask in frame)
+    labels = np.zeros((count, len(frames)), dtype=np.float32)
+    table: dict[int, list[int]] = {}
+    live: list[int] = []
+    voxels: list[np.ndarray] = []
+    rows: list[int] = []
+    start = time.perf_counter()
+    for row, frame in enumerate(frames):
+        for number, mask in enumerate(frame):
+            labels[mask, row] = number + 1
+        total = len(live) + len(frame)
+        contains = np.eye(total, dtype=np.float32)
+        for place, mask in enumerate(frame):
+            counts: dict[int, int] = {}
+            for voxel in mask.tolist():
+                for raw in table.get(voxel, ()):
+                    if raw in live:  # a list, as released
+                        counts[raw] = counts.get(raw, 0) + 1
+            for other, common in counts.items():
+                here = np.count_nonzero(labels[voxels[other], row])
+                there = np.count_nonzero(labels[mask][:, [rows[other]]].any(axis=1))
+                contains[len(live) + place, other] = common / max(here, 1)
+                contains[other, len(live) + place] = common / max(there, 1)
+        similar = (contains + contains.T) / 2
+        holds = ((CONFIG.containing_ratio < contains.T) & (contains > CONFIG.contained_ratio)).astype(np.float32)
+        if row % CONFIG.merge_kf_interval == CONFIG.merge_kf_interval - 1:
+            holds @ np.eye(total, dtype=np.float32) @ holds.T + similar  # the cubic product
+        for mask in frame:
+            number = len(voxels)
+            voxels.append(mask)
+            rows.append(row)
+            live.append(number)
+            for voxel in mask.tolist():
+                table.setdefault(voxel, []).append(number)
+    return (time.perf_counter() - start) / len(frames)
+
+
+METHODS: dict[str, Callable[[Frames], float]] = {"ours": ours, "all pairs": all_pairs, "dense": dense}
+
+
+def association(sizes: list[int], repeats: int) -> list[dict[str, float]]:
+    ours(random_frames(2 * VIEW))  # compiles
+    out = []
+    for masks in sizes:
+        frames = random_frames(masks)
+        row = {"masks": float(masks)}
+        for name, method in METHODS.items():
+            row[name] = 1000 * min(method(frames) for _ in range(repeats))
+        out.append(row)
+        print(row, flush=True)
+    return out
+
+
+def growth(count: int) -> dict[str, Any]:
+    """A camera that goes round the same 40 objects for ``count`` key frames."""
+    bank = MaskBank(CONFIG)
+    rng = np.random.default_rng(0)
+    seconds, sizes = [], []
+    for row in range(count):
+        frame = []
+        for place in range(VIEW):
+            begin = ((row + place) % (2 * VIEW)) * 2 * VOXELS_OF_A_MASK + int(rng.integers(0, 80))
+            frame.append(NewMask(np.arange(begin, begin + VOXELS_OF_A_MASK, dtype=np.int32)))
+        start = time.perf_counter()
+        bank.add(frame)
+        if row % CONFIG.merge_kf_interval == CONFIG.merge_kf_interval - 1:
+            bank.update()
+        seconds.append(time.perf_counter() - start)
+        sizes.append(bank.nbytes)
+    window = max(count // 20, CONFIG.merge_kf_interval)
+    starts = np.arange(0, count - window + 1, window)
+    means = np.array([np.mean(seconds[start : start + window]) for start in starts])
+    middles = starts + window / 2
+    late = middles > count / 10  # the first windows compile and fill an empty table
+    slope = float(np.polyfit(np.log(middles[late]), np.log(means[late]), 1)[0])
+    return {
+        "key frames": count,
+        "slope": slope,
+        "ms first": 1000 * float(means[late][0]),
+        "ms last": 1000 * float(means[-1]),
+        "bytes per key frame": sizes[-1] / count,
+    }
+
+
+def fusion(count: int) -> dict[str, Any]:
+    sequence = SyntheticSequence(make_room(0, boxes=14, spheres=6), count, faults=Faults(split=0.6), noise=0.0)
+    scene = OnlineScene()
+    totals = dict.fromkeys(STAGES, 0.0)
+    masks = used = 0
+    for place, (frame, given) in enumerate(sequence):
+        added = scene.add(frame, given)
+        if place >= CONFIG.merge_kf_interval:  # the first ones compile
+            used += 1
+            masks += added.masks
+            for name, value in added.milliseconds.items():
+                totals[name] += value
+    stages = {name: value / max(used, 1) for name, value in totals.items() if value}
+    whole = sum(stages.values())
+    return {"masks per frame": masks / max(used, 1), **stages, "ms": whole, "key frames per second": 1000 / whole}
+
+
+def accuracy(rooms: int, count: int) -> dict[str, dict[str, float]]:
+    cases = {
+        "exact masks": Faults(),
+        "25 % split": Faults(split=0.25),
+        "25 % split, 20 % merged, 20 % missing": Faults(split=0.25, merged=0.2, missing=0.2),
+    }
+    out = {}
+    for name, faults in cases.items():
+        total = None
+        for seed in range(rooms):
+            sequence = SyntheticSequence(make_room(seed), count, 320, 240, faults=faults, seed=seed)
+            scene = OnlineScene()
+            for frame, masks in sequence:
+                scene.add(frame, masks)
+            scene.finish()
+            points, truth = scene.surface.points(CONFIG.min_hits), sequence.truth()
+            found = point_masks(scene.instances, points)
+            one = judge(scene.surface.centres(points), found, truth.points, truth.ids).metric
+            total = one if total is None else total.merge(one)
+        out[name] = total.result() if total is not None else {}
+        print(name, out[name], flush=True)
+    return out
+
+
+def report(results: dict[str, Any]) -> str:
+    lines = ["# Online 3D segmentation", ""]
+    if rows := results.get("association"):
+        lines += ["| masks | ours, ms per key frame | all pairs | dense | all pairs / ours | dense / ours |"]
+        lines += ["|---|---|---|---|---|---|"]
+        for row in rows:
+            values = [row[name] for name in METHODS]
+            ratios = [value / values[0] for value in values[1:]]
+            cells = [f"{row['masks']:.0f}", *(f"{v:.2f}" for v in values), *(f"{ratio:.1f}" for ratio in ratios)]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    for part in ("growth", "fusion"):
+        if values := results.get(part):
+            lines += [f"{part}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()), ""]
+    if cases := results.get("accuracy"):
+        lines += ["| masks | AP | AP50 | AP25 |", "|---|---|---|---|"]
+        lines += [f"| {name} | {' | '.join(f'{v:.3f}' for v in values.values())} |" for name, values in cases.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--masks", nargs="+", type=int, default=[80, 160, 320, 640], help="for association")
+    parser.add_argument("--frames", type=int, default=2000, help="key frames of growth")
+    parser.add_argument("--fused", type=int, default=65, help="key frames of fusion")
+    parser.add_argument("--rooms", type=int, default=5, help="of accuracy")
+    parser.add_argument("--views", type=int, default=60, help="key frames of each room of accuracy")
+    parser.add_argument("--repeats", type=int, default=3, help="of association; the quickest counts")
+    parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks/online3d"))
+    args = parser.parse_args()
+    make_folder(args.out)
+    run: dict[str, Callable[[], Any]] = {
+        "association": lambda: association(args.masks, args.repeats),
+        "growth": lambda: growth(args.frames),
+        "fusion": lambda: fusion(args.fused),
+        "accuracy": lambda: accuracy(args.rooms, args.views),
+    }
+    results: dict[str, Any] = {}
+    for part in args.parts:
+        results[part] = run[part]()
+        print(part, json.dumps(results[part]), flush=True)
+    write_json(args.out / "online3d.json", results)
+    write_text(args.out / "online3d.md", report(results))
+    print(report(results))
+
+
+if __name__ == "__main__":
+    main()

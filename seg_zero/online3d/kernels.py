@@ -1,0 +1,170 @@
+"""The compiled loops over the hash table of voxels.
+
+They stand in one file because numba's cache of compiled code only notices changes of the file a function is in: a loop
+elsewhere would go on with an earlier ``place`` and look for voxels where they are not.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+BITS = 21
+LIMIT = 1 << (BITS - 1)  # keys are from -LIMIT to LIMIT - 1: 26 km at 0.025 m
+EMPTY = -1
+
+
+@numba.njit(cache=True, inline="always")
+def place(slots: np.ndarray, key: int) -> int:
+    """Where a packed key is in the slots, or the empty slot where it belongs."""
+    mask = len(slots) - 1
+    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+    at = np.int64(mixed >> np.uint64(20)) & mask
+    while slots[at] != EMPTY and slots[at] != key:
+        at = (at + 1) & mask
+    return at
+
+
+@numba.njit(cache=True)
+def add_keys(slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, count: int, keys: np.ndarray) -> tuple:
+    out = np.empty(len(keys), dtype=np.int32)
+    for i in range(len(keys)):
+        at = place(slots, keys[i])
+        if slots[at] == EMPTY:
+            slots[at] = keys[i]
+            numbers[at] = count
+            packed[count] = keys[i]
+            count += 1
+        out[i] = numbers[at]
+    return out, count
+
+
+@numba.njit(cache=True)
+def find_keys(slots: np.ndarray, numbers: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    out = np.empty(len(keys), dtype=np.int32)
+    for i in range(len(keys)):
+        at = place(slots, keys[i])
+        out[i] = numbers[at] if slots[at] != EMPTY else -1
+    return out
+
+
+@numba.njit(cache=True)
+def project(
+    slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, count: int,
+    depth: np.ndarray, intrinsics: np.ndarray, pose: np.ndarray, size: float,
+) -> tuple:  # fmt: skip
+    """The voxel number of every pixel, -1 where there is no depth; points beyond the lattice count as no depth."""
+    height, width = depth.shape
+    out = np.full((height, width), -1, dtype=np.int32)
+    last, number = np.int64(EMPTY), np.int32(-1)
+    fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
+    for v in range(height):
+        y = (v - cy) / fy
+        for u in range(width):
+            z = np.float64(depth[v, u])
+            if not z > 0:
+                continue
+            x = (u - cx) / fx
+            a = np.int64(np.floor((z * (pose[0, 0] * x + pose[0, 1] * y + pose[0, 2]) + pose[0, 3]) / size)) + LIMIT
+            b = np.int64(np.floor((z * (pose[1, 0] * x + pose[1, 1] * y + pose[1, 2]) + pose[1, 3]) / size)) + LIMIT
+            c = np.int64(np.floor((z * (pose[2, 0] * x + pose[2, 1] * y + pose[2, 2]) + pose[2, 3]) / size)) + LIMIT
+            if min(a, b, c) < 0 or max(a, b, c) >= 2 * LIMIT:
+                continue
+            key = (a << (2 * BITS)) + (b << BITS) + c
+            if key != last:
+                at = place(slots, key)
+                if slots[at] == EMPTY:
+                    slots[at] = key
+                    numbers[at] = count
+                    packed[count] = key
+                    count += 1
+                last, number = key, numbers[at]
+            out[v, u] = number
+    return out, count
+
+
+@numba.njit(cache=True, inline="always")
+def _link(parent: np.ndarray, i: int, j: int) -> None:
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    while parent[j] != j:
+        parent[j] = parent[parent[j]]
+        j = parent[j]
+    parent[max(i, j)] = min(i, j)
+
+
+@numba.njit(cache=True)
+def clusters_of(slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, voxels: np.ndarray, local: np.ndarray,
+                steps: np.ndarray, least: int) -> tuple:  # fmt: skip
+    """Cluster of each of a mask's voxels, -1 for noise, and how many of the 27 voxels around it the mask holds.
+
+    local: scratch by voxel number, -1 before and after.
+    """
+    count = len(voxels)
+    for i in range(count):
+        local[voxels[i]] = i
+    around = np.ones(count, dtype=np.int32)
+    pairs = np.empty((len(steps) * count if least > 1 else 0, 2), dtype=np.int32)
+    parent = np.arange(count)
+    end = 0
+    for i in range(count):
+        key = packed[voxels[i]]
+        for step in steps:
+            at = place(slots, key + step)
+            if slots[at] == EMPTY:
+                continue
+            number = numbers[at]
+            j = local[number] if number < len(local) else -1
+            if j >= 0:
+                around[i] += 1
+                around[j] += 1
+                if least <= 1:  # there is no outside, and no need to wait for the counts
+                    _link(parent, i, j)
+                else:
+                    pairs[end, 0] = i
+                    pairs[end, 1] = j
+                    end += 1
+    for p in range(end):
+        i, j = pairs[p, 0], pairs[p, 1]
+        if around[i] >= least and around[j] >= least:
+            _link(parent, i, j)
+    out = np.full(count, -1, dtype=np.int64)
+    for i in range(count):
+        if around[i] >= least:
+            j = i
+            while parent[j] != j:
+                j = parent[j]
+            out[i] = j
+    for p in range(end):
+        i, j = pairs[p, 0], pairs[p, 1]
+        if around[i] >= least and around[j] < least and out[j] < 0:
+            out[j] = out[i]
+        elif around[j] >= least and around[i] < least and out[i] < 0:
+            out[i] = out[j]
+    for i in range(count):
+        local[voxels[i]] = -1
+    return out, around
+
+
+@numba.njit(cache=True)
+def dilate(slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, count: int, voxels: np.ndarray,
+            steps: np.ndarray, stamps: np.ndarray, serial: int) -> tuple:  # fmt: skip
+    """Numbers of all voxels one of the steps away from these, new ones included, without repetition."""
+    out = np.empty(len(voxels) * len(steps), dtype=np.int32)
+    end = 0
+    for voxel in voxels:
+        key = packed[voxel]
+        for step in steps:
+            at = place(slots, key + step)
+            if slots[at] == EMPTY:
+                slots[at] = key + step
+                numbers[at] = count
+                packed[count] = key + step
+                count += 1
+            number = numbers[at]
+            if stamps[number] != serial:
+                stamps[number] = serial
+                out[end] = number
+                end += 1
+    return out[:end].copy(), count

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from helpers.chromium import find_chromium
 
 from seg_zero.cli.main import main
 from seg_zero.errors import InputError
@@ -227,17 +225,6 @@ def test_a_point_of_several_instances_is_drawn_as_the_smallest() -> None:
     assert owners(np.array([[True, True], [True, False], [False, False]])).tolist() == [1, 0, -1]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_in_a_browser(browser: Browser, finished: Path, tmp_path: Path, width: int) -> None:
     assert main(["scan", "show", str(finished), "--out", str(tmp_path / "page.html")]) == 0

@@ -197,6 +197,8 @@ def describe(summary: ScanSummary) -> str:
         f"{summary.instances} instances, {summary.points:,} points, from {summary.lifted} of {summary.masks} masks "
         f"in {summary.used} of {summary.key_frames} key frames"
     ]
+    if not summary.instances:
+        lines.append("no object was confirmed by enough masks; give better ones or a lower mask_weight_threshold")
     if summary.left_out:
         lines.append(f"left out: {len(summary.left_out)} key frame(s), named in {SUMMARY}")
     if summary.borrowed_poses:

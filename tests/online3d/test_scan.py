@@ -17,7 +17,7 @@ from seg_zero.online3d.frames import Frame, FrameMasks
 from seg_zero.online3d.mask_sources import FolderMasks
 from seg_zero.online3d.outputs import owners, read_result
 from seg_zero.online3d.page.write import page, upright
-from seg_zero.online3d.scan import STATE, ScanSummary, read_summary, scan
+from seg_zero.online3d.scan import STATE, ScanSummary, describe, read_summary, scan
 from seg_zero.online3d.synthetic.files import EXACT, read_truth, write_sequence
 from seg_zero.online3d.synthetic.room import make_room
 from seg_zero.online3d.synthetic.sequence import Faults, SyntheticSequence
@@ -223,6 +223,17 @@ def test_up_is_turned_to_z(up: list[float]) -> None:
 
 def test_a_point_of_several_instances_is_drawn_as_the_smallest() -> None:
     assert owners(np.array([[True, True], [True, False], [False, False]])).tolist() == [1, 0, -1]
+
+
+def test_a_scan_without_objects_says_so(browser: Browser, sequence: Path, tmp_path: Path) -> None:
+    summary, _ = run(sequence, tmp_path / "out", lambda frame: FrameMasks(np.zeros(frame.depth.shape, dtype=np.int32)))
+    assert summary.instances == 0 and "no object was confirmed" in describe(summary)
+    assert main(["scan", "show", str(tmp_path / "out")]) == 0
+    view = browser.new_page()
+    view.goto((tmp_path / "out" / "index.html").as_uri())
+    assert view.locator("#status").inner_text() == "No object was confirmed by enough masks."
+    assert view.locator("#instances").is_hidden()
+    view.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

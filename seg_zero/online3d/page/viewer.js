@@ -80,11 +80,13 @@
       if (on && scroll) item.scrollIntoView({ block: "nearest" });
     });
     document.getElementById("status").textContent =
+      !info.instances.length ? "No object was confirmed by enough masks." :
       state.chosen < 0 ? "Click an object in the picture or in the list." : nameOf(state.chosen) + ": " + info.instances[state.chosen].facts;
     ask();
   };
 
   const list = document.getElementById("instances");
+  list.hidden = !info.instances.length;
   info.instances.forEach((one, i) => {
     const item = document.createElement("li"), button = document.createElement("button"), input = document.createElement("input");
     button.type = "button"; button.setAttribute("aria-pressed", "false");

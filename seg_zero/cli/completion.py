@@ -14,6 +14,7 @@ SHELLS = ("bash", "zsh", "tcsh")
 # Options whose values are files or folders, beside those of the type Path.
 _PATHS = {"image_path", "inputs", "out", "root", "images", "instances", "refs", "questions", "data", "name"}
 _PATHS |= {"reasoning_model_path", "segmentation_model_path", "prompt_template", "base_model", "image"}
+_PATHS |= {"reasoning_model_path", "segmentation_model_path", "prompt_template", "base_model", "backbone", "labels"}
 
 
 def parser() -> CommandParser:

@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 COMMANDS = {
     "infer": "Answer questions about images: reasoning, boxes, points and masks.",
     "chat": "Talk about one picture: questions about earlier answers.",
+    "label": "Label every pixel of images by text, without training.",
     "serve": "Answer questions about images over HTTP.",
     "web": "A page to ask questions about pictures in a browser.",
     "scan": "Segment a room in 3D from an RGB-D sequence, and show or judge the result.",

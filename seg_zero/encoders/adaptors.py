@@ -72,4 +72,4 @@ def head_of(state: State, name: str) -> nn.Module:
         head.load_state_dict(dict(state))
     except RuntimeError as error:
         raise InputError(f"adaptor head {name} does not fit its own shapes; convert the checkpoint again") from error
-    return head.eval()
+    return head.eval().requires_grad_(False)

@@ -1,13 +1,13 @@
 """RADIO backbones (C-RADIOv3 and v4) with their adaptor heads, on timm's classes.
 
-encoder = load_radio("tiny")                              # or "c-radio_v3-b", a .pth.tar, a converted folder
+encoder = load_radio("c-radio_v3-b")                      # or a .pth.tar, or a converted folder
 features = encoder.features(images)                       # B x 3 x H x W in 0..1 to B x D x H/16 x W/16
 text_space = encoder.adaptor("siglip2").summary(tokens)   # ... x D to ... x E
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,6 @@ from seg_zero.encoders.radio_versions import (
 from seg_zero.errors import InputError
 from seg_zero.hub import check_here
 
-TINY = "tiny"
-TINY_FOLDER = Path(__file__).parents[1] / "models" / "tiny_radio"
 # OpenAI CLIP's means and deviations of RGB in 0..1.
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # RADSeg's names for adaptors; checkpoints have one or the other.
@@ -54,6 +52,7 @@ class RadioEncoder:
 
     def __init__(self, backbone: NaFlexVit, description: Description, adaptors: dict[str, Adaptor], name: str) -> None:
         self.backbone, self.description, self.adaptors, self.name = backbone, description, adaptors, name
+        self.longest_side = description.architecture.grid * PATCH
         self.width = description.architecture.embed_dim
         weight = backbone.embeds.proj.weight
         self._mean = torch.tensor(MEAN, device=weight.device).reshape(1, 3, 1, 1)
@@ -71,9 +70,10 @@ class RadioEncoder:
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Spatial features of RGB images in 0..1, B x 3 x H x W with sides that are multiples of 16 up to 2048."""
         height, width = images.shape[-2:]
-        limit = self.description.architecture.grid * PATCH
-        if height % PATCH or width % PATCH or not 0 < max(height, width) <= limit:
-            raise InputError(f"images of {width}x{height} do not fit; sides are multiples of {PATCH} up to {limit}")
+        if height % PATCH or width % PATCH or not 0 < max(height, width) <= self.longest_side:
+            raise InputError(
+                f"images of {width}x{height} do not fit; sides are multiples of {PATCH} up to {self.longest_side}"
+            )
         normal = (images.to(self.device) - self._mean) / self._std
         tokens: Any = self.backbone.forward_features(normal.to(self.dtype))
         patches = tokens[:, self.backbone.num_prefix_tokens :]
@@ -92,16 +92,15 @@ class RadioEncoder:
 
 
 def load_radio(
-    path_or_name: str | Path | None = None,
+    path_or_name: str | Path,
     device: str | None = None,
     dtype: str | None = None,
     position_rule: PositionRule = "torch_hub",
 ) -> RadioEncoder:
     """A backbone and all its adaptors.
 
-    path_or_name: None or "tiny": the embedded one, for synthetic scenes; a published version such as
-        "c-radio_v3-b", which is downloaded; a published checkpoint (``.pth.tar``), converted once; or a folder that
-        :func:`seg_zero.encoders.radio_convert.convert` wrote.
+    path_or_name: a published version such as "c-radio_v3-b", which is downloaded; a published checkpoint
+        (``.pth.tar``), converted once; or a folder that :func:`seg_zero.encoders.radio_convert.convert` wrote.
     device, dtype: see :mod:`seg_zero.devices`.
     position_rule: "torch_hub" as NVlabs' code has resized positions since 2025-06-28, and RADSeg with it; "released"
         as the version was released.
@@ -123,23 +122,23 @@ def load_radio(
     precision = choose_dtype(dtype, where)
     adaptors = {}
     for name, info in description.adaptors.items():
+        if info.model and (folder / info.model).is_dir():  # a text tower beside the backbone
+            info = replace(info, model=str(folder / info.model))
         summary = head_of(_under(state, f"adaptors.{name}.summary."), f"{name} (summary)")
         features = _under(state, f"adaptors.{name}.feature.")
         feature = head_of(features, f"{name} (feature)").to(where, precision) if features else None
         adaptors[name] = Adaptor(name, info, summary.to(where, precision), feature)
     backbone.requires_grad_(False).eval().to(where, precision)
-    return RadioEncoder(backbone, description, adaptors, str(path_or_name or TINY))
+    return RadioEncoder(backbone, description, adaptors, str(path_or_name))
 
 
 def _under(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
-def find_radio(path_or_name: str | Path | None) -> Path:
+def find_radio(path_or_name: str | Path) -> Path:
     """The folder of a backbone, for :func:`load_radio`; downloads and converts where needed."""
-    name = str(path_or_name) if path_or_name is not None else TINY
-    if name == TINY:
-        return TINY_FOLDER
+    name = str(path_or_name)
     path = Path(name).expanduser()
     if path.is_dir():
         return path
@@ -153,5 +152,5 @@ def find_radio(path_or_name: str | Path | None) -> Path:
         version = VERSIONS[name]
         check_here("backbone", version.repository, version.checkpoint)
         return converted(Path(hf_hub_download(version.repository, version.checkpoint)))
-    known = ", ".join((TINY, *VERSIONS))
+    known = ", ".join(VERSIONS)
     raise InputError(f"backbone {name} is no file, no folder and no version; known versions are {known}")

@@ -108,12 +108,23 @@ class AdaptorInfo:
 
 
 @dataclass(frozen=True)
+class ImageDefaults:
+    """How pictures go in unless the user says otherwise: window and stride in pixels, and the shorter side that a
+    picture is resized to (None: as it is)."""
+
+    crop: int = 336
+    stride: int = 224
+    short_side: int | None = None
+
+
+@dataclass(frozen=True)
 class Description:
     """``radio.json``: the version ("" for one of our own), its architecture and its adaptors by name."""
 
     version: str
     architecture: Architecture
     adaptors: dict[str, AdaptorInfo] = field(default_factory=dict)
+    image: ImageDefaults = ImageDefaults()
 
     def align_corners(self, rule: PositionRule) -> bool:
         """How the table of positions is resized. Raises InputError for another rule."""
@@ -136,7 +147,8 @@ def read_description(folder: Path) -> Description:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         adaptors = {name: AdaptorInfo(**info) for name, info in raw["adaptors"].items()}
-        return Description(raw["version"], Architecture(**raw["architecture"]), adaptors)
+        image = ImageDefaults(**raw.get("image", {}))
+        return Description(raw["version"], Architecture(**raw["architecture"]), adaptors, image)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is no description of a RADIO backbone ({one_line(error)}); convert it again"

@@ -32,21 +32,21 @@ def check_windows(crop: int, stride: int) -> None:
         raise InputError(f"stride {stride} is above the crop {crop} and would leave gaps; take {crop} or less")
 
 
-def network_size(height: int, width: int, crop: int, stride: int) -> tuple[int, int]:
+def network_size(height: int, width: int, crop: int, stride: int, longest: int = LONGEST) -> tuple[int, int]:
     """The (height, width) that an image is resized to, as RADSeg does.
 
     With windows, sides become multiples of the stride, and at least the crop. Without (``crop`` 0), the nearest
-    multiples of 16 from 16 to 2048.
+    multiples of 16, at most ``longest``.
     """
     if not crop:
-        scale = min(1.0, LONGEST / max(height, width))
+        scale = min(1.0, longest / max(height, width))
         sides = (max(PATCH, round(side * scale / PATCH) * PATCH) for side in (height, width))
         return next(sides), next(sides)
     if height % stride == 0 and width % stride == 0:
         return height, width
-    longest = max(height, width)
-    length = math.ceil(longest / stride) * stride
-    grown = (int(side * length / longest) for side in (height, width))
+    larger = max(height, width)
+    length = math.ceil(larger / stride) * stride
+    grown = (int(side * length / larger) for side in (height, width))
     rows, columns = (max(math.ceil(side / stride) * stride, crop) for side in grown)
     return rows, columns
 
@@ -76,14 +76,19 @@ def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def feature_map(
-    images: torch.Tensor, backbone: Backbone, crop: int = 336, stride: int = 224, at_once: int = WINDOWS_AT_ONCE
+    images: torch.Tensor,
+    backbone: Backbone,
+    crop: int = 336,
+    stride: int = 224,
+    at_once: int = WINDOWS_AT_ONCE,
+    longest: int = LONGEST,
 ) -> torch.Tensor:
     """B x 3 x H x W images to B x D x h x w features, a patch each.
 
     Images are resized by :func:`network_size`. All windows of all images go through the backbone ``at_once``, and
     each image's features are summed at the windows' places and divided by how many windows saw the patch.
     """
-    images = resize(images, network_size(images.shape[-2], images.shape[-1], crop, stride))
+    images = resize(images, network_size(images.shape[-2], images.shape[-1], crop, stride, longest))
     height, width = images.shape[-2:]
     places = windows(height, width, crop, stride)
     if len(places) == 1:

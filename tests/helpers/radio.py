@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Siglip2TextConfig, Siglip2TextModel
 
 from seg_zero.encoders.adaptors import AdaptorHead
+from seg_zero.encoders.radio_convert import convert
 from seg_zero.encoders.radio_model import configuration
 from seg_zero.encoders.radio_versions import Architecture
 
@@ -86,4 +88,17 @@ def small_text_tower(folder: Path) -> Path:
         max_position_embeddings=64, projection_size=TEXT_WIDTH, pad_token_id=0, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     Siglip2TextModel(config).save_pretrained(folder)
+    return folder
+
+
+def small_folder(folder: Path) -> Path:
+    """A converted backbone with its text tower beside it, all of random weights: what ``load_radio`` reads."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint, _ = small_checkpoint(folder.with_suffix(".pth.tar"))
+    convert(checkpoint, folder, SMALL)
+    small_text_tower(folder / "text")
+    description = json.loads((folder / "radio.json").read_text())
+    description["adaptors"]["siglip2"]["model"] = "text"
+    description["image"] = {"crop": 64, "stride": 32, "short_side": None}
+    (folder / "radio.json").write_text(json.dumps(description))
     return folder

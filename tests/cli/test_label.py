@@ -1,0 +1,104 @@
+"""seg-zero label: files, folders, and one line for bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.radio import small_folder
+from PIL import Image
+
+from seg_zero.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(small_folder(tmp_path_factory.mktemp("radio") / "small"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed, name in enumerate(("one.png", "two.jpg")):
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+def label(*words: object) -> int:
+    return main(["label", *(str(word) for word in words)])
+
+
+def test_a_folder_is_labelled_with_all_outputs(
+    photos: Path, backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    every = "labels,overlay,probabilities,panoptic"
+    options = ("--labels", "sky; cat, kitten", "--backbone", backbone, "--denoising", "0", "--templates", "single")
+    assert label(photos, *options, "--output-path", out, "--outputs", every, "--heatmaps", "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(line["image"]).name for line in lines] == ["one.png", "two.jpg"]
+    assert lines[0]["size"] == [64, 40] and sum(lines[0]["areas"].values()) == pytest.approx(1)
+    assert sorted(lines[0]["files"]) == ["heatmaps", "labels", "overlay", "panoptic", "probabilities"]
+    assert all(Path(file).is_file() for line in lines for file in line["files"].values())
+    stored = np.load(out / "one_probabilities.npz")
+    labels = np.asarray(Image.open(out / "one_labels.png"))
+    assert stored["probabilities"].shape == (2, 40, 64) and stored["names"].tolist() == ["sky", "cat"]
+    assert float((stored["probabilities"].argmax(0) + 1 == labels).mean()) > 0.99
+    panoptic = json.loads((out / "panoptic.json").read_text())
+    assert [image["file_name"] for image in panoptic["images"]] == ["one.png", "two.jpg"]
+    assert [category["name"] for category in panoptic["categories"]] == ["sky", "cat"]
+    coded = np.asarray(Image.open(out / "panoptic" / "one.png")).astype(int) @ [1, 256, 65536]
+    assert np.array_equal(coded, labels)
+    for segment in panoptic["annotations"][0]["segments_info"]:
+        rows, columns = np.nonzero(labels == segment["category_id"])
+        left, top, width, height = segment["bbox"]
+        assert (left, top, left + width, top + height) == (
+            columns.min(), rows.min(), columns.max() + 1, rows.max() + 1,
+        )  # fmt: skip
+        assert segment["area"] == len(rows)
+
+
+def test_a_damaged_picture_of_a_folder_does_not_stop_the_others(
+    photos: Path, backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "broken.png").write_bytes(b"no picture")
+    assert label(photos, "--labels", "sky,grass", "--backbone", backbone, "--output_path", tmp_path / "out") == 1
+    printed = capsys.readouterr()
+    assert "one.png" in printed.out and "two.jpg" in printed.out
+    assert "1 of 3 pictures could not be labelled" in printed.err and "broken.png" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--labels", "sky,,grass"], "label 2, '', is empty"),
+        (["--labels", "sky,sky"], "'sky' is given twice"),
+        (["--labels", "gone.txt"], "labels gone.txt cannot be read"),
+        (["--labels", "sky", "--outputs", "mask"], "--outputs: 'mask' is not known; choose of labels,overlay"),
+        (["--labels", "sky", "--crop", "330"], "crop 330 is no multiple of 16; take 320 or 336"),
+        (["--labels", "sky", "--templates", "photos"], "templates 'photos' are unknown"),
+        (["--labels", "sky", "--backbone", "radio_v9"], "backbone radio_v9 is no file"),
+        (["--labels", "sky", "--treshold", "0.1"], "did you mean --threshold?"),
+        ([], "required: --labels"),
+    ],
+)
+def test_bad_input_is_one_line(
+    photos: Path, options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert label(photos, *options, "--output_path", tmp_path / "out") == 2
+    printed = capsys.readouterr().err
+    assert message in printed and len(printed.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_places_that_would_be_overwritten_are_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert label(photos, "--labels", "sky", "--output_path", photos) == 2
+    assert "holds images that are labelled" in capsys.readouterr().err
+    assert label(photos, "--labels", "sky", "--output_path", photos / "one.png") == 2
+    assert label(photos / "gone.png", "--labels", "sky") == 2
+    assert "does not exist" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections import Counter
@@ -17,7 +18,12 @@ from seg_zero.extras import EXTRAS, require
 from seg_zero.files import check_folder_place
 
 if TYPE_CHECKING:
+    import torch
+
+    from seg_zero.encoders.sam_decoder import SamDecoder
+    from seg_zero.open_vocabulary.refinement import RefinementSettings
     from seg_zero.open_vocabulary.result import LabelledImage
+    from seg_zero.segmenter import Segmenter
 
 DEFAULT_FOLDER = Path("outputs/label")
 DEFAULT_OUTPUTS = "labels,overlay"
@@ -43,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     settings = {name: value for name, value in vars(args).items() if name in names and value is not None}
     settings |= {name: None for name in ("scra_scaling", "scga_scaling") if getattr(args, name) == 0}
     Settings(**settings)
+    refinement = _refinement(args)
     images = find_images(args.images)
     stems = _stems(images)
     _check_place(args.output_path, images)
@@ -54,6 +61,8 @@ def main(argv: Sequence[str]) -> int:
     segmenter = OpenVocabularySegmenter.from_pretrained(
         args.backbone, args.adaptor, labels=labels, device=args.device, dtype=args.dtype, **settings
     )
+    if args.refine is not None:
+        segmenter.refine_with(_refiner(args, segmenter.encoder.device), refinement)
     from tqdm import tqdm
 
     panoptic = PanopticFile(parsed, args.output_path) if "panoptic" in wanted else None
@@ -106,10 +115,42 @@ def parser() -> CommandParser:
     parser.add_argument("--scga_when", choices=("always", "multi_window"), help="(default: always)")
     parser.add_argument("--denoising", type=float, help="labels that stay below are taken for absent (default: 0.5)")
     parser.add_argument("--threshold", type=float, help="pixels below get no label (default: 0)")
+    parser.add_argument(
+        "--refine",
+        choices=("sam2", "sam"),
+        help="redraw edges (RADSeg+): by --segmenter, or by SAM-1 on RADIO's features",
+    )
+    parser.add_argument("--segmenter", default="tiny", help="SAM 2 or SAM 3 of --refine sam2: file, folder or hub id")
+    parser.add_argument("--sam", default="facebook/sam-vit-huge", help="SAM-1 of --refine sam: folder or hub id")
+    parser.add_argument("--compat", choices=("fixed", "released"), default="fixed", help="mask prompts of --refine sam")
+    parser.add_argument("--coarse_threshold", type=float, help="of regions to refine (default: 0.1)")
+    parser.add_argument("--minimal_area", type=int, help="of regions, at half the size (default: 225)")
+    parser.add_argument("--iou_threshold", type=float, help="of masks to trust (default: 0.9)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if available)")
     parser.add_argument("--dtype", help="float32, bfloat16, float16 (default: bfloat16 on CUDA, else float32)")
     parser.add_argument("--json", action="store_true", help="print one JSON object per picture and nothing else")
     return parser
+
+
+def _refinement(args: argparse.Namespace) -> RefinementSettings:
+    """Raises InputError for options of refinement without --refine, and for their values."""
+    from seg_zero.open_vocabulary.refinement import RefinementSettings
+
+    names = ("coarse_threshold", "minimal_area", "iou_threshold")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if given and args.refine is None:
+        raise InputError(f"--{next(iter(given))} belongs to --refine; add --refine sam2 or --refine sam")
+    return RefinementSettings(**given)
+
+
+def _refiner(args: argparse.Namespace, device: torch.device) -> Segmenter | SamDecoder:
+    if args.refine == "sam2":
+        from seg_zero.segmenter import load_segmenter
+
+        return load_segmenter(args.segmenter, str(device))
+    from seg_zero.encoders.sam_decoder import SamDecoder
+
+    return SamDecoder(args.sam, device, args.compat)
 
 
 def _stems(images: Sequence[Path]) -> list[str]:

@@ -25,7 +25,8 @@ class LabelledImage:
     patch_probabilities: float32 T x h x w, softmax over the classes, as the backbone sees them.
     kept: bool T; classes that are not were taken for absent.
     classes: int32 H x W, the most probable kept class from 0; confidence: float32 H x W, its probability.
-    threshold: pixels with less confidence have no label.
+    threshold: pixels with less confidence, before refinement, have no label.
+    refined: float32 T x H x W, the scores that refinement put in the place of probabilities; None without it.
     """
 
     image: Image.Image
@@ -35,6 +36,7 @@ class LabelledImage:
     classes: np.ndarray
     confidence: np.ndarray
     threshold: float = 0.0
+    refined: np.ndarray | None = None
 
     @property
     def names(self) -> list[str]:
@@ -54,10 +56,12 @@ class LabelledImage:
         return {self.names[index]: float(counts[index] / counts.sum()) for index in order if counts[index]}
 
     def probabilities(self) -> np.ndarray:
-        """float32 T x H x W at the picture's size, 0 for classes taken for absent.
+        """float32 T x H x W at the picture's size, 0 for classes taken for absent; after refinement its scores.
 
         Raises InputError where that is more than a gigabyte.
         """
+        if self.refined is not None:
+            return self.refined
         height, width = self.classes.shape
         if len(self.labels) * height * width > MAX_PROBABILITIES:
             raise InputError(

@@ -20,6 +20,7 @@ from PIL import Image
 
 from seg_zero.encoders.radio import Adaptor, RadioEncoder, load_radio
 from seg_zero.encoders.radio_versions import PositionRule
+from seg_zero.encoders.sam_decoder import SamDecoder
 from seg_zero.encoders.text import TextEncoder
 from seg_zero.encoders.text_towers import TextTower, load_tower
 from seg_zero.errors import InputError
@@ -28,10 +29,13 @@ from seg_zero.images import ImageLike, load_image
 from seg_zero.open_vocabulary.aggregation import aggregate
 from seg_zero.open_vocabulary.attention import use_self_correlation
 from seg_zero.open_vocabulary.labels import Label, parse_labels, texts_and_classes
+from seg_zero.open_vocabulary.mask_sources import SegmenterSource, radio_sam_source
 from seg_zero.open_vocabulary.probabilities import class_probabilities, kept_classes, pixel_labels
+from seg_zero.open_vocabulary.refinement import MaskSource, RefinementSettings, refine
 from seg_zero.open_vocabulary.result import LabelledImage
 from seg_zero.open_vocabulary.settings import Settings
 from seg_zero.open_vocabulary.windows import feature_map, network_size, windows
+from seg_zero.segmenter import Segmenter
 
 IMAGES_KEPT = 4  # pictures whose features are remembered
 
@@ -50,6 +54,8 @@ class OpenVocabularySegmenter:
         self._features: OrderedDict[tuple[str, Settings], torch.Tensor] = OrderedDict()
         self._labels: list[Label] | None = None
         self._text: TextEncoder | None = None
+        self._refiner: Segmenter | SamDecoder | None = None
+        self._refinement = RefinementSettings()
         self.settings = Settings()
         self.change(settings or Settings())
 
@@ -102,6 +108,16 @@ class OpenVocabularySegmenter:
         """
         self._labels = parse_labels(labels)
 
+    def refine_with(self, refiner: Segmenter | SamDecoder | None, settings: RefinementSettings | None = None) -> None:
+        """Redraw the edges of later label maps (RADSeg+).
+
+        refiner: a segmenter of :mod:`seg_zero.segmenter`; SAM-1's decoder, fed with the backbone's sam adaptor; None: no
+        refinement. Raises InputError if the backbone has no such adaptor.
+        """
+        if isinstance(refiner, SamDecoder):
+            self.encoder.adaptor("sam")
+        self._refiner, self._refinement = refiner, settings or RefinementSettings()
+
     def segment(self, image: ImageLike, labels: Sequence[str] | None = None) -> LabelledImage:
         """Label every pixel of a picture.
 
@@ -118,7 +134,7 @@ class OpenVocabularySegmenter:
             patches = class_probabilities(self.text_space(picture), self.encode_texts(texts), classes)
             kept = kept_classes(patches, size, self.settings.denoising)
             found = pixel_labels(patches, size, kept)
-        return LabelledImage(
+        result = LabelledImage(
             picture,
             tuple(parsed),
             patches[0].float().cpu().numpy(),
@@ -127,6 +143,20 @@ class OpenVocabularySegmenter:
             found.confidence[0].float().cpu().numpy(),
             self.settings.threshold,
         )
+        return result if self._refiner is None else self._refined(result)
+
+    @torch.inference_mode()
+    def _refined(self, result: LabelledImage) -> LabelledImage:
+        probabilities, labels = torch.from_numpy(result.probabilities()), torch.from_numpy(result.classes).long()
+        source: MaskSource
+        if isinstance(self._refiner, SamDecoder):
+            image = self.prepare(result.image)
+            source = radio_sam_source(self.encoder, self._refiner, image, self._refinement.coarse_threshold)
+        else:
+            assert self._refiner is not None
+            source = SegmenterSource(self._refiner, result.image)
+        found = refine(probabilities, labels, source, self._refinement)
+        return replace(result, classes=found.labels.to(torch.int32).numpy(), refined=found.scores.numpy())
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """n texts to n x E in the templates of the settings."""

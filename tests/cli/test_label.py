@@ -63,6 +63,16 @@ def test_a_folder_is_labelled_with_all_outputs(
         assert segment["area"] == len(rows)
 
 
+def test_edges_are_redrawn_by_a_segmenter(photos: Path, backbone: str, tmp_path: Path) -> None:
+    options = ("--labels", "sky,grass", "--backbone", backbone, "--denoising", "0", "--templates", "none")
+    refine = ("--refine", "sam2", "--minimal_area", "4", "--iou_threshold", "0", "--coarse_threshold", "0")
+    one = photos / "one.png"
+    assert label(one, *options, "--output_path", tmp_path / "coarse") == 0
+    assert label(one, *options, *refine, "--output_path", tmp_path / "refined") == 0
+    coarse, refined = (np.asarray(Image.open(tmp_path / kind / "one_labels.png")) for kind in ("coarse", "refined"))
+    assert coarse.shape == refined.shape and (coarse != refined).any()
+
+
 def test_a_damaged_picture_of_a_folder_does_not_stop_the_others(
     photos: Path, backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +92,8 @@ def test_a_damaged_picture_of_a_folder_does_not_stop_the_others(
         (["--labels", "sky", "--outputs", "mask"], "--outputs: 'mask' is not known; choose of labels,overlay"),
         (["--labels", "sky", "--crop", "330"], "crop 330 is no multiple of 16; take 320 or 336"),
         (["--labels", "sky", "--templates", "photos"], "templates 'photos' are unknown"),
+        (["--labels", "sky", "--minimal-area", "9"], "--minimal_area belongs to --refine"),
+        (["--labels", "sky", "--refine", "sam2", "--iou_threshold", "9"], "iou_threshold 9 is no fraction"),
         (["--labels", "sky", "--backbone", "radio_v9"], "backbone radio_v9 is no file"),
         (["--labels", "sky", "--treshold", "0.1"], "did you mean --threshold?"),
         ([], "required: --labels"),

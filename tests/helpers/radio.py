@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from timm.models.naflexvit import NaFlexVit
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Siglip2TextConfig, Siglip2TextModel
+from transformers import PreTrainedTokenizerFast, SamConfig, SamModel, Siglip2TextConfig, Siglip2TextModel
 
 from seg_zero.encoders.adaptors import AdaptorHead
 from seg_zero.encoders.radio_convert import convert
@@ -101,4 +101,24 @@ def small_folder(folder: Path) -> Path:
     description["adaptors"]["siglip2"]["model"] = "text"
     description["image"] = {"crop": 64, "stride": 32, "short_side": None}
     (folder / "radio.json").write_text(json.dumps(description))
+    return folder
+
+
+def small_sam(folder: Path, width: int = 16) -> Path:
+    """A SAM-1 of random weights whose neck takes ``width`` channels."""
+    vision = {"hidden_size": width, "num_hidden_layers": 1, "num_attention_heads": 2, "output_channels": 32}
+    decoder = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "mlp_dim": 32,
+        "iou_head_hidden_dim": 32,
+    }
+    torch.manual_seed(0)
+    config = SamConfig(
+        vision_config={**vision, "global_attn_indexes": [0], "mlp_dim": 16, "num_pos_feats": 16},
+        prompt_encoder_config={"hidden_size": 32},
+        mask_decoder_config=decoder,
+    )
+    SamModel(config).save_pretrained(folder)
     return folder

@@ -70,8 +70,8 @@ class MaskSource(Protocol):
 
 @dataclass(frozen=True)
 class Refined:
-    """labels: int64 H x W, classes from 0; scores: float T x H x W, in the place of the probabilities; kept, failed: how
-    many regions got a trusted mask, and how many did not."""
+    """labels: int64 H x W, classes from 0; scores: float T x H x W, in the place of the probabilities; kept, failed:
+    how many regions got a trusted mask, and how many did not."""
 
     labels: torch.Tensor
     scores: torch.Tensor
@@ -105,8 +105,8 @@ def refine(
 ) -> Refined:
     """Refine T x H x W probabilities and their H x W labels.
 
-    With M the union of a class's trusted masks, its score is M * max over the masks of sigmoid(logit) * probability, and
-    a pixel's label the class with the highest score, or the coarse one where all scores are 0. Inside regions
+    With M the union of a class's trusted masks, its score is M * max over the masks of sigmoid(logit) * probability.
+    A pixel's label is the class with the highest score, or the coarse one where all scores are 0. Inside regions
     without a trusted mask scores are at least the probabilities; labels stay, as in the published code. Without any
     trusted mask everything stays as it was.
     """

@@ -42,7 +42,11 @@ class SegmenterSource:
 
 
 def radio_sam_source(
-    encoder: RadioEncoder, sam: SamDecoder, image: torch.Tensor, coarse_threshold: float
+    encoder: RadioEncoder,
+    sam: SamDecoder,
+    image: torch.Tensor,
+    coarse_threshold: float,
+    mask_coefficient: float = 0.005,
 ) -> MaskSource:
     """SAM-1's decoder on RADIO's features, as RADSeg+ does it: one pass of the backbone, no second image encoder.
 
@@ -60,4 +64,4 @@ def radio_sam_source(
                 f"the sam adaptor gives {features.shape[1]} channels, this SAM takes {sam.width}; "
                 "give facebook/sam-vit-huge"
             )
-        return SamFrameSource(sam.decoder(sam.embedding(features)), inside, coarse_threshold)
+        return SamFrameSource(sam.decoder(sam.embedding(features)), inside, coarse_threshold, mask_coefficient)

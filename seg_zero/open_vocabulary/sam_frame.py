@@ -12,8 +12,8 @@ from seg_zero.open_vocabulary.refinement import Region, Size
 FRAME, LOW = 1024, 256  # sides of SAM's input and of its low-resolution masks
 PATCH = 16
 
-# Boxes N x 4, points N x 1 x 2 (both x, y in the frame) and one mask prompt 1 x 1 x 256 x 256 to logits N x 256 x 256 and
-# predicted IoUs N.
+# Boxes N x 4, points N x 1 x 2 (both x, y in the frame) and one mask prompt 1 x 1 x 256 x 256 to logits N x 256 x 256
+# and predicted IoUs N.
 Decoder = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -33,8 +33,8 @@ def longest_side(size: Size, longest: int) -> Size:
 class SamFrameSource:
     """A :class:`seg_zero.open_vocabulary.refinement.MaskSource` on SAM's decoder.
 
-    inside: the part of the frame that the picture fills. mask_coefficient: what the class's probability is multiplied with
-    in the mask prompt, where it is above ``coarse_threshold``.
+    inside: the part of the frame that the picture fills. mask_coefficient: what the class's probability is multiplied
+        with in the mask prompt, where it is above ``coarse_threshold``.
     """
 
     def __init__(

@@ -111,8 +111,8 @@ class OpenVocabularySegmenter:
     def refine_with(self, refiner: Segmenter | SamDecoder | None, settings: RefinementSettings | None = None) -> None:
         """Redraw the edges of later label maps (RADSeg+).
 
-        refiner: a segmenter of :mod:`seg_zero.segmenter`; SAM-1's decoder, fed with the backbone's sam adaptor; None: no
-        refinement. Raises InputError if the backbone has no such adaptor.
+        refiner: a segmenter of :mod:`seg_zero.segmenter`; SAM-1's decoder, fed with the backbone's sam adaptor; None:
+        no refinement. Raises InputError if the backbone has no such adaptor.
         """
         if isinstance(refiner, SamDecoder):
             self.encoder.adaptor("sam")

@@ -8,7 +8,7 @@ import torch
 from helpers.golden import golden_files, load_golden, tensors
 
 from seg_zero.errors import InputError
-from seg_zero.open_vocabulary.refinement import Region, RefinementSettings, find_regions, refine
+from seg_zero.open_vocabulary.refinement import RefinementSettings, Region, find_regions, refine
 from seg_zero.open_vocabulary.sam_frame import SamFrameSource, input_size, longest_side
 
 

@@ -13,8 +13,15 @@ from seg_zero.command_line import PROGRAM, CommandParser
 SHELLS = ("bash", "zsh", "tcsh")
 # Options whose values are files or folders, beside those of the type Path.
 _PATHS = {"image_path", "inputs", "out", "root", "images", "instances", "refs", "questions", "data", "name"}
-_PATHS |= {"reasoning_model_path", "segmentation_model_path", "prompt_template", "base_model", "image"}
-_PATHS |= {"reasoning_model_path", "segmentation_model_path", "prompt_template", "base_model", "backbone", "labels"}
+_PATHS |= {
+    "reasoning_model_path",
+    "segmentation_model_path",
+    "prompt_template",
+    "base_model",
+    "image",
+    "backbone",
+    "labels",
+}
 
 
 def parser() -> CommandParser:

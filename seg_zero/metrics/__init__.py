@@ -1,7 +1,5 @@
 """Metrics of masks: reasoning segmentation (gIoU, cIoU and the like, by three published rules), dialogues by round,
-and masks in video (J, F, J&F)."""
-"""Metrics of masks: reasoning segmentation (gIoU, cIoU and the like, by three published rules),
-of masks in video (J, F, J&F), and of instances in 3D (AP)."""
+masks in video (J, F, J&F), and instances in 3D (AP)."""
 
 from seg_zero.metrics.instances3d import InstanceAP, map_to_truth
 from seg_zero.metrics.reasoning import (

@@ -60,7 +60,7 @@ def test_wheel_holds_one_package_with_all_its_data(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in names} == {"seg_zero", "seg_zero-0.1.0.dist-info"}
     assert "seg_zero/py.typed" in names and "seg_zero-0.1.0.dist-info/licenses/LICENSE" in names
     for package in ("seg_zero", "seg_zero/rewards", "seg_zero/configs"):
-        files = [path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+        files = [path for path in (ROOT / package).rglob("*") if path.is_file() and path.parent.name != "__pycache__"]
         assert files and {str(path.relative_to(ROOT)) for path in files} <= names
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from PIL import Image
 from seg_zero.dialogue.memory import MAX_ROUNDS, Memory, Round
 from seg_zero.dialogue.references import read_question
 from seg_zero.errors import InputError, one_line
-from seg_zero.files import write_json
+from seg_zero.files import read_json, write_json
 from seg_zero.masks import decode_mask, encode_mask
 from seg_zero.prompting import check_question
 from seg_zero.results.result import SegmentationResult
@@ -74,7 +73,7 @@ def write_dialogue(path: Path, dialogue: SavedDialogue, image: Image.Image) -> N
 def read_dialogue(path: Path, max_rounds: int = MAX_ROUNDS) -> SavedDialogue:
     """Raises InputError for a file that is missing, damaged, of another version or with too many rounds."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         if record["version"] != VERSION:
             raise ValueError(f"its version is {record['version']!r}, not {VERSION}")
         name, digest, rounds = record["image"], record["image_hash"], record["rounds"]

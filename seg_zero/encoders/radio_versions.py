@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from seg_zero.errors import InputError, one_line
+from seg_zero.files import read_json
 
 PATCH = 16
 DESCRIPTION, WEIGHTS = "radio.json", "model.safetensors"
@@ -145,7 +145,7 @@ def read_description(folder: Path) -> Description:
                 f"backbone {folder} has no {file.name}; give a RADIO checkpoint (.pth.tar) or its conversion"
             )
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
         adaptors = {name: AdaptorInfo(**info) for name, info in raw["adaptors"].items()}
         image = ImageDefaults(**raw.get("image", {}))
         return Description(raw["version"], Architecture(**raw["architecture"]), adaptors, image)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_zero.errors import InputError, one_line
-from seg_zero.files import make_folder, write_json
+from seg_zero.files import make_folder, read_json, write_json
 from seg_zero.online3d.checkpoint import load_scene, save_scene
 from seg_zero.online3d.config import SceneConfig
 from seg_zero.online3d.frames import BadFrame
@@ -60,7 +59,7 @@ def read_summary(folder: Path) -> ScanSummary | None:
     if not path.exists():
         return None
     try:
-        return ScanSummary(**json.loads(path.read_text()))
+        return ScanSummary(**read_json(path))
     except (ValueError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({one_line(error)}); delete {folder} to scan again") from error
 

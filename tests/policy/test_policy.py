@@ -300,7 +300,7 @@ def test_limits_of_a_processor_do_not_resize_the_prompts_images(
     image, question = Image.new("RGB", (50, 80), "red"), "the cup"
     plain, changed = (TransformersPolicy.from_pretrained(where, max_new_tokens=4) for where in (tiny, folder))
     assert changed.generate([image], [question]) == plain.generate([image], [question])
-    grid = changed._inputs([(image, question)])["image_grid_thw"][0]
+    grid = changed._inputs([Request(0, image, question)])["image_grid_thw"][0]
     assert int(grid.prod()) // 4 == changed.spec.image_tokens
     asked: dict[str, Any] = {}
     engine = SimpleNamespace(LLM=lambda **settings: asked.update(settings))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from seg_zero.command_line import did_you_mean
 from seg_zero.errors import InputError
+from seg_zero.files import read_json
 from seg_zero.online3d.loaders.sequence import FrameFiles, RgbdSequence, read_intrinsics, read_matrix
 from seg_zero.online3d.loaders.trajectories import matched_times, matrices_in_log, matrices_in_rows, timed_poses
 
@@ -97,7 +97,7 @@ def _replica(folder: Path) -> RgbdSequence:
     if path is None:
         raise InputError(f"{places[1]} does not exist; it holds the camera's intrinsics and the depth scale")
     try:
-        camera = json.loads(path.read_text())["camera"]
+        camera = read_json(path)["camera"]
         matrix, scale = _camera(*(float(camera[name]) for name in ("fx", "fy", "cx", "cy"))), float(camera["scale"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} has no camera with fx, fy, cx, cy and scale ({error!r})") from error

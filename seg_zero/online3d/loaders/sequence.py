@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from seg_zero.errors import InputError, one_line
+from seg_zero.files import read_text
 from seg_zero.images import load_image
 from seg_zero.online3d.frames import BadFrame, Frame
 
@@ -140,7 +141,7 @@ class RgbdSequence:
 def read_matrix(path: Path) -> np.ndarray:
     """Numbers of a text file as rows. Raises InputError if there are none or rows differ in length."""
     try:
-        rows = [[float(word) for word in line.replace(",", " ").split()] for line in path.read_text().splitlines()]
+        rows = [[float(word) for word in line.replace(",", " ").split()] for line in read_text(path).splitlines()]
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; it holds the camera's intrinsics") from error
     except (OSError, ValueError) as error:

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from seg_zero.errors import InputError, one_line
+from seg_zero.files import read_text
 
 _MAX_DELAY = 0.02  # seconds between two pictures or poses of one moment (TUM's own tool)
 
 
 def _lines(path: Path) -> list[list[str]]:
     try:
-        text = path.read_text()
+        text = read_text(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({one_line(error)})") from error
     except UnicodeDecodeError as error:

@@ -8,11 +8,13 @@ import sysconfig
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import uuid4
 
 from omegaconf import DictConfig
 
 from seg_zero.files import RAY_SOCKETS, short_temporary_folder
 
+RUN = "SEG_ZERO_RUN"  # an identifier of the run, in all its processes
 VISIBLE_GPUS = "SEG_ZERO_VISIBLE_GPUS"  # Ray empties CUDA_VISIBLE_DEVICES in actors without a GPU
 
 _CPU = {
@@ -81,6 +83,7 @@ def training_environment(config: DictConfig, output: Path, base: Mapping[str, st
         environment.setdefault("RAY_AUTH_MODE", "token")
     if config.trainer.device == "cpu":
         environment.update(_CPU)
+        environment[RUN] = uuid4().hex[:12]
         if config.engine.group_rollouts and config.actor_rollout_ref.rollout.tensor_model_parallel_size == 1:
             environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # else vLLM starts a process for a single worker too
         # Without the byte-code cache a dozen processes compile the same packages: 100 s more.

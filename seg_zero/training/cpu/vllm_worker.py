@@ -6,6 +6,8 @@ from typing import Any
 
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
+from seg_zero.training.cpu.weight_socket import of_this_run
+
 
 class CPUWorkerExtension(vLLMColocateWorkerExtension):
     """verl's extension, with vLLM's packing of linear weights into oneDNN switched off.
@@ -19,3 +21,6 @@ class CPUWorkerExtension(vLLMColocateWorkerExtension):
 
         _custom_ops._supports_onednn = False  # read when the model is loaded, which comes later
         return super().__new__(cls, **kwargs)
+
+    def _get_zmq_handle(self) -> str:
+        return of_this_run(super()._get_zmq_handle())

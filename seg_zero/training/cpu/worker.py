@@ -38,6 +38,8 @@ def share_cores() -> None:
 
 if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
     import seg_zero.training.cpu.engine  # noqa: F401  (registers the engine)
+    from seg_zero.training.cpu import weight_socket
 
     share_cores()
     join_process_group()
+    weight_socket.send_through_it()

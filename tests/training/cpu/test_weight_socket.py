@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from seg_zero.training.cpu import weight_socket
+from seg_zero.training.cpu.upstream_fixes import answer_for_vllm_metadata
 from seg_zero.training.environment import RUN, training_environment
 from seg_zero.training.launch.config import load_config
 
@@ -22,6 +23,7 @@ def test_each_start_of_a_run_has_an_address_of_its_own(tmp_path: Path) -> None:
 
 
 def test_sender_and_receiver_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_for_vllm_metadata()
     from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
     from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 

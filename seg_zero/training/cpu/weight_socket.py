@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from seg_zero.training.environment import RUN
 
@@ -25,7 +26,7 @@ def send_through_it() -> None:
 
     build = ServerAdapter.__init__
 
-    def named(self: ServerAdapter, *args: object, **kwargs: object) -> None:
+    def named(self: ServerAdapter, *args: Any, **kwargs: Any) -> None:
         build(self, *args, **kwargs)
         self.zmq_handle = of_this_run(self.zmq_handle)
 

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 BAD_INPUT, INTERRUPTED = 2, 130
-# Numbers of system errors: no room, and no permission.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+# By number of a system error: what helps a user who cannot write to a place, for no room or no permission.
+PLACE_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space there"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions"),
+}
 
 
 class InputError(ValueError):
@@ -53,9 +55,9 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
         print_error(error)
         return BAD_INPUT
     except OSError as error:
-        if error.errno not in (*FULL, *CLOSED) or error.filename is None:
+        if error.errno not in PLACE_REMEDIES or error.filename is None:
             raise
-        remedy = "free space there" if error.errno in FULL else "change its permissions"
+        remedy = PLACE_REMEDIES[error.errno]
         print_error(f"{error.filename} cannot be used ({error.strerror}); {remedy} or give another place")
         return BAD_INPUT
     except KeyboardInterrupt:

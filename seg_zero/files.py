@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-from seg_zero.errors import CLOSED, FULL, InputError
+from seg_zero.errors import PLACE_REMEDIES, InputError
 
 _SOCKET = 107  # bytes in the path of a socket on Linux
 RAY_SOCKETS = 70  # what Ray, vLLM and Python's own processes put behind the folder for temporary files
@@ -41,10 +41,10 @@ def writing(place: Path) -> Iterator[None]:
         raise
     except Exception as error:
         said = _NUMBER.search(str(error))
-        number = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
-        if number not in (*FULL, *CLOSED):
+        number = (error.errno if isinstance(error, OSError) else int(said[1]) if said else None) or 0
+        remedy = PLACE_REMEDIES.get(number)
+        if remedy is None:
             raise
-        remedy = "free space there" if number in FULL else "change its permissions"
         name = error.filename if isinstance(error, OSError) else None
         other = name is not None and not str(name).startswith(str(place.parent))
         raise InputError(

@@ -25,6 +25,11 @@ class Rule:
     remedy: str
     holds: Callable[[Any], bool]
 
+    def check(self, key: str, value: object) -> None:
+        """Raises InputError, naming key, value and remedy, if the rule does not hold."""
+        if not self.holds(value):
+            raise InputError(f"{key}={written(value)} is not {self.wanted}; {self.remedy}")
+
 
 def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -193,10 +198,9 @@ def from_mapping(name: str, values: object, section: type[Settings]) -> Settings
         value = values[key]
         if not isinstance(rule, Rule):
             found[key] = from_mapping(f"{prefix}{key}", value, rule)
-        elif rule.holds(value):
-            found[key] = value
         else:
-            raise InputError(f"{prefix}{key}={written(value)} is not {rule.wanted}; {rule.remedy}")
+            rule.check(f"{prefix}{key}", value)
+            found[key] = value
     return section(**found)
 
 

@@ -343,13 +343,18 @@ def check_attention(config: DictConfig, installed: Callable[[str], object] = imp
         )
 
 
-def check_run(config: DictConfig) -> None:
-    """All checks above that need no data files; raises InputError at the first fault."""
-    check_reward(config)
+def check_settings(config: DictConfig) -> None:
+    """What a run of this configuration would compute is possible on some machine: batches, switches, prompts."""
     check_batches(config)
     check_shared_prefix(config)
     check_group_rollouts(config)
     check_prompt_fits(config)
+
+
+def check_run(config: DictConfig) -> None:
+    """All checks above that need no data files; raises InputError at the first fault."""
+    check_reward(config)
+    check_settings(config)
     check_devices(config)
     check_forks(config)
     check_attention(config)

@@ -239,10 +239,7 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
     Raises InputError for an impossible layout, as a run would.
     """
     checks.reward_terms(config)
-    checks.check_batches(config)
-    checks.check_shared_prefix(config)
-    checks.check_group_rollouts(config)
-    checks.check_prompt_fits(config)
+    checks.check_settings(config)
     checks.check_policy(config)
     checks.check_words_fit(config)
     checks.check_fit(config)

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from seg_zero.errors import InputError
-from seg_zero.training.settings import POSITIVE, SWITCH, Rule, is_number, number, or_null, whole, written
+from seg_zero.training.settings import POSITIVE, SWITCH, Rule, is_number, number, or_null, whole
 
 
 def _up_to(most: float, with_zero: bool) -> Rule:
@@ -87,9 +86,7 @@ def check_values(config: DictConfig, base: DictConfig, given: Iterable[str]) -> 
         value, default = OmegaConf.select(config, key), OmegaConf.select(base, key, throw_on_missing=False)
         read_elsewhere = key in RULES or key.startswith("reward.terms.")
         rule = None if read_elsewhere or value is None else _rule_of(default)
-        if rule is not None and not rule.holds(value):
-            raise InputError(f"{key}={written(value)} is not {rule.wanted}; {rule.remedy}")
+        if rule is not None:
+            rule.check(key, value)
     for key, rule in RULES.items():
-        value = OmegaConf.select(config, key)
-        if not rule.holds(value):
-            raise InputError(f"{key}={written(value)} is not {rule.wanted}; {rule.remedy}")
+        rule.check(key, OmegaConf.select(config, key))

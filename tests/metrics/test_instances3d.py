@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.online3d import golden
+from helpers.golden import load_golden
 
 from seg_zero.errors import InputError
 from seg_zero.metrics.instances3d import OVERLAPS, InstanceAP, map_to_truth
@@ -15,7 +15,7 @@ from seg_zero.metrics.instances3d import OVERLAPS, InstanceAP, map_to_truth
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_values_of_the_original(number: int) -> None:
-    case = golden(f"ap_{number}")
+    case = load_golden("online3d", f"ap_{number}")
     shards = []
     for scene in range(int(case["n_scenes"])):
         part = {key.partition("_")[2]: value for key, value in case.items() if key.startswith(f"s{scene}_")}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.online3d import golden
+from helpers.golden import load_golden
 from scipy import sparse
 
 from seg_zero.online3d import merging
@@ -28,7 +28,7 @@ def split(values: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_containment_of_live_masks(number: int) -> None:
-    case = golden(f"containment_{number}")
+    case = load_golden("online3d", f"containment_{number}")
     config = RELEASED.replaced(
         visible=float(case["visible_ratio"]),
         visible_min_overlap=int(case["visible_min"]),
@@ -55,7 +55,7 @@ def test_containment_of_live_masks(number: int) -> None:
 
 
 def test_semantic_score() -> None:
-    case = golden("semantic_rescale")
+    case = load_golden("online3d", "semantic_rescale")
     for number in range(3):
         least, most, curvature = case[f"params_{number}"]
         assert np.allclose(merging.semantic_score(case["s"], least, most, curvature), case[f"f_{number}"], atol=1e-6)
@@ -63,7 +63,7 @@ def test_semantic_score() -> None:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_similarity_is_the_sum_of_three_terms(number: int) -> None:
-    case = golden(f"similarity_{number}")
+    case = load_golden("online3d", f"similarity_{number}")
     count = len(case["containment"])
     everything = np.ones(count, dtype=bool)
     pairs = merging.pairs_of(without_diagonal(case["containment"]))
@@ -77,7 +77,7 @@ def test_similarity_is_the_sum_of_three_terms(number: int) -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_merge_rules(number: int) -> None:
-    case = golden(f"merge_rules_{number}")
+    case = load_golden("online3d", f"merge_rules_{number}")
     count = len(case["weights"])
     containment, has_geo = without_diagonal(case["containment"]), case["has_geo"] > 0
     pairs = merging.pairs_of(containment)
@@ -108,7 +108,7 @@ def test_merge_rules(number: int) -> None:
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_whole_online_runs(number: int) -> None:
     """Every containment matrix, merge, weight, age, vector and removal of runs over 10 to 25 key frames."""
-    case = golden(f"online_{number}")
+    case = load_golden("online3d", f"online_{number}")
     table, least = case["geo_table"], int(case["geo_min_voxels"])
 
     def geometry(voxels: np.ndarray) -> np.ndarray | None:

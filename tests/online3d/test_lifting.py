@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.online3d import golden
+from helpers.golden import load_golden
 
 from seg_zero.errors import InputError
 from seg_zero.online3d.config import SceneConfig
@@ -20,7 +20,7 @@ EYE = np.eye(4)
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_points_and_keys_are_those_of_the_original(number: int) -> None:
-    case = golden(f"backproject_{number}")
+    case = load_golden("online3d", f"backproject_{number}")
     depth = np.where(case["depth"] < case["depth_far"], case["depth"], 0)
     assert ((depth > 0) == (case["valid"] > 0)).all()
     points = back_project(depth, case["K"], case["pose_c2w"])

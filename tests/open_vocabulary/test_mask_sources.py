@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.radio import small_folder, small_sam
+from helpers.radio import small_sam
 from PIL import Image
 
 from seg_zero.data.synthetic.scenes import make_scene
@@ -43,8 +43,7 @@ def test_the_embedded_sam2_redraws_edges_of_coarse_labels() -> None:
 
 
 @pytest.fixture(scope="module")
-def segmenter(tmp_path_factory: pytest.TempPathFactory) -> OpenVocabularySegmenter:
-    folder = small_folder(tmp_path_factory.mktemp("radio") / "small")
+def segmenter(folder: Path) -> OpenVocabularySegmenter:
     return OpenVocabularySegmenter.from_pretrained(folder, device="cpu", templates="none", denoising=0.0)
 
 

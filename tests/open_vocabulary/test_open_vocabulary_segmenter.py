@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.radio import small_folder
 from PIL import Image
 
 from seg_zero.errors import InputError
@@ -19,11 +18,6 @@ from seg_zero.open_vocabulary.settings import Settings
 from seg_zero.open_vocabulary.windows import feature_map
 
 LABELS = ["sky", "cat, kitten", "grass"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_folder(tmp_path_factory.mktemp("radio") / "small")
 
 
 @pytest.fixture

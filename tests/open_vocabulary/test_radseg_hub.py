@@ -8,17 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.radio import SMALL, TEXT_WIDTH, small_folder, small_sam
+from helpers.radio import SMALL, TEXT_WIDTH, small_sam
 
 from seg_zero.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["sky", "cat, kitten", "grass"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_folder(tmp_path_factory.mktemp("radio") / "small")
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from seg_zero.cli.infer_inputs import Job, Question, find_images, plan_jobs, read_questions, shown, sort_inputs
 from seg_zero.cli.infer_video import add_video_options, check_no_video_options, run_video
-from seg_zero.cli.options import add_model_options, prompt_template_of, segmenter_of
+from seg_zero.cli.options import add_model_options, outputs_of, prompt_template_of, segmenter_of
 from seg_zero.command_line import CommandParser
 from seg_zero.data.inputs import PICTURES
 from seg_zero.errors import InputError, print_error
 from seg_zero.prompting import check_question
-from seg_zero.results.outputs import KINDS, LABELME_FOLDER, OUTPUTS, check_outputs
+from seg_zero.results.outputs import KINDS, LABELME_FOLDER, OUTPUTS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"the clip {args.video} comes without a question; add it in quotes, or as --text")
         return run_video(args, args.text, DEFAULT_FOLDER, template)
     check_no_video_options(args)
-    outputs = _outputs(DEFAULT_OUTPUTS if args.outputs is None else args.outputs)
+    outputs = outputs_of(DEFAULT_OUTPUTS if args.outputs is None else args.outputs, (*OUTPUTS, *KINDS))
     plan = _plan(args)
     if "labelme" in outputs:
         _check_labelme(plan.folder / LABELME_FOLDER)
@@ -172,15 +172,6 @@ def parser() -> CommandParser:
     parser.add_argument("--seed", type=int, default=0, help="sampling seed (default: 0)")
     add_video_options(parser)
     return parser
-
-
-def _outputs(text: str) -> tuple[str, ...]:
-    chosen = tuple(part.strip() for part in text.split(",") if part.strip())
-    try:
-        check_outputs(chosen)
-    except InputError as error:
-        raise InputError(f"--{error}") from None
-    return chosen
 
 
 def _check_labelme(folder: Path) -> None:

@@ -7,15 +7,17 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seg_zero.cli.infer_inputs import find_images, shown
+from seg_zero.cli.infer_inputs import find_images
+from seg_zero.cli.options import outputs_of
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_error
 from seg_zero.extras import EXTRAS, require
-from seg_zero.files import check_folder_place
+from seg_zero.files import check_folder_place, shown
 
 if TYPE_CHECKING:
     import torch
@@ -34,15 +36,11 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     require("label", EXTRAS["open-vocabulary"])
     from seg_zero.open_vocabulary.labels import parse_labels, split_labels
-    from seg_zero.open_vocabulary.outputs import PanopticFile, check_outputs, write_files
+    from seg_zero.open_vocabulary.outputs import OUTPUTS, PanopticFile, write_files
     from seg_zero.open_vocabulary.settings import Settings
 
     # Everything that can be wrong with the options is found before a model is loaded.
-    wanted = [*(part.strip() for part in args.outputs.split(",") if part.strip()), *["heatmaps"] * args.heatmaps]
-    try:
-        check_outputs(wanted)
-    except InputError as error:
-        raise InputError(f"--{error}") from None
+    wanted = outputs_of(f"{args.outputs},heatmaps" if args.heatmaps else args.outputs, OUTPUTS)
     labels = split_labels(args.labels)
     parsed = parse_labels(labels)
     names = {field.name for field in fields(Settings)}
@@ -65,9 +63,9 @@ def main(argv: Sequence[str]) -> int:
         segmenter.refine_with(_refiner(args, segmenter.encoder.device), refinement)
     from tqdm import tqdm
 
-    panoptic = PanopticFile(parsed, args.output_path) if "panoptic" in wanted else None
+    together = PanopticFile(parsed, args.output_path) if "panoptic" in wanted else nullcontext()
     failures: list[str] = []
-    with tqdm(total=len(images), unit="image", disable=None if len(images) > 1 else True) as bar:
+    with together as panoptic, tqdm(total=len(images), unit="image", disable=None if len(images) > 1 else True) as bar:
         for image, stem in zip(images, stems, strict=True):
             bar.update()
             try:
@@ -80,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
                 continue
             if panoptic is not None:
                 panoptic.add(result, stem, image.name)
-                files["panoptic"] = os.fspath(panoptic.write())
+                files["panoptic"] = os.fspath(panoptic.path)
             tqdm.write(_line(image, result, files, args.json))
     if failures:
         print_error(f"{len(failures)} of {len(images)} pictures could not be labelled:", *failures)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from seg_zero.errors import InputError
+from seg_zero.results.outputs import check_outputs
 
 if TYPE_CHECKING:
     from seg_zero.pipeline import ReasoningSegmenter
@@ -58,6 +60,16 @@ def prompt_template_of(args: argparse.Namespace) -> PromptTemplate | None:
     if getattr(args, "template", None) is not None:
         raise InputError(f"--template {args.template} and --prompt_template were both given; give one of them")
     return PromptTemplate.read(args.prompt_template)
+
+
+def outputs_of(text: str, known: Collection[str]) -> tuple[str, ...]:
+    """What ``--outputs`` names. Raises InputError for what is none of ``known``, and if there is nothing."""
+    chosen = tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        check_outputs(chosen, known)
+    except InputError as error:
+        raise InputError(f"--{error}") from None
+    return chosen
 
 
 def segmenter_of(args: argparse.Namespace, template: PromptTemplate | None) -> ReasoningSegmenter:

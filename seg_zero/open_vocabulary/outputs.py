@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seg_zero.errors import InputError
 from seg_zero.files import make_folder, write_bytes, write_image, write_json
 from seg_zero.masks import mask_bounds
 from seg_zero.open_vocabulary.labels import Label
@@ -19,14 +18,6 @@ from seg_zero.open_vocabulary.result import LabelledImage
 
 OUTPUTS = ("labels", "overlay", "heatmaps", "probabilities", "panoptic")
 PANOPTIC = "panoptic"  # the folder of its pictures, beside panoptic.json
-
-
-def check_outputs(outputs: Collection[str]) -> None:
-    """Raises InputError for what is none of OUTPUTS, and if there is nothing."""
-    unknown = [one for one in outputs if one not in OUTPUTS]
-    if unknown or not outputs:
-        fault = f"{unknown[0]!r} is not known" if unknown else "none is named"
-        raise InputError(f"outputs: {fault}; choose of {','.join(OUTPUTS)}")
 
 
 def write_files(result: LabelledImage, folder: Path, stem: str, outputs: Collection[str]) -> dict[str, str]:
@@ -56,11 +47,12 @@ def write_files(result: LabelledImage, folder: Path, stem: str, outputs: Collect
 class PanopticFile:
     """COCO's panoptic format: panoptic.json, and a picture for each image whose colours are the segments' numbers.
 
-    Each label of an image is one segment ("stuff"); pixels without a label are 0, which COCO leaves out.
+    Each label of an image is one segment ("stuff"); pixels without a label are 0, which COCO leaves out. At the end of
+    a ``with`` block, by an interruption too, panoptic.json is written with the images added until then.
     """
 
     def __init__(self, labels: Collection[Label], folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.path = folder, folder / "panoptic.json"
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._categories = [
@@ -73,6 +65,13 @@ class PanopticFile:
             }
             for number, label in enumerate(labels, start=1)
         ]
+
+    def __enter__(self) -> PanopticFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._images:
+            self.write()
 
     def add(self, result: LabelledImage, stem: str, file_name: str) -> None:
         """Add an image, and write its picture to ``panoptic/STEM.png``. Segments are numbered as labels are."""
@@ -99,8 +98,7 @@ class PanopticFile:
         )
         self._annotations.append({"image_id": number, "file_name": f"{stem}.png", "segments_info": segments})
 
-    def write(self) -> Path:
+    def write(self) -> None:
         """Write panoptic.json."""
-        path = self.folder / "panoptic.json"
-        write_json(path, {"images": self._images, "annotations": self._annotations, "categories": self._categories})
-        return path
+        parts = {"images": self._images, "annotations": self._annotations, "categories": self._categories}
+        write_json(self.path, parts)

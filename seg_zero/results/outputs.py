@@ -11,9 +11,9 @@ KINDS = ("coco", "coco_results", "labelme", "label_studio")  # files of other to
 LABELME_FOLDER = "labelme"  # in the folder of the answers, one file for each image
 
 
-def check_outputs(outputs: Collection[str]) -> None:
-    """Raises InputError for what is none of OUTPUTS and KINDS, and if there is nothing."""
-    unknown = [one for one in outputs if one not in (*OUTPUTS, *KINDS)]
+def check_outputs(outputs: Collection[str], known: Collection[str] = (*OUTPUTS, *KINDS)) -> None:
+    """Raises InputError for what is none of ``known``, and if there is nothing."""
+    unknown = [one for one in outputs if one not in known]
     if unknown or not outputs:
         fault = f"{unknown[0]!r} is not known" if unknown else "none is named"
-        raise InputError(f"outputs: {fault}; choose of {','.join((*OUTPUTS, *KINDS))}")
+        raise InputError(f"outputs: {fault}; choose of {','.join(known)}")

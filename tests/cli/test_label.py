@@ -11,6 +11,8 @@ from helpers.radio import small_folder
 from PIL import Image
 
 from seg_zero.cli.main import main
+from seg_zero.open_vocabulary.result import LabelledImage
+from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,23 @@ def test_a_folder_is_labelled_with_all_outputs(
             columns.min(), rows.min(), columns.max() + 1, rows.max() + 1,
         )  # fmt: skip
         assert segment["area"] == len(rows)
+
+
+def test_what_is_labelled_before_an_interruption_is_in_the_panoptic_file(
+    photos: Path, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment = OpenVocabularySegmenter.segment
+
+    def interrupted(segmenter: OpenVocabularySegmenter, image: Path) -> LabelledImage:
+        if image.name == "two.jpg":
+            raise KeyboardInterrupt
+        return segment(segmenter, image)
+
+    monkeypatch.setattr(OpenVocabularySegmenter, "segment", interrupted)
+    options = ("--labels", "sky,grass", "--backbone", backbone, "--templates", "none", "--outputs", "panoptic")
+    assert label(photos, *options, "--output_path", tmp_path / "out") == 130
+    panoptic = json.loads((tmp_path / "out" / "panoptic.json").read_text())
+    assert [image["file_name"] for image in panoptic["images"]] == ["one.png"]
 
 
 def test_edges_are_redrawn_by_a_segmenter(photos: Path, backbone: str, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from PIL import Image
 
 from seg_zero.errors import InputError, one_line
 from seg_zero.online3d.frames import BadFrame, Frame, FrameMasks, paint
+from seg_zero.online3d.loaders.sequence import numbered
 
 if TYPE_CHECKING:
     from seg_zero.segmenter import Segmenter
@@ -29,10 +29,7 @@ class FolderMasks:
 
     def __post_init__(self) -> None:
         inside = self.folder / "mask" if (self.folder / "mask").is_dir() else self.folder
-        files = {}
-        for path in sorted(inside.glob("*.png")):
-            if digits := re.findall(r"\d+", path.stem):
-                files[int(digits[-1])] = path
+        files = numbered(inside.glob("*.png"))
         if not files:
             raise InputError(f"{inside} holds no masks named like 120.png; give the folder that holds `mask/`")
         object.__setattr__(self, "files", files)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seg_zero.cli.scan import LAYOUT_NAMES
 from seg_zero.errors import InputError
 from seg_zero.online3d.frames import BadFrame, Frame
 from seg_zero.online3d.loaders.layouts import LAYOUTS, layout_of, open_sequence, sequences_in
@@ -103,8 +104,8 @@ def frames_of(root: Path, interval: int | None = None) -> list[Frame]:
     return [sequence.read(key) for key in keys]
 
 
-def test_every_layout_has_a_test() -> None:
-    assert set(MAKERS) == set(LAYOUTS)
+def test_every_layout_has_a_test_and_an_option() -> None:
+    assert set(MAKERS) == set(LAYOUTS) == set(LAYOUT_NAMES)
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -122,6 +123,13 @@ def test_frames_of_every_layout(name: str, tmp_path: Path) -> None:
         assert np.allclose(frame.pose, POSE, atol=1e-6)
         if name not in ("tum", "scenenn"):
             assert frame.intrinsics[0, 2] == 31.5 - cut and frame.intrinsics[1, 2] == 23.5 - cut
+
+
+def test_frames_are_in_the_order_of_their_numbers_and_not_of_their_names(tmp_path: Path) -> None:
+    for number in (9, 10):
+        write_pictures(tmp_path / "image" / f"{number}.png", tmp_path / "depth" / f"{number}.png", 1000)
+    write_text(tmp_path / "trajectory.log", "\n".join(f"0 0 {number}\n{TEXT}" for number in (9, 10)))
+    assert [frame.number for frame in open_sequence(tmp_path, "scenenn").frames] == [9, 10]
 
 
 def damage_corrupt_depth(root: Path) -> None:

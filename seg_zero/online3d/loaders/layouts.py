@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,16 @@ import numpy as np
 from seg_zero.command_line import did_you_mean
 from seg_zero.errors import InputError
 from seg_zero.files import read_json
-from seg_zero.online3d.loaders.sequence import FrameFiles, RgbdSequence, read_intrinsics, read_matrix
+from seg_zero.online3d.loaders.sequence import (
+    PICTURES,
+    FrameFiles,
+    RgbdSequence,
+    numbered,
+    read_intrinsics,
+    read_matrix,
+)
 from seg_zero.online3d.loaders.trajectories import matched_times, matrices_in_log, matrices_in_rows, timed_poses
 
-_PICTURES = (".png", ".jpg", ".jpeg")
 SEVEN_SCENES = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
 SCENE_NN = np.array([[544.47329, 0, 320], [0, 544.47329, 240], [0, 0, 1]])
 # By the number after "freiburg" in the folder's name (fx, fy, cx, cy); 0: any other.
@@ -30,17 +36,9 @@ def _camera(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
 
 
-def _numbered(paths: Iterable[Path]) -> dict[int, Path]:
-    """Pictures and texts by the last number in their names."""
-    found = {}
-    for path in sorted(paths):
-        digits = re.findall(r"\d+", path.stem)
-        if digits and path.suffix.lower() in (*_PICTURES, ".txt"):
-            found[int(digits[-1])] = path
-    return found
-
-
-def _joined(colour: dict[int, Path], depth: dict[int, Path], poses: dict[int, Path]) -> list[FrameFiles]:
+def _joined(
+    colour: dict[int, Path], depth: dict[int, Path], poses: Mapping[int, Path | np.ndarray]
+) -> list[FrameFiles]:
     """A frame for every colour picture; what it lacks is found out when it is read."""
     beside = next(iter(depth.values())).parent if depth else Path()
     return [
@@ -53,9 +51,9 @@ def _seven_scenes(folder: Path) -> RgbdSequence:
     own = next((path for path in (folder / "camera-intrinsics.txt", folder.parent / "camera-intrinsics.txt")
                 if path.exists()), None)  # fmt: skip
     frames = _joined(
-        _numbered(path for path in folder.glob("frame-*.color.*") if path.suffix in _PICTURES),
-        _numbered(folder.glob("frame-*.depth.png")),
-        _numbered(folder.glob("frame-*.pose.txt")),
+        numbered(path for path in folder.glob("frame-*.color.*") if path.suffix in PICTURES),
+        numbered(folder.glob("frame-*.depth.png")),
+        numbered(folder.glob("frame-*.pose.txt")),
     )
     return RgbdSequence(folder.name, "7-scenes", folder, frames, read_intrinsics(own) if own else SEVEN_SCENES)
 
@@ -63,17 +61,14 @@ def _seven_scenes(folder: Path) -> RgbdSequence:
 def _scannet(folder: Path) -> RgbdSequence:
     places = (folder / "intrinsic" / "intrinsic_depth.txt", folder / "intrinsic_depth.txt")
     camera = next((path for path in places if path.exists()), places[0])
-    pictures = [_numbered((folder / name).iterdir()) for name in ("color", "depth", "pose")]
+    pictures = [numbered((folder / name).iterdir()) for name in ("color", "depth", "pose")]
     return RgbdSequence(folder.name, "scannet", folder, _joined(*pictures), read_intrinsics(camera), crop=10)
 
 
 def _scenenn(folder: Path) -> RgbdSequence:
     poses = matrices_in_log(folder / "trajectory.log")
-    depth = _numbered((folder / "depth").iterdir())
-    frames = [
-        FrameFiles(number, path, depth.get(number, folder / "depth" / f"{number} (none)"), poses.get(number))
-        for number, path in _numbered((folder / "image").iterdir()).items()
-    ]
+    colour, depth = (numbered((folder / name).iterdir()) for name in ("image", "depth"))
+    frames = _joined(colour, depth, poses)
     return RgbdSequence(folder.name, "scenenn", folder, frames, SCENE_NN, settings={"seg_add_interval": 20})
 
 
@@ -103,16 +98,13 @@ def _replica(folder: Path) -> RgbdSequence:
         raise InputError(f"{path} has no camera with fx, fy, cx, cy and scale ({error!r})") from error
     poses = matrices_in_rows(folder / "traj.txt")
     results = folder / "results"
-    depth = _numbered(results.glob("depth*.png"))
-    frames = [
-        FrameFiles(number, one, depth.get(number, results / f"depth{number:06d}.png"), poses.get(number))
-        for number, one in _numbered(results.glob("frame*")).items()
-    ]
-    return RgbdSequence(folder.name, "replica", folder, frames, matrix, depth_scale=scale)
+    colour = numbered(results.glob("frame*"))
+    depth = {number: results / f"depth{number:06d}.png" for number in colour} | numbered(results.glob("depth*.png"))
+    return RgbdSequence(folder.name, "replica", folder, _joined(colour, depth, poses), matrix, depth_scale=scale)
 
 
 def _custom(folder: Path) -> RgbdSequence:
-    pictures = [_numbered((folder / name).iterdir()) for name in ("color", "depth", "poses")]
+    pictures = [numbered((folder / name).iterdir()) for name in ("color", "depth", "poses")]
     scale = folder / "depth_scale.txt"
     return RgbdSequence(
         folder.name,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from seg_zero.files import read_text
 from seg_zero.images import load_image
 from seg_zero.online3d.frames import BadFrame, Frame
 
+PICTURES = (".png", ".jpg", ".jpeg")
 NO_DEPTH = 65535  # 7-Scenes and others write it where the sensor saw nothing
 _ASPECT = 0.03
 _SHOWN = 3
@@ -136,6 +139,16 @@ class RgbdSequence:
         if not (depth > 0).any():
             raise BadFrame(f"frame {files.number}: {files.depth.name} holds no depth")
         return depth
+
+
+def numbered(paths: Iterable[Path]) -> dict[int, Path]:
+    """Pictures and texts by the last number in their names."""
+    found = {}
+    for path in sorted(paths):
+        digits = re.findall(r"\d+", path.stem)
+        if digits and path.suffix.lower() in (*PICTURES, ".txt"):
+            found[int(digits[-1])] = path
+    return found
 
 
 def read_matrix(path: Path) -> np.ndarray:

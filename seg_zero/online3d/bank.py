@@ -116,14 +116,8 @@ class MaskBank:
         in_view: how many voxels of each live mask are covered in this frame, the only one that the new mask knows.
         """
         others, common = self.table.overlaps(voxels)
-        if not len(others):
-            return {}
-        seen_here = np.array([in_view[other] for other in others.tolist()])
-        seen_there = self.visibility.count(voxels, [self.live[other].frames for other in others.tolist()])
-        sizes = np.array([len(self.live[other].voxels) for other in others.tolist()])
-        inside = self._ratio(common, seen_here, sizes)
-        around = self._ratio(common, seen_there, np.full(len(others), len(voxels)))
-        return {o: (i, a) for o, i, a in zip(others.tolist(), inside, around, strict=True) if i or a}
+        names = others.tolist()
+        return self._relations(voxels, names, common, [in_view[other] for other in names])
 
     def _compare_merged(self, number: int) -> dict[int, tuple[float, float]]:
         """As :meth:`_compare` for a live mask that knows several frames."""
@@ -131,14 +125,23 @@ class MaskBank:
         others, common = self.table.overlaps(mine.voxels)
         common, others = common[others != number], others[others != number]
         names = others.tolist()
+        seen = [int(self.visibility.count(self.live[other].voxels, [mine.frames])[0]) for other in names]
+        return self._relations(mine.voxels, names, common, seen)
+
+    def _relations(
+        self, voxels: np.ndarray, names: list[int], common: np.ndarray, seen: list[int]
+    ) -> dict[int, tuple[float, float]]:
+        """How much of each of the masks ``names`` lies in one with these voxels, and the reverse; without zeros.
+
+        common: voxels that they share; seen: voxels of each other mask in view of the one.
+        """
         if not names:
             return {}
-        seen_there = self.visibility.count(mine.voxels, [self.live[other].frames for other in names])
-        seen_here = np.array([self.visibility.count(self.live[o].voxels, [mine.frames])[0] for o in names])
-        sizes = np.array([len(self.live[other].voxels) for other in names])
-        inside = self._ratio(common, seen_here, sizes)
-        around = self._ratio(common, seen_there, np.full(len(names), len(mine.voxels)))
-        return {o: (i, a) for o, i, a in zip(names, inside, around, strict=True) if i or a}
+        others = [self.live[name] for name in names]
+        inside = self._ratio(common, np.array(seen), np.array([len(other.voxels) for other in others]))
+        seen_there = self.visibility.count(voxels, [other.frames for other in others])
+        around = self._ratio(common, seen_there, np.full(len(names), len(voxels)))
+        return {name: (i, a) for name, i, a in zip(names, inside, around, strict=True) if i or a}
 
     def _ratio(self, common: np.ndarray, seen: np.ndarray, sizes: np.ndarray) -> list[float]:
         """Share of the voxels seen that are common; 0 where little is seen, or too little is common."""

@@ -25,12 +25,16 @@ NOISE = -1
 
 @numba.njit(cache=True)
 def _gather(voxels: np.ndarray, labels: np.ndarray, count: int, stamps: np.ndarray, serial: int) -> tuple:
-    """Voxels of each mask without repetition, one mask after the other, and how many pixels lie in each."""
+    """Voxels of each mask without repetition, one mask after the other, and how many pixels lie in each; which masks
+    have any pixel, with depth or without."""
     pixels = np.zeros(count + 2, dtype=np.int64)
+    given = np.zeros(count + 1, dtype=np.bool_)
     flat, mark = voxels.ravel(), labels.ravel()
     for i in range(len(flat)):
-        if mark[i] > 0 and flat[i] >= 0:
-            pixels[mark[i] + 1] += 1
+        if mark[i] > 0:
+            given[mark[i]] = True
+            if flat[i] >= 0:
+                pixels[mark[i] + 1] += 1
     starts = np.cumsum(pixels)
     order = np.empty(starts[-1], dtype=np.int32)
     cursor = starts.copy()
@@ -52,7 +56,7 @@ def _gather(voxels: np.ndarray, labels: np.ndarray, count: int, stamps: np.ndarr
                 end += 1
             amounts[stamps[voxel] - serial] += 1
         bounds[mask] = end
-    return unique[:end].copy(), amounts[:end].copy(), bounds, serial + end
+    return unique[:end].copy(), amounts[:end].copy(), bounds, given, serial + end
 
 
 def largest_cluster(clusters: np.ndarray, weights: np.ndarray | None = None, noise_counts: bool = False) -> np.ndarray:
@@ -115,14 +119,14 @@ class Lifter:
         count = int(labels.max(initial=0))
         self._local = grown(self._local, len(index), -1)
         self._stamps = grown(self._stamps, len(index), -1)
-        unique, amounts, bounds, self._serial = _gather(
+        unique, amounts, bounds, given, self._serial = _gather(
             voxels, np.ascontiguousarray(labels, dtype=np.int32), count, self._stamps, self._serial + 1
         )
         found = []
         for number in range(1, count + 1):
             mine = slice(bounds[number - 1], bounds[number])
             if mine.start == mine.stop or (pixels := int(amounts[mine].sum())) < config.few_pixel:
-                self.dropped["few pixels with depth"] += int((labels == number).any())
+                self.dropped["few pixels with depth"] += int(given[number])
                 continue
             kept = self._core(unique[mine], amounts[mine])
             if np.count_nonzero(kept) < config.few_voxel:

@@ -77,7 +77,7 @@ def write_result(result: Result, folder: Path) -> None:
             key_frame_ends=ends,
         )
     owner = owners(result.masks)
-    write_ply(folder / CLOUD, result.points, instance_colours(result.masks), owner)
+    write_ply(folder / CLOUD, result.points, instance_colours(owner, count), owner)
 
 
 def read_result(folder: Path) -> Result:
@@ -117,10 +117,10 @@ def colour_of(instance: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def instance_colours(masks: np.ndarray) -> np.ndarray:
-    """Colours uint8 P x 3 by instance, grey for points of none."""
-    table = np.array([*(colour_of(i) for i in range(masks.shape[1])), GREY], dtype=np.uint8)
-    chosen: np.ndarray = table[owners(masks)]
+def instance_colours(owner: np.ndarray, count: int) -> np.ndarray:
+    """Colours uint8 P x 3 of points by their instance, one of ``count``; grey for points of none (-1)."""
+    table = np.array([*(colour_of(i) for i in range(count)), GREY], dtype=np.uint8)
+    chosen: np.ndarray = table[owner]
     return chosen
 
 

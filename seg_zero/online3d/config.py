@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from seg_zero.command_line import did_you_mean
@@ -107,8 +106,3 @@ class SceneConfig:
             except json.JSONDecodeError as error:
                 raise InputError(f"setting {word!r}: {text!r} is not a number") from error
         return (start or cls()).replaced(**values)
-
-    def save(self, path: Path) -> None:
-        from seg_zero.files import write_json
-
-        write_json(path, dataclasses.asdict(self))

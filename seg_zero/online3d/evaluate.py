@@ -44,8 +44,8 @@ def judge(
     mapped = map_to_truth(truth_points, points, masks.T, min_vertices=min_vertices)
     metric = InstanceAP(valid_classes, min_vertices=min_vertices)
     metric.add(mapped.masks[mapped.kept], given[mapped.kept], truth_ids)
-    names, sizes = np.unique(truth_ids[truth_ids >= 1000], return_counts=True)
-    return Judged(metric, masks.shape[1], len(mapped.kept), int((sizes >= min_vertices).sum()) if len(names) else 0)
+    _, sizes = np.unique(truth_ids[truth_ids >= 1000], return_counts=True)
+    return Judged(metric, masks.shape[1], len(mapped.kept), int((sizes >= min_vertices).sum()))
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,10 @@ class Surface:
         self._latest = grown(self._latest, count, -1)
         self._colours = grown(self._colours, count)
 
-    def hits(self, voxels: np.ndarray | None = None) -> np.ndarray:
-        """Key frames that hit each of these voxels, or of all."""
+    def hits(self) -> np.ndarray:
+        """Key frames that hit each voxel."""
         self._cover()
-        return self._hits[: len(self.index)] if voxels is None else self._hits[voxels]
+        return self._hits[: len(self.index)]
 
     def colours(self, voxels: np.ndarray) -> np.ndarray:
         """Mean colours uint8 N x 3 of these voxels."""

@@ -100,9 +100,9 @@ class VoxelIndex:
         found: np.ndarray = find_keys(self.slots, self.numbers, keys)
         return found
 
-    def keys(self, numbers: np.ndarray | None = None) -> np.ndarray:
-        """Keys N x 3 of these voxels, or of all."""
-        return unpack(self.packed[: self.count] if numbers is None else self.packed[numbers])
+    def keys(self, numbers: np.ndarray) -> np.ndarray:
+        """Keys N x 3 of these voxels."""
+        return unpack(self.packed[numbers])
 
     @property
     def nbytes(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -87,12 +87,17 @@ def heatmap(probability: np.ndarray) -> np.ndarray:
     return (colormaps["viridis"](np.clip(probability, 0, 1))[..., :3] * 255).round().astype(np.uint8)
 
 
-def heatmap_grid(image: Image.Image, maps: Mapping[str, np.ndarray], columns: int = 3, side: int = 320) -> Image.Image:
-    """The picture and a heat map per name (float H x W in 0..1) with its highest value, in rows of ``columns``."""
+def heatmap_grid(
+    image: Image.Image, maps: Iterable[tuple[str, np.ndarray]], columns: int = 3, side: int = 320
+) -> Image.Image:
+    """The picture and a heat map per name (float H x W in 0..1) with its highest value, in rows of ``columns``.
+
+    maps: taken one at a time, since one may be as large as the picture.
+    """
     scale = side / max(image.size)
     cell = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     tiles = [("", image.resize(cell, Image.Resampling.BILINEAR))]
-    for name, values in maps.items():
+    for name, values in maps:
         title = f"{name if len(name) <= 26 else name[:25] + '…'}  (up to {values.max():.2f})"
         tiles.append((title, Image.fromarray(heatmap(values)).resize(cell, Image.Resampling.BILINEAR)))
     columns = min(columns, len(tiles))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,9 +50,10 @@ class LabelledImage:
 
     def areas(self) -> dict[str, float]:
         """The fraction of the picture that each label covers, largest first; without those that cover nothing."""
-        counts = np.bincount(self.label_map.ravel(), minlength=len(self.names))
+        names = self.names
+        counts = np.bincount(self.label_map.ravel(), minlength=len(names))
         order = np.argsort(-counts, kind="stable")
-        return {self.names[index]: float(counts[index] / counts.sum()) for index in order if counts[index]}
+        return {names[index]: float(counts[index] / counts.sum()) for index in order if counts[index]}
 
     def probabilities(self) -> np.ndarray:
         """float32 T x H x W at the picture's size, 0 for classes taken for absent; after refinement its scores.
@@ -94,14 +94,8 @@ class LabelledImage:
 
     def heatmaps(self) -> Image.Image:
         """A grid of one heat map per label."""
-        names = [label.name for label in self.labels]
-        return heatmap_grid(self.image, {name: self.heatmap(name) for name in names})
+        return heatmap_grid(self.image, ((label.name, self.heatmap(label.name)) for label in self.labels))
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name} {area:.0%}" for name, area in list(self.areas().items())[:5])
         return f"LabelledImage({self.image.width}x{self.image.height}: {shown})"
-
-
-def file_name(text: str) -> str:
-    """A text as part of a file's name."""
-    return re.sub(r"[^\w-]+", "_", text)[:60] or "label"

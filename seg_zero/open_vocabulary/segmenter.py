@@ -53,11 +53,11 @@ class OpenVocabularySegmenter:
         self._plain_attention: Any = encoder.backbone.blocks[-1].attn
         self._features: OrderedDict[tuple[str, Settings], torch.Tensor] = OrderedDict()
         self._labels: list[Label] | None = None
-        self._text: TextEncoder | None = None
         self._refiner: Segmenter | SamDecoder | None = None
         self._refinement = RefinementSettings()
-        self.settings = Settings()
-        self.change(settings or Settings())
+        self.settings = settings or Settings()
+        self._text = TextEncoder(tower, self.settings.templates)
+        self.change(self.settings)
 
     @classmethod
     def from_pretrained(
@@ -97,7 +97,7 @@ class OpenVocabularySegmenter:
             self.encoder.backbone.blocks[-1].attn = self._plain_attention
         else:
             use_self_correlation(self.encoder.backbone, settings.scra_scaling)
-        if self._text is None or settings.templates != self.settings.templates:
+        if settings.templates != self.settings.templates:
             self._text = TextEncoder(self.tower, settings.templates)
         self.settings = settings
 
@@ -160,7 +160,6 @@ class OpenVocabularySegmenter:
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """n texts to n x E in the templates of the settings."""
-        assert self._text is not None
         return self._text.encode(texts).to(self.encoder.device)
 
     def text_space(self, picture: Image.Image) -> torch.Tensor:

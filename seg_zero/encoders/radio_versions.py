@@ -9,7 +9,7 @@ from typing import Any, Literal
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import read_json
 
-PATCH = 16
+PATCH = 16  # pixels of a patch's side
 DESCRIPTION, WEIGHTS = "radio.json", "model.safetensors"
 # How the table of positions is resized. NVlabs' code, which torch.hub gives, has used align_corners=False for every
 # version since 2025-06-28; C-RADIOv3 was released with True.

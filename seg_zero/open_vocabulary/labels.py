@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seg_zero.errors import InputError, one_line
+from seg_zero.files import read_text
 
 MAX_LABELS = 2000
 LONGEST_NAME = 200  # characters
@@ -76,7 +77,7 @@ def split_labels(given: str) -> list[str]:
 
 def _labels_of_file(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"labels {path} cannot be read ({one_line(error)}); give a text file, a label a line"

@@ -83,4 +83,9 @@ def full_probabilities(
     """B x T x H x W at full resolution, 0 for classes that are not kept; with ``ignore_channel`` an empty channel
     first, so that channels count as the labels of :meth:`PixelLabels.with_ignored` do."""
     full = upsampled(probabilities, size) * kept[:, None, None]
-    return F.pad(full, (0, 0, 0, 0, 1, 0)) if ignore_channel else full
+    return with_ignore_channel(full) if ignore_channel else full
+
+
+def with_ignore_channel(probabilities: torch.Tensor) -> torch.Tensor:
+    """B x T x H x W with an empty channel first, for the pixels without a label."""
+    return F.pad(probabilities, (0, 0, 0, 0, 1, 0))

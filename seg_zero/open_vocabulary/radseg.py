@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from seg_zero.encoders.radio_versions import PATCH
 from seg_zero.encoders.sam_decoder import SamDecoder
 from seg_zero.encoders.text import TextEncoder
 from seg_zero.errors import InputError
@@ -18,10 +19,11 @@ from seg_zero.open_vocabulary.probabilities import (
     full_probabilities,
     kept_classes,
     pixel_labels,
+    with_ignore_channel,
 )
 from seg_zero.open_vocabulary.refinement import RefinementSettings, refine
 from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
-from seg_zero.open_vocabulary.windows import PATCH, network_size
+from seg_zero.open_vocabulary.windows import network_size
 
 LABELS, PROMPTS = "labels", "prompts"
 IGNORED = ""  # the name of class 0
@@ -84,7 +86,7 @@ class RadSegEncoder:
             threshold=prediction_thresh,
             templates="imagenet" if text_query_mode == LABELS else "none",
         )
-        self.predict, self.mode = predict, text_query_mode
+        self.predict = predict
         self.sam = SamDecoder(sam_ckpt, self.segmenter.encoder.device) if sam_refinement else None
         tower = self.segmenter.tower
         self._encoders = {LABELS: TextEncoder(tower, "imagenet"), PROMPTS: TextEncoder(tower, "none")}
@@ -192,4 +194,4 @@ class RadSegEncoder:
             full, found = refined.scores[None], PixelLabels(refined.labels[None], found.confidence)
         if not ignore_label:
             return full, found.labels[:, None]
-        return torch.nn.functional.pad(full, (0, 0, 0, 0, 1, 0)), found.with_ignored(settings.threshold)[:, None]
+        return with_ignore_channel(full), found.with_ignored(settings.threshold)[:, None]

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
+from seg_zero.encoders.radio_versions import PATCH
 from seg_zero.open_vocabulary.refinement import Region, Size
 
 FRAME, LOW = 1024, 256  # sides of SAM's input and of its low-resolution masks
-PATCH = 16
 
 # Boxes N x 4, points N x 1 x 2 (both x, y in the frame) and one mask prompt 1 x 1 x 256 x 256 to logits N x 256 x 256
 # and predicted IoUs N.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from seg_zero.encoders.radio_versions import PATCH
 from seg_zero.encoders.templates import templates_named
 from seg_zero.errors import InputError
-from seg_zero.open_vocabulary.windows import PATCH, check_windows
+from seg_zero.open_vocabulary.windows import check_windows
 
 ScgaWhen = Literal["always", "multi_window"]
 

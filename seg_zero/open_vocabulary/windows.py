@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F
 
+from seg_zero.encoders.radio_versions import PATCH
 from seg_zero.errors import InputError
 
-PATCH = 16  # pixels of a patch's side
 LONGEST = 2048  # pixels that a side of one pass may have: the backbone's table of positions ends there
 WINDOWS_AT_ONCE = 8
 

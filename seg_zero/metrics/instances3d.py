@@ -15,7 +15,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from seg_zero.errors import InputError
 
@@ -53,6 +52,8 @@ def map_to_truth(
     truth_points: V x 3; points: P x 3; masks: bool N x P. A prediction is kept if its points of the truth are at least
     ``min_ratio`` of its own points in number, or more than ``min_vertices``.
     """
+    from scipy.spatial import cKDTree  # slow to import, and most users of the metrics need none of it
+
     _check_masks(masks, len(points), "points")
     nearest = np.full(len(truth_points), -1, dtype=np.int64)
     inside = np.flatnonzero(masks.any(0))

@@ -91,6 +91,20 @@ def check_here(what: str, name: str, file: str = "config.json") -> None:
         _warn(f"{reason}; what was downloaded before is used")
 
 
+def download(what: str, name: str, file: str) -> Path:
+    """A file of a hub id, from the cache or the hub. Raises InputError with the remedies if it cannot be had."""
+    check_here(what, name, file)
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo_id=name, filename=file))
+    except (OSError, ValueError) as error:  # network and hub errors derive from OSError
+        raise InputError(
+            f"cannot get {file} of {name} ({one_line(error)}); "
+            "check the network, or download the file and give its path"
+        ) from error
+
+
 def remedy(name: str) -> str:
     """What to do for a hub id that is not on this machine."""
     return (

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models.naflexvit import NaFlexVit
 from torch import nn
@@ -28,8 +29,8 @@ from seg_zero.encoders.radio_versions import (
     PositionRule,
     read_description,
 )
-from seg_zero.errors import InputError
-from seg_zero.hub import check_here
+from seg_zero.errors import InputError, one_line
+from seg_zero.hub import download
 
 # OpenAI CLIP's means and deviations of RGB in 0..1.
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -110,7 +111,12 @@ def load_radio(
     description = read_description(folder)
     align = description.align_corners(position_rule)
     where = choose_device(device)
-    state = load_file(folder / WEIGHTS)
+    try:
+        state = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"backbone {folder}: {WEIGHTS} cannot be read ({one_line(error)}); convert the checkpoint again"
+        ) from error
     backbone = empty_backbone(description.architecture, align)
     weights = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
     try:
@@ -147,10 +153,7 @@ def find_radio(path_or_name: str | Path) -> Path:
     if path.is_file():
         return converted(path)
     if name in VERSIONS:
-        from huggingface_hub import hf_hub_download
-
         version = VERSIONS[name]
-        check_here("backbone", version.repository, version.checkpoint)
-        return converted(Path(hf_hub_download(version.repository, version.checkpoint)))
+        return converted(download("backbone", version.repository, version.checkpoint))
     known = ", ".join(VERSIONS)
     raise InputError(f"backbone {name} is no file, no folder and no version; known versions are {known}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import read_json
-from seg_zero.hub import check_here
+from seg_zero.hub import check_here, download
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parents[1] / "models" / "tiny_sam2"
@@ -102,7 +102,7 @@ def _known_to_sam2(name: str, path: Path) -> Sam2Files | None:
         return Sam2Files(configs[path.name], path)
     if name in ids:
         config, file = ids[name]
-        return Sam2Files(config, _download(name, file))
+        return Sam2Files(config, download("segmenter", name, file))
     return None
 
 
@@ -136,19 +136,6 @@ def _transformers_folder(folder: Path) -> TransformersFiles:
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"segmenter folder {folder} holds no *.safetensors; download the weights again")
     return TransformersFiles(folder, model_type)
-
-
-def _download(repository: str, file: str) -> Path:
-    check_here("segmenter", repository, file)
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(repo_id=repository, filename=file))
-    except (OSError, ValueError) as error:  # network and hub errors derive from OSError
-        raise InputError(
-            f"cannot get {file} of {repository} ({one_line(error)}); "
-            "check the network, or download the file and give its path"
-        ) from error
 
 
 def _download_folder(repository: str) -> Path:

@@ -192,6 +192,22 @@ def test_unknown_backbones_and_damaged_folders_are_named(tmp_path: Path) -> None
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match="is no description of a RADIO backbone"):
         load_radio(tmp_path)
+    checkpoint, _ = small_checkpoint(tmp_path / "small.pth.tar")
+    convert(checkpoint, tmp_path / "folder", SMALL)
+    weights = tmp_path / "folder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"model\.safetensors cannot be read .*convert the checkpoint again"):
+        load_radio(tmp_path / "folder", device="cpu")
+
+
+def test_a_version_that_cannot_be_fetched_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(repo_id: str, filename: str) -> str:
+        raise OSError(f"no route to {repo_id}/{filename}")
+
+    monkeypatch.setattr("seg_zero.hub.unreachable", lambda: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    with pytest.raises(InputError, match=r"cannot get c-radio_v3-b_half\.pth\.tar of nvidia/C-RADIOv3-B"):
+        find_radio("c-radio_v3-b")
 
 
 def test_the_moving_average_and_wrapped_names_are_read(tmp_path: Path) -> None:

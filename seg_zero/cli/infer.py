@@ -17,7 +17,7 @@ from seg_zero.cli.infer_video import add_video_options, check_no_video_options, 
 from seg_zero.cli.options import add_model_options, outputs_of, prompt_template_of, segmenter_of
 from seg_zero.command_line import CommandParser
 from seg_zero.data.inputs import PICTURES
-from seg_zero.errors import InputError, print_error
+from seg_zero.errors import InputError, counted, print_error
 from seg_zero.prompting import check_question
 from seg_zero.results.outputs import KINDS, LABELME_FOLDER, OUTPUTS
 
@@ -294,8 +294,7 @@ def in_full(result: SegmentationResult, files: dict[str, str], *, written: bool)
 
 
 def _in_short(job: Job, result: SegmentationResult, files: dict[str, str]) -> str:
-    count = len(result.objects)
-    what = f"{count} object{'' if count == 1 else 's'}, {int(result.mask.sum())} pixels"
+    what = f"{counted(len(result.objects), 'object')}, {int(result.mask.sum())} pixels"
     if result.problem is not None:
         what = f"no answer ({result.problem})"
     where = f"; {next(iter(files.values()))}" if files else ""

@@ -232,7 +232,7 @@ def build_picture_tab(asker: Asker, limits: Limits) -> None:
                     yield {**present(state, dimmed, prompts), **idle(), history: past(state)}
                     return
                 if isinstance(event, Waiting):
-                    yield {headline: show.pending(text, event.ahead)}
+                    yield {headline: show.waiting(text, event.ahead)}
                 else:
                     yield {headline: show.pending(text), reasoning: show.writing(event)}
             yield {**present(state, dimmed, prompts), **idle("stopped", "note")}

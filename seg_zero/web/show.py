@@ -11,6 +11,7 @@ from pathlib import PurePath
 import numpy as np
 from PIL import Image, ImageDraw
 
+from seg_zero.errors import counted
 from seg_zero.images import encode_png
 from seg_zero.masks import decode_mask, resize_mask
 from seg_zero.objects import Point
@@ -121,16 +122,21 @@ def _sentence(line: str) -> str:
 def headline(turn: Turn) -> str:
     """The question, its outcome and the time it took, as HTML."""
     warned = notice(turn.warning or "", "warning")
-    return (
-        f'<div class="asked">“{html.escape(turn.question)}”</div>{_outcome(turn)}{warned}'
-        f'<div class="times">{html.escape(times(turn))}</div>'
-    )
+    return f'{asked(turn.question)}{_outcome(turn)}{warned}<div class="times">{html.escape(times(turn))}</div>'
 
 
-def pending(question: str, ahead: int = 0) -> str:
-    """The headline while a question is answered; ``ahead``: how many questions of other users come first."""
-    line = f"waiting for {ahead} question{'' if ahead == 1 else 's'} of others" if ahead else "the policy is writing"
-    return f'<div class="asked">“{html.escape(question)}”</div>{notice(line + " …", "note")}'
+def asked(question: str) -> str:
+    return f'<div class="asked">“{html.escape(question)}”</div>'
+
+
+def pending(question: str, line: str = "the policy is writing") -> str:
+    """What stands in place of an answer while it is made; ``line`` says how far it is."""
+    return asked(question) + notice(f"{line} …", "note")
+
+
+def waiting(question: str, ahead: int, noun: str = "question") -> str:
+    """The same while ``ahead`` of other users come first; ``noun``: of one of them."""
+    return pending(question, f"waiting for {counted(ahead, noun)} of others") if ahead else pending(question)
 
 
 def object_label(turn: Turn, index: int) -> str:
@@ -141,7 +147,7 @@ def object_label(turn: Turn, index: int) -> str:
 
 def _outcome(turn: Turn) -> str:
     count = len(turn.items)
-    words = f"{count} object{'' if count == 1 else 's'}"
+    words = counted(count, "object")
     if turn.edited:
         return notice(f"{words}, corrected by hand", "note")
     if turn.problem is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, counted
 from seg_zero.serving.service import Refused
 from seg_zero.serving.uploads import Limits, read_question
 from seg_zero.video.tracking import MATCH_IOU
@@ -121,7 +121,7 @@ def build_video_tab(clips: ClipAsker, limits: Limits) -> None:
                 message: "",
                 shown: hidden,
                 files: hidden,
-                report: pending(text, "the clip is being read"),
+                report: show.pending(text, "the clip is being read"),
             }
             with tempfile.TemporaryDirectory(prefix="seg-zero-clip-") as folder:
                 for event in clips.follow(
@@ -131,8 +131,7 @@ def build_video_tab(clips: ClipAsker, limits: Limits) -> None:
                     min_iou=overlap,
                 ):
                     if isinstance(event, Waiting):
-                        several = "" if event.ahead == 1 else "s"
-                        yield {report: pending(text, f"waiting for {event.ahead} clip{several} of others")}
+                        yield {report: show.waiting(text, event.ahead, "clip")}
                     elif not event.files:
                         yield {report: progress(text, event)}
                     else:
@@ -179,30 +178,22 @@ _WELCOME = (
 )
 
 
-def _asked(question: str) -> str:
-    return f'<div class="asked">“{html.escape(question)}”</div>'
-
-
-def pending(question: str, line: str) -> str:
-    return _asked(question) + show.notice(f"{line} …", "note")
-
-
 def progress(question: str, answer: ClipAnswer) -> str:
     """How far it is, as HTML: a bar, the speed, and the answers so far."""
     if not answer.done:
-        return pending(question, "the policy is being asked")
+        return show.pending(question, "the policy is being asked")
     rate = answer.done / max(time.monotonic() - answer.started, 1e-3)
     left = round((answer.count - answer.done) / rate)
     line = f"frame {answer.done:,} of {answer.count:,} · {rate:.1f} per second · about {left // 60}:{left % 60:02} left"
     bar = f'<progress max="{answer.count}" value="{answer.done}" aria-label="frames done"></progress>'
-    return f'{_asked(question)}<div class="progress">{bar}<p>{line}</p></div>{_answers(answer)}'
+    return f'{show.asked(question)}<div class="progress">{bar}<p>{line}</p></div>{_answers(answer)}'
 
 
 def finished(question: str, answer: ClipAnswer) -> str:
     """What was found, as HTML."""
     count = len(answer.summary.seen)
     if count:
-        outcome = show.notice(f"{count} object{'' if count == 1 else 's'} followed", "note")
+        outcome = show.notice(f"{counted(count, 'object')} followed", "note")
     else:
         outcome = show.notice("no object found on any frame that was asked about", "warning")
     warned = show.notice(next((one.warning for one in answer.asked if one.warning), None) or "", "warning")
@@ -217,7 +208,7 @@ def finished(question: str, answer: ClipAnswer) -> str:
     )
     head = '<thead><tr><th scope="col">object</th><th scope="col">seen in frames</th></tr></thead>'
     table = f'<table class="objects">{head}<tbody>{rows}</tbody></table>' if rows else ""
-    return _asked(question) + outcome + warned + said + table + _answers(answer)
+    return show.asked(question) + outcome + warned + said + table + _answers(answer)
 
 
 def _answers(answer: ClipAnswer) -> str:

@@ -108,15 +108,6 @@ class Turn:
             warning=result.warning,
         )
 
-    @property
-    def mask(self) -> np.ndarray:
-        """Union of all objects, shown or not; boolean H x W."""
-        width, height = self.picture.size
-        union = np.zeros((height, width), dtype=bool)
-        for item in self.items:
-            union |= resize_mask(decode_mask(item.mask), self.picture.size)
-        return union
-
     def result(self) -> SegmentationResult:
         """The answer as it is now, about a blank picture: of the picture only the size is in files about the answer."""
         masks = np.zeros((len(self.items), *self.picture.size[::-1]), dtype=bool)
@@ -134,9 +125,12 @@ class Turn:
             warning=self.warning,
         )
 
-    def record(self) -> dict[str, Any]:
-        """What ``seg-zero infer --per_object`` writes as JSON; with ``edited`` if objects were corrected by hand."""
-        record = self.result().to_dict()
+    def record(self, result: SegmentationResult) -> dict[str, Any]:
+        """What ``seg-zero infer --per_object`` writes as JSON; with ``edited`` if objects were corrected by hand.
+
+        result: what :meth:`result` gives, which takes long for a large picture.
+        """
+        record = result.to_dict()
         return {**record, "edited": True} if self.edited else record
 
     def put(self, index: int, item: Item, seconds: dict[str, float]) -> None:

@@ -245,19 +245,10 @@ def files_of(turn: Turn) -> list[tuple[str, str, bytes, str]]:
         (f"{stem}_coco.json", together.coco(), "COCO"),
         (f"{stem}_label_studio.json", together.label_studio(), "Label Studio"),
     )
+    record = json.dumps(turn.record(result), ensure_ascii=False) + "\n"
     text = "application/json"
     return [
-        (f"{stem}_mask.png", "image/png", mask_png(turn), "Mask (PNG)"),
-        (f"{stem}_rle.json", text, record_json(turn).encode("utf-8"), "Objects and masks (JSON)"),
+        (f"{stem}_mask.png", "image/png", encode_png(mask_image(result.mask)), "Mask (PNG)"),
+        (f"{stem}_rle.json", text, record.encode("utf-8"), "Objects and masks (JSON)"),
         *((name, text, json.dumps(value, ensure_ascii=False).encode("utf-8"), words) for name, value, words in made),
     ]
-
-
-def mask_png(turn: Turn) -> bytes:
-    """The union of all objects as a PNG of 0 and 255, the size of the picture."""
-    return encode_png(mask_image(turn.mask))
-
-
-def record_json(turn: Turn) -> str:
-    """The text of ``NAME_rle.json``."""
-    return json.dumps(turn.record(), ensure_ascii=False) + "\n"

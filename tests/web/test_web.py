@@ -57,14 +57,15 @@ def answer(size: tuple[int, int] = (60, 40), boxes: int = 2, **changes: Any) -> 
 def test_the_files_are_those_of_the_answer() -> None:
     picture, result = answer()
     turn = Turn.of(picture, result)
-    assert json.loads(show.record_json(turn)) == json.loads(result.to_json())
-    assert (np.asarray(Image.open(io.BytesIO(show.mask_png(turn)))) == result.mask * 255).all()
+    made = {name: data for name, _, data, _ in show.files_of(turn)}
+    assert json.loads(made["navy_sea_rle.json"]) == json.loads(result.to_json())
+    assert (np.asarray(Image.open(io.BytesIO(made["navy_sea_mask.png"]))) == result.mask * 255).all()
     links = show.downloads(turn)
     assert 'download="navy_sea_mask.png"' in links and 'download="navy_sea_rle.json"' in links
     turn.show_only([1])
-    assert (turn.mask == result.mask).all(), "hiding is for the eye only"
+    assert (turn.result().mask == result.mask).all(), "hiding is for the eye only"
     turn.remove(1)
-    assert (turn.mask == result.objects[0].mask).all() and turn.record()["edited"] is True
+    assert (turn.result().mask == result.objects[0].mask).all() and turn.record(turn.result())["edited"] is True
 
 
 def test_a_warning_about_the_policy_is_with_the_answer() -> None:
@@ -72,7 +73,10 @@ def test_a_warning_about_the_policy_is_with_the_answer() -> None:
     turn = Turn.of(*answer(warning="it knows only shapes"))
     assert 'class="notice warning"' in show.headline(turn) and "It knows only shapes." in show.headline(turn)
     turn.remove(0)
-    assert "It knows only shapes." in show.headline(turn) and turn.record()["warning"] == "it knows only shapes"
+    assert (
+        "It knows only shapes." in show.headline(turn)
+        and turn.record(turn.result())["warning"] == "it knows only shapes"
+    )
 
 
 def test_the_policy_of_the_demo_is_offered_in_place_of_the_embedded_one(tmp_path: Path) -> None:
@@ -104,7 +108,7 @@ def test_coordinates_are_in_pixels_of_the_picture_and_follow_corrections() -> No
     turn = Turn.of(*answer())
     page = show.reasoning(turn)
     assert "in pixels of the picture (60 × 40)" in page and "<td>22, 5, 32, 15</td><td>27, 9</td>" in page  # noqa: RUF001
-    turn.put(1, Item.of(PromptObject((20.25, 4.0, 30.0, 16.0), ((1.0, 2.0), (3.0, 4.5))), turn.mask, 0.5), {})
+    turn.put(1, Item.of(PromptObject((20.25, 4.0, 30.0, 16.0), ((1.0, 2.0), (3.0, 4.5))), turn.result().mask, 0.5), {})
     page = show.reasoning(turn)
     assert "<td>20.2, 4, 30, 16</td><td>1, 2; 3, 4.5</td>" in page and "22, 5, 32, 15" not in page
     turn.remove(0)
@@ -124,8 +128,9 @@ def test_a_large_picture_is_answered_in_its_own_pixels(kind: str) -> None:
     assert show.about_picture(picture).endswith("600 × 400 pixels; the models see it at 60 × 40")  # noqa: RUF001
     turn = Turn.of(picture, answer()[1])
     assert turn.items[1].prompt == PromptObject((220, 50, 320, 150), ((270.0, 90.0),))
-    assert turn.mask.shape == (400, 600) and turn.mask[50:150, 220:320].all() and turn.mask.sum() == 2 * 100 * 100
-    record = turn.record()
+    whole = turn.result().mask
+    assert whole.shape == (400, 600) and whole[50:150, 220:320].all() and whole.sum() == 2 * 100 * 100
+    record = turn.record(turn.result())
     assert record["objects"][1]["box"] == [220, 50, 320, 150] and record["objects"][1]["segmentation"]["size"] == [
         400,
         600,
@@ -185,7 +190,9 @@ def test_what_came_of_a_question_is_said_in_words() -> None:
     assert "could not be read: no &lt;answer&gt;...&lt;/answer&gt; block." in unread
     turn = Turn.of(*answer(question="<script>"))
     assert "&lt;script&gt;" in show.headline(turn) and "policy 1.00 s · embedding 0.25 s" in show.headline(turn)
-    turn.put(2, Item.of(PromptObject(None, ((1.0, 1.0),)), turn.mask, 0.5), {"embedding": 0.0, "segmenter": 0.01})
+    turn.put(
+        2, Item.of(PromptObject(None, ((1.0, 1.0),)), turn.result().mask, 0.5), {"embedding": 0.0, "segmenter": 0.01}
+    )
     assert "3 objects, corrected by hand." in show.headline(turn)
     assert "policy" not in show.times(turn) and "embedding 0.00 s" in show.times(turn)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers.accessibility import findings
 from helpers.evaluated import NOTHING, SPEC, WARNING, photos, predicted, scenes, summary_of, true_texts
 
 from seg_zero.answer import write_answer
@@ -174,12 +175,7 @@ def test_tables_break_no_words_on_a_phone(opened: Callable[[str, tuple[int, int]
 
 @each_page
 def test_pages_are_accessible(opened: Callable[[str, tuple[int, int]], Page], name: str) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(opened(name, DESK)).response["violations"]
-    assert [
-        (rule["id"], rule["nodes"][0]["html"][:150]) for rule in found if rule["impact"] in ("serious", "critical")
-    ] == []
+    assert findings(opened(name, DESK)) == []
 
 
 def test_the_warning_is_seen_without_scrolling(opened: Callable[[str, tuple[int, int]], Page]) -> None:

@@ -7,21 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from helpers.accessibility import findings
 from helpers.clips import write_video
 
 from seg_zero.data.synthetic.clips import make_clip
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-
-GRAVE = ("serious", "critical")
-
-
-def findings(page: Page) -> list[str]:
-    """What axe-core holds against the page as it stands, one line for each element."""
-    found = Axe().run(page).response["violations"]
-    return [f"{one['id']}: {node['html'][:200]}" for one in found if one["impact"] in GRAVE for node in one["nodes"]]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

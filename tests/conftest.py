@@ -1,4 +1,4 @@
-"""What holds for all tests: marks set by fixture, no skipped test in CI, and a browser for those that ask for one."""
+"""What holds for all tests: marks set by fixture, no skipped test in CI; and what many ask for: browser, SAM2, clip."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from helpers.chromium import find_chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+    from seg_zero.data.synthetic.clips import Clip
+    from seg_zero.segmenter import Segmenter
 
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
@@ -25,6 +28,22 @@ def browser() -> Iterator[Browser]:
         pytest.skip("no Chromium on this machine; python tests/helpers/chromium.py installs one")
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+
+
+@pytest.fixture(scope="module")
+def sam2() -> Segmenter:
+    """The embedded one, on the CPU."""
+    from seg_zero.segmenter import load_segmenter
+
+    return load_segmenter("tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def shapes() -> Clip:
+    """Three shapes that move slowly."""
+    from seg_zero.data.synthetic.clips import make_clip
+
+    return make_clip(3, shapes=3, max_speed=0.015)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

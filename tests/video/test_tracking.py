@@ -13,24 +13,13 @@ from helpers.clips import PointingPolicy, write_frames, write_video
 from PIL import Image
 
 from seg_zero.data.synthetic.clips import Clip as SyntheticClip
-from seg_zero.data.synthetic.clips import make_clip
 from seg_zero.errors import InputError
 from seg_zero.pipeline import ReasoningSegmenter
-from seg_zero.segmenter import Segmenter, load_segmenter
+from seg_zero.segmenter import Segmenter
 from seg_zero.video.clips import CHUNK, open_clip
 from seg_zero.video.tracking import KeyFrames, VideoFrame, match, segment_clip
 
 COUNT = 20
-
-
-@pytest.fixture(scope="module")
-def sam2() -> Segmenter:
-    return load_segmenter("tiny", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def shapes() -> SyntheticClip:
-    return make_clip(3, shapes=3, max_speed=0.015)
 
 
 @pytest.fixture(scope="module")

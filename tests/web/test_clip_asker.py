@@ -17,26 +17,15 @@ from PIL import Image
 
 from seg_zero.cli.main import main as cli
 from seg_zero.data.synthetic.clips import Clip as SyntheticClip
-from seg_zero.data.synthetic.clips import make_clip
 from seg_zero.errors import InputError
 from seg_zero.masks import decode_mask
 from seg_zero.pipeline import ReasoningSegmenter
-from seg_zero.segmenter import Segmenter, load_segmenter
+from seg_zero.segmenter import Segmenter
 from seg_zero.web import video_tab
 from seg_zero.web.asker import Asker, Waiting
 from seg_zero.web.clips import ClipAnswer, ClipAsker, ClipLimits, Stopped, read_clip, read_numbers
 
 COUNT = 8
-
-
-@pytest.fixture(scope="module")
-def sam2() -> Segmenter:
-    return load_segmenter("tiny", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def shapes() -> SyntheticClip:
-    return make_clip(3, shapes=3, max_speed=0.015)
 
 
 @pytest.fixture(scope="module")

@@ -68,11 +68,12 @@ def _nested(parsers: dict[str, CommandParser]) -> Iterator[str]:
 
 
 def _command(parser: CommandParser, shared: Iterable[tuple[str, str]] = ()) -> Iterator[str]:
-    told = [row for row in _options(parser) if row not in shared]
+    options = _options(parser)
+    told = [row for row in options if row not in shared]
     yield _escaped(parser.description or "")
     if told:
         yield _table(("option", "meaning"), told)
-    if len(told) < len(_options(parser)):
+    if len(told) < len(options):
         yield f"Further options are those of [all builders](#all-builders-of-{PROGRAM}-data)."
 
 

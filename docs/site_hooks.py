@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from posixpath import relpath
 
@@ -46,8 +46,9 @@ def links(text: str) -> list[str]:
     return [target.partition("#")[0] for target in targets if "://" not in target and not target.startswith("#")]
 
 
+@cache
 def pages_elsewhere() -> set[Path]:
-    """Markdown files outside docs/ that pages in docs/ link."""
+    """Markdown files outside docs/ that pages in docs/ link; found once for each build, since it reads all of them."""
     found = {(DOCS / target).resolve() for page in DOCS.glob("*.md") for target in links(page.read_text("utf-8"))}
     return {file for file in found if file.suffix == ".md" and DOCS not in file.parents}
 
@@ -113,6 +114,7 @@ def well_broken(html: str) -> str:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    pages_elsewhere.cache_clear()
     config.nav = [
         {"Home": INDEX.name},
         *({title: [{name: place(file)} for name, file, _ in entries]} for title, entries in sections()),

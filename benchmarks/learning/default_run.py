@@ -10,7 +10,6 @@ of all seeds to OUT/curves.png. Finished seeds are kept and not run again.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from seg_zero.cli.demo_curves import read_curves, running_mean
 from seg_zero.evaluation.predictions import Prediction
 from seg_zero.evaluation.store import read_predictions
 from seg_zero.files import write_image, write_text
@@ -82,17 +82,17 @@ def draw(folders: dict[int, Path], columns: int = 3) -> Any:
     figure, axes = plt.subplots(
         -(-len(CURVES) // columns), columns, figsize=(4.2 * columns, 2.5 * -(-len(CURVES) // columns)), dpi=100
     )
+    runs = {seed: read_curves(folder / "train" / "metrics.jsonl", CURVES) for seed, folder in folders.items()}
     for axis, (key, title) in zip(axes.flat, CURVES.items(), strict=False):
-        for number, (seed, folder) in enumerate(folders.items()):
-            lines = [json.loads(line) for line in (folder / "train" / "metrics.jsonl").read_text().splitlines()]
-            points = np.array([(line["step"], line[key]) for line in lines if key in line])
+        for number, (seed, curves) in enumerate(runs.items()):
+            steps, values = curves[key]
             colour = f"C{number}"
             if key.startswith("validation"):
-                axis.plot(*points.T, color=colour, marker="o", markersize=3, label=f"seed {seed}")
+                axis.plot(steps, values, color=colour, marker="o", markersize=3, label=f"seed {seed}")
                 continue
-            axis.plot(*points.T, color=colour, linewidth=0.8, alpha=0.35)
-            smooth = np.convolve(points[:, 1], np.ones(5) / 5, mode="valid")
-            axis.plot(points[4:, 0], smooth, color=colour, linewidth=1.8)
+            axis.plot(steps, values, color=colour, linewidth=0.8, alpha=0.35)
+            smooth = running_mean(values)
+            axis.plot(steps[-len(smooth) :], smooth, color=colour, linewidth=1.8)
         axis.set_title(title, loc="left", fontsize=10)
         axis.grid(color="#eef0f3")
         axis.spines[["top", "right"]].set_visible(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,14 @@ STORY = {
 }
 
 
-def read_curves(metrics: Path) -> dict[str, Curve]:
-    """Steps and values of a run's ``metrics.jsonl``, by key: those of STORY, and every reward term."""
+def read_curves(metrics: Path, keys: Iterable[str] | None = None) -> dict[str, Curve]:
+    """Steps and values of a run's ``metrics.jsonl``, by key: those of STORY, and every reward term.
+
+    keys: others in their place; one that was never logged is left out.
+    """
     steps = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    keys = [*STORY, *sorted({key for step in steps for key in step if TERM.fullmatch(key)} - {*STORY})]
+    if keys is None:
+        keys = [*STORY, *sorted({key for step in steps for key in step if TERM.fullmatch(key)} - {*STORY})]
     found = {key: [(float(step["step"]), float(step[key])) for step in steps if key in step] for key in keys}
     return {key: ([x for x, _ in points], [y for _, y in points]) for key, points in found.items() if points}
 

@@ -160,6 +160,7 @@ def test_curves_are_read_by_step(tmp_path: Path) -> None:
     lines = [{"step": 1, "reward/iou/mean": 0.25, "timing_s/step": 7}, {"step": 2, "reward/iou/mean": 0.5}]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert read_curves(tmp_path / "metrics.jsonl") == {"reward/iou/mean": ([1.0, 2.0], [0.25, 0.5])}
+    assert read_curves(tmp_path / "metrics.jsonl", ("timing_s/step", "none")) == {"timing_s/step": ([1.0], [7.0])}
     assert list(running_mean([1.0, 2.0])) == [1.5]
 
 

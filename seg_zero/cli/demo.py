@@ -103,7 +103,6 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     from seg_zero.files import make_folder, write_image
     from seg_zero.pipeline import ReasoningSegmenter
     from seg_zero.policy.loading import quiet_transformers
-    from seg_zero.statistics import paired_difference
     from seg_zero.visualize import mask_image, overlay
 
     quiet_transformers()
@@ -152,7 +151,7 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
         write_page(out / "index.html", page)
         write_image(out / "before_after.png", draw_before_after(page))
 
-    gain = paired_difference([p.iou for p in before_predictions], [p.iou for p in after_predictions])
+    gain = page.mean_gain
     start, end = before.metrics["gIoU"].value, after.metrics["gIoU"].value
     print(f"\nmean IoU on {held_out} held-out questions: {start:.3f} -> {end:.3f}")
     print(f"gain {gain.mean:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f} over the questions")

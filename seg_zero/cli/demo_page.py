@@ -7,6 +7,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
@@ -32,9 +33,9 @@ from seg_zero.evaluation.wording import (
 )
 from seg_zero.files import write_text
 from seg_zero.prompting import PromptSpec
-from seg_zero.statistics import paired_difference
+from seg_zero.statistics import PairedDifference, paired_difference
 from seg_zero.visualize import draw_answer
-from seg_zero.visualize.html_page import document, picture, pyplot, rendered
+from seg_zero.visualize.html_page import document, panel, pyplot, rendered, tile
 
 SIDE = 448  # of a picture, in pixels: four times that of a scene
 GOOD_IOU = 0.5
@@ -60,6 +61,10 @@ class Page:
     def gains(self) -> list[float]:
         """The change of each row's IoU."""
         return [a.iou - b.iou for b, a in zip(self.before_predictions, self.after_predictions, strict=True)]
+
+    @cached_property
+    def mean_gain(self) -> PairedDifference:
+        return paired_difference([p.iou for p in self.before_predictions], [p.iou for p in self.after_predictions])
 
     @property
     def steps(self) -> int:
@@ -123,8 +128,7 @@ def _drawn(row: Row, prediction: Prediction, spec: PromptSpec, side: int = SIDE)
 
 
 def _figure(name: str, drawn: Image.Image, question: str, caption: str) -> str:
-    shown = picture(drawn, f"{name}: {question}")
-    return f"<figure>{shown}<figcaption><b>{name}</b>{caption}</figcaption></figure>"
+    return panel(drawn, f"{name}: {question}", f"<b>{name}</b>{caption}")
 
 
 def _answer(name: str, row: Row, prediction: Prediction, spec: PromptSpec) -> str:
@@ -205,17 +209,14 @@ def _numbers(page: Page) -> str:
     )
     return (
         '<div class="tiles">'
-        + "".join(
-            f'<div class="tile"><span>{name}</span><b>{value}</b><small>{html.escape(meaning)}</small></div>'
-            for name, value, meaning in tiles
-        )
+        + "".join(tile(name, value, meaning) for name, value, meaning in tiles)
         + f"</div><h3>Mean IoU by kind of question</h3>{_table('question', kinds)}"
         f"<details><summary>More metrics</summary>{_table('metric', metrics)}</details>"
     )
 
 
 def _gain(page: Page) -> tuple[str, str]:
-    gain = paired_difference([p.iou for p in page.before_predictions], [p.iou for p in page.after_predictions])
+    gain = page.mean_gain
     return (
         f"{gain.mean:+.2f}",
         f"With other questions of this sort it would probably lie between {gain.low:+.2f} and {gain.high:+.2f} "

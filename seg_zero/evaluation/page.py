@@ -31,7 +31,7 @@ from seg_zero.evaluation.wording import (
 from seg_zero.files import write_text
 from seg_zero.prompting import PromptSpec
 from seg_zero.visualize import draw_answer
-from seg_zero.visualize.html_page import document, histogram, legend, parts_bar, picture, warning_box
+from seg_zero.visualize.html_page import document, histogram, legend, panel, parts_bar, tile, warning_box
 
 SIDE = 560  # of a picture's longer side, in pixels: two of them fill the page
 BINS = 20
@@ -90,9 +90,8 @@ def _about_rule(rule: str) -> str:
 
 def _tile(name: str, summary: Summary) -> str:
     found = summary.metrics[name]
-    interval = f"<span>{found.low:.3f} to {found.high:.3f}</span>" if summary.rows > 1 else ""
-    meaning = html.escape(METRICS.get(name, ""))
-    return f'<div class="tile"><span>{name}</span><b>{found.value:.3f}</b>{interval}<small>{meaning}</small></div>'
+    interval = f"{found.low:.3f} to {found.high:.3f}" if summary.rows > 1 else ""
+    return tile(name, f"{found.value:.3f}", METRICS.get(name, ""), interval)
 
 
 def _numbers(summary: Summary) -> str:
@@ -193,10 +192,7 @@ def _case(rows: Sequence[Row], prediction: Prediction, spec: PromptSpec) -> str:
         panels = f'<p class="down">cannot be drawn: {html.escape(str(error))}</p>'
     else:
         texts = {"answer": f"answer: <i>“{words}”</i>" if words else "answer: <i>no words</i>", "truth": "truth"}
-        panels = "".join(
-            f"<figure>{picture(drawn, f'{name}: {prediction.question}')}<figcaption>{texts[name]}</figcaption></figure>"
-            for name, drawn in pictures
-        )
+        panels = "".join(panel(drawn, f"{name}: {prediction.question}", texts[name]) for name, drawn in pictures)
     several = f", fused from {counted(len(prediction.texts), 'answer')}" if len(prediction.texts) > 1 else ""
     verdict = (
         f'<p class="verdict"><b>IoU {prediction.iou:.2f}</b>, boxes {prediction.box_iou:.2f}{several}. '

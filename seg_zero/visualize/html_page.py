@@ -90,6 +90,17 @@ def picture(image: Image.Image, description: str) -> str:
     )
 
 
+def panel(image: Image.Image, description: str, caption: str) -> str:
+    """A :func:`picture` above its caption, which is HTML."""
+    return f"<figure>{picture(image, description)}<figcaption>{caption}</figcaption></figure>"
+
+
+def tile(name: str, value: str, meaning: str, interval: str = "") -> str:
+    """A number in large print with its name above, and its interval, if any, and its meaning below."""
+    below = f"<span>{interval}</span>" if interval else ""
+    return f'<div class="tile"><span>{name}</span><b>{value}</b>{below}<small>{html.escape(meaning)}</small></div>'
+
+
 def plot(figure: Any, description: str) -> str:
     """A matplotlib figure as a vector image, closed afterwards."""
     plt = pyplot()

@@ -69,7 +69,7 @@ ul.legend li i { position: absolute; left: 0; top: 3px; width: 14px; height: 14p
 @media (max-width: 640px) {
   body { padding: 20px 14px 48px; } h1 { font-size: 26px; } p.lead { font-size: 17px; }
   .panels.three { grid-template-columns: 1fr 1fr; } .panels.three .verdict { grid-column: auto; }
-  th, td { padding: 7px 6px; } td.optional, th.optional { display: none; }
+  th, td { padding: 7px 6px; }
 }
 """
 

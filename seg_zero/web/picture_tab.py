@@ -60,7 +60,7 @@ def build_picture_tab(asker: Asker, limits: Limits) -> None:
     """The tab's contents, in the current Blocks, over models shared by all users."""
     examples = example_pictures(limits)
     session = gr.State(Session())
-    with gr.Row(elem_id="columns", elem_classes="columns"):
+    with gr.Row(elem_classes="columns"):
         with gr.Column(scale=5, min_width=320, elem_id="ask-side"):
             picture = gr.Image(
                 label="Picture",

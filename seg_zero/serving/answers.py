@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from seg_zero.images import encode_png
 from seg_zero.masks import encode_mask, resize_mask
 from seg_zero.serving.service import Outcome
 from seg_zero.visualize import mask_image
@@ -81,10 +81,7 @@ class Problem(BaseModel):
 
 def png_of(mask: np.ndarray, size: tuple[int, int]) -> bytes:
     """A boolean H x W mask as an encoded picture of 0 and 255, enlarged to (width, height)."""
-    buffer = io.BytesIO()
-    mask = resize_mask(mask, size)
-    mask_image(mask).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return encode_png(mask_image(resize_mask(mask, size)))
 
 
 def _text_png(mask: np.ndarray) -> str:

@@ -76,24 +76,18 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    line = f"{first['loc'][-1]}: {first['msg']}"
     if request.url.path != SEGMENT:
-        first = error.errors()[0]
-        return _refusal(422, f"{first['loc'][-1]}: {first['msg']}; /openapi.json names the fields")
+        return _refusal(422, f"{line}; /openapi.json names the fields")
     kind = request.headers.get("content-type", "none")
     if not kind.lower().startswith("multipart/form-data"):
         return _refusal(415, f"the content type is {kind[:60]!r}; {HOW}")
-    first = error.errors()[0]
-    return _refusal(422, f"{first['loc'][-1]}: {first['msg']}; {HOW}")
+    return _refusal(422, f"{line}; {HOW}")
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
     return _refusal(500, "the server failed on this request; its log says why")
-
-
-def _json(
-    question: str, size: tuple[int, int], png: bool, per_object: bool, warning: str | None, outcome: Outcome
-) -> bytes:
-    return encode(question, outcome, size, png, per_object, warning)
 
 
 def _picture(size: tuple[int, int], outcome: Outcome) -> bytes:
@@ -150,7 +144,7 @@ def create_app(
         if as_picture:
             finish = partial(_picture, picture.size)
         else:
-            finish = partial(_json, question, picture.size, png, per_object, warning)
+            finish = partial(encode, question, size=picture.size, png=png, per_object=per_object, warning=warning)
         job = service.submit(picture.image, question, finish)
         try:
             content = await asyncio.wait_for(asyncio.wrap_future(job), timeout)

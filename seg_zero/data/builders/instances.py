@@ -125,7 +125,11 @@ def _by_id(path: Path, content: Entry, section: str, *keys: str) -> dict[Any, En
 
 def read_instances(path: Path) -> Instances:
     """A COCO or LVIS instances file. Raises InputError if it is not one or if an id is not unique."""
-    content = read_json(path, "annotation file")
+    return instances_of(path, read_json(path, "annotation file"))
+
+
+def instances_of(path: Path, content: Any) -> Instances:
+    """What :func:`read_json` found in an instances file at ``path``; raises as :func:`read_instances`."""
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a JSON {type(content).__name__}; give a COCO or LVIS instances file")
     images = _by_id(path, content, "images", "width", "height")

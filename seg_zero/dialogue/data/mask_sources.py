@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from seg_zero.data.builders.instances import read_instances, read_json
+from seg_zero.data.builders.instances import instances_of, read_json
 from seg_zero.data.builders.labelme import read_annotation
 from seg_zero.data.builders.reasonseg import TARGET, paint
 from seg_zero.data.inputs import upright_size
@@ -72,7 +72,7 @@ def _open(name: str, place: Path) -> Find:
     content = read_json(place, f"masks of {name}")
     if isinstance(content, dict) and "annotations" not in content:
         return lambda number, image, size: segmentation_to_mask(content[_text(number)], size[1], size[0])
-    annotations: dict[Any, Any] = read_instances(place).annotations
+    annotations: dict[Any, Any] = instances_of(place, content).annotations
     return lambda number, image, size: segmentation_to_mask(annotations[number]["segmentation"], size[1], size[0])
 
 

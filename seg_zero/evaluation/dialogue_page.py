@@ -78,9 +78,11 @@ rounds. Every round is in the means; one without an answer counts 0. {html.escap
 
 
 def _html(rows: list[list[str]]) -> str:
-    head, *rest = ("".join(f"<{{0}}>{html.escape(cell)}</{{0}}>" for cell in row) for row in rows)
-    lines = "".join(f"<tr>{row.replace('{0}', 'td')}</tr>" for row in rest)
-    return f"<table><tr>{head.replace('{0}', 'th')}</tr>{lines}</table>"
+    lines = []
+    for place, row in enumerate(rows):
+        kind = "td" if place else "th"
+        lines.append("".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in row))
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _curve(results: Results) -> Image.Image:

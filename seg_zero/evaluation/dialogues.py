@@ -9,9 +9,9 @@ metrics.json            by history, by way of counting, by round
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from seg_zero.dialogue.references import Asked
 from seg_zero.dialogue.session import Answerer, Ask, Embed
 from seg_zero.errors import InputError
 from seg_zero.evaluation.store import only_evaluation, open_folder
-from seg_zero.files import make_folder, write_json, write_text
+from seg_zero.files import read_lines, write_json, write_text
 from seg_zero.masks import decode_mask, encode_mask
 from seg_zero.metrics import MaskCounts, MaskMetrics, RoundMetrics, RoundScore, SegLlmMetrics, in_frame, score_round
 from seg_zero.segmenter import Embedding, Segmenter
@@ -161,7 +161,6 @@ def evaluate_dialogues(
     """
     if not dialogues:
         raise InputError("there are no dialogues to evaluate; check the data")
-    make_folder(out)
     with only_evaluation(out):
         open_folder(out, {**settings, "dialogues": len(dialogues)})
         parts = [
@@ -177,12 +176,10 @@ def evaluate_dialogues(
             if some is None:
                 predictor = predictor or load()
                 some = play(predictor, {number: dialogues[number] for number in numbers})
-                write_text(path, "".join(f"{json.dumps(one.record(), ensure_ascii=False)}\n" for one in some))
+                _write(path, some)
             played += some
             progress(some, old)
-        write_text(
-            out / "dialogues.jsonl", "".join(f"{json.dumps(one.record(), ensure_ascii=False)}\n" for one in played)
-        )
+        _write(out / "dialogues.jsonl", played)
         results = metrics_of(played)
         write_json(out / "metrics.json", results)
         return results, played
@@ -199,18 +196,18 @@ def play(predictor: Predictor, dialogues: dict[int, DialogueRecord]) -> list[Pla
     memories: dict[str, dict[int, list[Instance]]] = {h: {number: [] for number in dialogues} for h in HISTORIES}
     guesses: dict[int, Guess] = {}
     for number in range(1, max(len(item.rounds) for item in dialogues.values()) + 1):
+        asked = {d: item for d, item in dialogues.items() if len(item.rounds) >= number}
+        truths = {d: item.rounds[number - 1].truth() for d, item in asked.items()}
         for history in HISTORIES:
-            asked = {d: item for d, item in dialogues.items() if len(item.rounds) >= number}
             if number > 1 or history == TRUE:  # the first round has no history, so its guesses hold for both
                 questions = [_question(d, number, pictures[d], item, memories[history][d]) for d, item in asked.items()]
                 guesses = dict(zip(asked, predictor.answer(questions), strict=True))
             for d, item in asked.items():
-                truth = item.rounds[number - 1].truth()
-                rounds[history][d].append(_judged(item, number, guesses[d], truth))
+                rounds[history][d].append(_judged(item, number, guesses[d], truths[d]))
                 name = item.rounds[number - 1].asked.question
                 masks = guesses[d].masks[guesses[d].masks.any(axis=(1, 2))]
-                earlier = Instance.of_mask(number, name, truth) if history == TRUE else Instance(number, name, masks)
-                memories[history][d].append(earlier)
+                true, found = Instance.of_mask(number, name, truths[d]), Instance(number, name, masks)
+                memories[history][d].append(true if history == TRUE else found)
     return [
         PlayedDialogue(d, item.id, {history: tuple(rounds[history][d]) for history in HISTORIES})
         for d, item in dialogues.items()
@@ -244,13 +241,9 @@ def _judged(item: DialogueRecord, number: int, guess: Guess, truth: np.ndarray) 
     mask = np.asarray(guess.masks.any(axis=0))
     native, framed = score_round(mask, truth), score_round(in_frame(mask), in_frame(truth))
     if guess.problem is not None:  # scores 0, even if nothing is to be found
-        native, framed = (_unanswered(score) for score in (native, framed))
+        native, framed = (replace(score, counts=replace(score.counts, answered=False)) for score in (native, framed))
     scores = {NATIVE: native, SEGLLM: framed}
     return PlayedRound(one.asked.question, one.asked.references, guess.text, guess.problem, encode_mask(mask), scores)
-
-
-def _unanswered(score: RoundScore) -> RoundScore:
-    return RoundScore(MaskCounts(**{**asdict(score.counts), "answered": False}), score.box_iou)
 
 
 def _once(segmenter: Segmenter, picture: Image.Image) -> Embed:
@@ -267,11 +260,14 @@ def _once(segmenter: Segmenter, picture: Image.Image) -> Embed:
     return embed
 
 
+def _write(path: Path, played: Sequence[PlayedDialogue]) -> None:
+    write_text(path, "".join(f"{json.dumps(one.record(), ensure_ascii=False)}\n" for one in played))
+
+
 def _read(path: Path, numbers: range) -> list[PlayedDialogue] | None:
     """The dialogues of a part; None if it is missing or not as written."""
     try:
-        lines: Iterator[str] = iter(path.read_text(encoding="utf-8").splitlines())
-        found = [PlayedDialogue.of_record(json.loads(line)) for line in lines]
+        found = [PlayedDialogue.of_record(json.loads(line)) for line in read_lines(path)]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if [one.number for one in found] == list(numbers) else None

@@ -72,7 +72,7 @@ class Scripted:
     def _one(self, question: Question) -> Guess:
         truth = self._dialogues[question.dialogue].rounds[question.number - 1].truth()
         if self._rule == "perfect":
-            return Guess(truth[None])
+            return Guess(truth[None], "one line\u2028of\x85text")  # which end a line in Unicode, but none of the file
         if self._rule == "empty":
             return Guess(truth[None][:0])
         if self._rule == "broken":
@@ -162,6 +162,12 @@ def test_an_interrupted_evaluation_goes_on_and_ends_with_the_same_bytes(tmp_path
     evaluate_dialogues(unused, {}, dialogues, tmp_path / "out")
     with pytest.raises(InputError, match="other settings"):
         evaluate_dialogues(unused, {"references": "crop"}, dialogues, tmp_path / "out")
+
+
+def test_what_ends_a_line_in_unicode_does_not_cost_an_answer(tmp_path: Path) -> None:
+    run(tmp_path, "perfect")
+    _, again = run(tmp_path, "perfect")
+    assert again.asked == []
 
 
 def test_pictures_that_do_not_fit_and_no_dialogues_are_refused(tmp_path: Path) -> None:

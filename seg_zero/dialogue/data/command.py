@@ -14,7 +14,7 @@ from seg_zero.data.inputs import add_split_options
 from seg_zero.dialogue.data import instances, mrseg, proof, regiondial, synthetic
 from seg_zero.dialogue.data.generate import FORMS
 from seg_zero.dialogue.data.mask_sources import MaskFiles
-from seg_zero.dialogue.data.records import Reading, id_of, read_dialogues, read_each, write_dialogues
+from seg_zero.dialogue.data.records import Reading, read_dialogues, read_each, write_dialogues
 from seg_zero.errors import InputError
 from seg_zero.files import check_file_place, write_text
 
@@ -104,7 +104,7 @@ def _imported(args: argparse.Namespace) -> Reading:
         raise InputError(f"{path} holds a JSON {type(records).__name__}, not a list of conversations")
     records = records[: args.count]
     if args.regiondial is not None:
-        return read_each(str(path), records, lambda n, item: regiondial.dialogue_of_turns(item, n, folder), id_of)
+        return read_each(str(path), records, lambda n, item: regiondial.dialogue_of_turns(item, n, folder))
     masks = MaskFiles(dict(map(_place, args.masks)))
 
     def read(number: int, record: Any) -> Any:
@@ -112,7 +112,7 @@ def _imported(args: argparse.Namespace) -> Reading:
         name = f"{conversation.name or path.stem}-{number}"
         return mrseg.dialogue_of(conversation, name, folder, masks)
 
-    return read_each(str(path), records, read, id_of)
+    return read_each(str(path), records, read)
 
 
 def _place(text: str) -> tuple[str, Path]:

@@ -13,9 +13,9 @@ import numpy as np
 from seg_zero.data.builders.instances import Entry, Instances, existing_folder, read_instances
 from seg_zero.data.inputs import find_file, take_split, upright_size
 from seg_zero.dialogue.data.generate import make_rounds
-from seg_zero.dialogue.data.records import BadRecord, DialogueRecord, Reading
+from seg_zero.dialogue.data.records import BadRecord, DialogueRecord, Reading, reason_of
 from seg_zero.dialogue.data.relations import Thing
-from seg_zero.errors import InputError, one_line
+from seg_zero.errors import InputError
 from seg_zero.masks import segmentation_to_mask
 
 MAX_THINGS = 40  # a picture with more is too crowded to ask about
@@ -61,8 +61,7 @@ def dialogues_of_instances(
                 raise ValueError(f"{path} has another size than the {size[0]}x{size[1]} of the annotations")
             made = make_rounds(things, rng, int(rng.integers(2, rounds + 1)), forms=forms)
         except (InputError, ValueError, KeyError, TypeError, OSError) as error:
-            missing = f"{error} is missing" if isinstance(error, KeyError) else one_line(error, 300)
-            reading.bad.append(BadRecord(number, name, missing))
+            reading.bad.append(BadRecord(number, name, reason_of(error)))
             continue
         if len(made) > 1:
             records = tuple(thing.record() for thing in things)

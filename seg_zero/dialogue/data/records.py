@@ -24,7 +24,7 @@ from seg_zero.data.inputs import find_file
 from seg_zero.dialogue.memory import check_references
 from seg_zero.dialogue.references import Asked, read_question
 from seg_zero.errors import InputError, one_line
-from seg_zero.files import whole_file
+from seg_zero.files import read_lines, whole_file
 from seg_zero.images import load_image
 from seg_zero.masks import decode_mask
 from seg_zero.prompting import check_question
@@ -103,21 +103,23 @@ class Reading:
         return self.dialogues
 
 
-def read_each(
-    name: str, records: Iterable[Any], read: Callable[[int, Any], DialogueRecord], id_of: Callable[[Any], str]
-) -> Reading:
+def read_each(name: str, records: Iterable[Any], read: Callable[[int, Any], DialogueRecord]) -> Reading:
     """Read records one by one; what raises InputError, ValueError and the like becomes a BadRecord."""
     reading = Reading(name)
     for number, record in enumerate(records, start=1):
         try:
             reading.dialogues.append(read(number, record))
         except (InputError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            missing = f"{error} is missing" if isinstance(error, KeyError) else one_line(error, 300)
-            reading.bad.append(BadRecord(number, id_of(record), missing))
+            reading.bad.append(BadRecord(number, _id_of(record), reason_of(error)))
     return reading
 
 
-def id_of(record: Any) -> str:
+def reason_of(error: Exception) -> str:
+    """Why a record cannot be used, in one line; of a KeyError, what is missing."""
+    return f"{error} is missing" if isinstance(error, KeyError) else one_line(error, 300)
+
+
+def _id_of(record: Any) -> str:
     """The id of a JSON record, "" if it has none."""
     found = record.get("id") if isinstance(record, dict) else None
     return found if isinstance(found, str) else ""
@@ -126,13 +128,13 @@ def id_of(record: Any) -> str:
 def read_dialogues(path: Path) -> Reading:
     """The dialogues of a file. Raises InputError if it cannot be read at all."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_lines(path)
     except OSError as error:
         raise InputError(f"dialogues {path} cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"dialogues {path} are not UTF-8 text; is it another file?") from error
     records = [_loaded(line) for line in lines if line.strip()]
-    return read_each(str(path), records, lambda _, record: _dialogue_of(record, path.parent), id_of)
+    return read_each(str(path), records, lambda _, record: _dialogue_of(record, path.parent))
 
 
 def is_dialogue_file(path: Path) -> bool:
@@ -217,8 +219,7 @@ def _dialogue_of(record: Any, folder: Path) -> DialogueRecord:
             asked = read_question(one["question"], one.get("references", []), str(one.get("relation", "")))
             rounds.append(TrueRound(asked, one["mask"], tuple(one.get("given", ())), one.get("rule")))
         except (InputError, KeyError, TypeError, AttributeError) as error:
-            missing = f"{error} is missing" if isinstance(error, KeyError) else one_line(error, 300)
-            raise ValueError(f"round {number}: {missing}") from error
+            raise ValueError(f"round {number}: {reason_of(error)}") from error
     found = checked_dialogue(str(record["id"]), image, width, height, rounds)
     things = tuple(_thing(thing, len(record["things"]), (height, width)) for thing in record.get("things", ()))
     return replace(found, things=things)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,4 +70,4 @@ def make_dialogues(
         image, record = make_dialogue(seed, number, side=side, rounds=rounds, parts=parts, forms=forms)
         path = folder / record.image
         write_image(path, image)
-        yield DialogueRecord(record.id, path, side, side, record.rounds, record.things)
+        yield replace(record, image=path)

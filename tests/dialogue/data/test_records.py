@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg_zero.dialogue.data.records import id_of, is_dialogue_file, read_dialogues, read_each, write_dialogues
+from seg_zero.dialogue.data.records import is_dialogue_file, read_dialogues, read_each, write_dialogues
 from seg_zero.dialogue.data.regiondial import PLACEHOLDER, dialogue_of_turns
 from seg_zero.errors import InputError
 from seg_zero.masks import encode_mask
@@ -129,6 +129,6 @@ def test_turns_of_regionreasoner_become_dialogues(folder: Path) -> None:
 def test_malformed_turns_are_told(folder: Path, change: dict[str, Any], reason: str) -> None:
     turns = [TURNS[0], TURNS[1] | change]
     records = [{"image_id": 7, "image_path": "a.png", "conversational_turns": turns}, {"image_path": "z.png"}, 5]
-    found = read_each("x", records, lambda number, item: dialogue_of_turns(item, number, folder), id_of)
+    found = read_each("x", records, lambda number, item: dialogue_of_turns(item, number, folder))
     assert [bad.number for bad in found.bad] == [1, 2, 3] and reason in found.bad[0].reason
     assert "image 'z.png' does not exist" in found.bad[1].reason

@@ -11,7 +11,7 @@ from PIL import Image
 
 from seg_zero.answer import Answer
 from seg_zero.errors import InputError
-from seg_zero.prompting import PromptSpec
+from seg_zero.prompting import PromptSpec, resize_for_policy, resize_picture
 
 MAX_NEW_TOKENS = 1024
 
@@ -108,6 +108,11 @@ class Policy(Protocol):
             raise InputError(reply.problem)
         yield reply.texts[0]
         return reply.cut_at
+
+
+def pictures_of(request: Request, spec: PromptSpec) -> list[Image.Image]:
+    """What the policy sees of a request: its image and the further pictures, each in the size that it takes."""
+    return [resize_for_policy(request.image, spec), *(resize_picture(one, spec) for one in request.pictures)]
 
 
 def take_waiting(source: Iterator[Request | None], room: int) -> tuple[list[Request], bool]:

@@ -14,8 +14,18 @@ from PIL import Image
 
 from seg_zero.errors import InputError, one_line
 from seg_zero.hub import check_proxies, exempt_own_addresses
-from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, UnansweredReply, take_waiting
-from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, resize_picture
+from seg_zero.policy.base import (
+    GREEDY,
+    MAX_NEW_TOKENS,
+    Policy,
+    Reply,
+    Request,
+    Sampling,
+    UnansweredReply,
+    pictures_of,
+    take_waiting,
+)
+from seg_zero.prompting import PromptSpec, prompt_text
 
 POLL = 0.01  # seconds between looks for new requests while others are under way
 RETRY_AFTER = 0.2  # seconds
@@ -104,13 +114,10 @@ class RemotePolicy(Policy):
 
     def _body(self, request: Request, sampling: Sampling) -> dict[str, Any]:
         """The same text and picture that a policy in this process would see."""
-        (message,) = build_messages(request.question, self.spec, context=request.context)
-        images = [resize_for_policy(request.image, self.spec)]
-        images += [resize_picture(picture, self.spec) for picture in request.pictures]
         content: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": _data_url(image)}} for image in images
+            {"type": "image_url", "image_url": {"url": _data_url(image)}} for image in pictures_of(request, self.spec)
         ]
-        content.append({"type": "text", "text": message["content"][-1]["text"]})
+        content.append({"type": "text", "text": prompt_text(request.question, self.spec, request.context)})
         return {
             "model": self.model,
             "messages": [{"role": "user", "content": content}],

@@ -11,11 +11,11 @@ from PIL import Image
 
 from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.errors import InputError
-from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, too_long
+from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, pictures_of, too_long
 from seg_zero.policy.model_files import default_spec, resolve_model
 from seg_zero.policy.processors import load_processor, pass_images_on
 from seg_zero.policy.weights import check_loaded
-from seg_zero.prompting import PromptSpec, build_messages, resize_for_policy, resize_picture
+from seg_zero.prompting import PromptSpec, build_messages
 
 if TYPE_CHECKING:
     import torch
@@ -162,13 +162,9 @@ class TransformersPolicy(Policy):
 
     def _inputs(self, requests: Sequence[Request]) -> dict[str, Any]:
         """What ``generate`` takes to answer these requests greedily."""
-        images = []
-        for request in requests:
-            images.append(resize_for_policy(request.image, self.spec))
-            images += [resize_picture(picture, self.spec) for picture in request.pictures]
         inputs = self.processor(
             text=[self._prompt(request) for request in requests],
-            images=images,
+            images=[image for request in requests for image in pictures_of(request, self.spec)],
             padding=True,
             return_tensors="pt",
         ).to(self.model.device)

@@ -10,6 +10,8 @@ import numpy as np
 
 from seg_zero.dialogue.references import Asked
 from seg_zero.errors import InputError
+from seg_zero.masks import mask_to_prompt_object
+from seg_zero.objects import PromptObject
 from seg_zero.results.result import SegmentationResult
 
 MAX_ROUNDS = 20
@@ -39,6 +41,11 @@ class Instance:
         """The union of its masks, boolean H x W."""
         return np.asarray(self.masks.any(axis=0))
 
+    @cached_property
+    def prompts(self) -> tuple[PromptObject, ...]:
+        """Box and points of each mask; kept, since every later round may name them."""
+        return tuple(mask_to_prompt_object(mask) for mask in self.masks)
+
     @property
     def found(self) -> bool:
         return bool(len(self.masks))
@@ -52,6 +59,7 @@ class Round:
     result: SegmentationResult
     given: np.ndarray | None = field(default=None, repr=False)
     low_res: np.ndarray | None = field(default=None, repr=False)
+    _instances: dict[int, Instance] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def question(self) -> str:
@@ -70,10 +78,13 @@ class Round:
         return self.result.found
 
     def instance(self, number: int) -> Instance:
-        """What later questions can refer to as round ``number``."""
-        kept = [place for place, mask in enumerate(self.result.masks) if mask.any()]
-        low_res = None if self.low_res is None else self.low_res[kept]
-        return Instance(number, self.question, self.result.masks[kept], low_res)
+        """What later questions can refer to as round ``number``; the same one for all of them."""
+        if number not in self._instances:
+            kept = [place for place, mask in enumerate(self.result.masks) if mask.any()]
+            masks = self.result.masks if len(kept) == len(self.result.masks) else self.result.masks[kept]
+            low_res = None if self.low_res is None else self.low_res[kept]
+            self._instances[number] = Instance(number, self.question, masks, low_res)
+        return self._instances[number]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from seg_zero.answer import write_solution_multi
 from seg_zero.dialogue.memory import GIVEN, Instance
 from seg_zero.dialogue.references import HIERARCHICAL, Asked
 from seg_zero.errors import InputError
-from seg_zero.masks import mask_bounds, mask_to_prompt_object
+from seg_zero.masks import mask_bounds
 from seg_zero.objects import Box, PromptObject, box_iou
 from seg_zero.prompting import PromptSpec, to_policy_pixels
 from seg_zero.visualize import overlay
@@ -197,8 +197,7 @@ def masked_crop(image: Image.Image, mask: np.ndarray) -> Image.Image:
 def _where(item: Instance, spec: PromptSpec, size: tuple[int, int]) -> str:
     if not item.found:
         return "nothing was found"
-    objects = [to_policy_pixels(mask_to_prompt_object(mask), spec, *size) for mask in item.masks]
-    return write_solution_multi(objects)
+    return write_solution_multi([to_policy_pixels(prompt, spec, *size) for prompt in item.prompts])
 
 
 def _name(item: Instance) -> str:

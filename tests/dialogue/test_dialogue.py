@@ -15,6 +15,7 @@ from PIL import Image
 from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.errors import InputError
+from seg_zero.masks import mask_to_prompt_object
 from seg_zero.objects import PromptObject
 from seg_zero.pipeline import ReasoningSegmenter
 from seg_zero.segmenter import Embedding, load_segmenter
@@ -91,6 +92,21 @@ def test_earlier_answers_re_enter_the_prompt_and_the_image_is_embedded_once(sam2
     assert 'instance 2, "nothing": nothing was found. The question refers to instance 1.' in contexts[2]
     assert contexts[3].endswith("The question refers to instance 1 and instance 3.")
     assert fourth == segmenter(SCENE.image, "beside it")
+
+
+def test_an_earlier_mask_is_made_text_once(sam2: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def counted(mask: np.ndarray) -> PromptObject:
+        seen.append(int(mask.sum()))
+        return mask_to_prompt_object(mask)
+
+    monkeypatch.setattr("seg_zero.dialogue.memory.mask_to_prompt_object", counted)
+    segmenter, policy, _ = segmenter_with(sam2)
+    dialogue = segmenter.dialogue(SCENE.image)
+    for question in ("both", "nothing", "again", "second"):
+        dialogue.ask(question)
+    assert len(seen) == 3 and policy.requests[3].context.count("bbox_2d") == 3
 
 
 def test_a_single_question_is_the_first_round(sam2: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -24,6 +23,8 @@ MAX_CROPS = 4  # pictures beside the image
 SAME_IOU = 0.7  # of boxes: above, an answer's object is taken for the one referred to
 _LONGEST_NAME = 120  # characters of an earlier question in the prompt
 
+AsPrompt = Callable[[np.ndarray], np.ndarray]  # makes SAM2's h x w logits of a boolean mask
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -34,35 +35,11 @@ class Rendered:
     pictures: tuple[Image.Image, ...] = ()
 
 
-class ReferenceRenderer(Protocol):
-    """One way for earlier masks to re-enter a conversation."""
+class ReferenceRenderer:
+    """One way for earlier masks to re-enter a conversation; this one, ``text``, is the base of the others.
 
-    def render(self, image: Image.Image, instances: Sequence[Instance], asked: Asked, spec: PromptSpec) -> Rendered:
-        """The prompt's part of the history. instances: the earlier rounds and what was given with the question."""
-        ...
-
-    def mask_prompts(
-        self,
-        objects: Sequence[PromptObject],
-        instances: Sequence[Instance],
-        asked: Asked,
-        as_prompt: Callable[[np.ndarray], np.ndarray],
-    ) -> list[np.ndarray | None] | None:
-        """For each object of the answer, in pixels of the image, an earlier mask of it as SAM2's prompt, or None.
-
-        as_prompt: makes the h x w logits of a boolean mask.
-        """
-        ...
-
-    def combine(self, masks: np.ndarray, instances: Sequence[Instance], asked: Asked) -> np.ndarray:
-        """The masks that count (boolean N x H x W), from those that SAM2 made."""
-        ...
-
-
-class TextReferences:
-    """Box and point of each object as text, in the coordinates and the JSON of answers.
-
-    carry: ``all`` lists every earlier round, ``references`` those that the question refers to.
+    Box and point of each object are text, in the coordinates and the JSON of answers. carry: ``all`` lists every
+    earlier round, ``references`` those that the question refers to.
     """
 
     def __init__(self, carry: str = "all") -> None:
@@ -71,25 +48,27 @@ class TextReferences:
         self.carry = carry
 
     def render(self, image: Image.Image, instances: Sequence[Instance], asked: Asked, spec: PromptSpec) -> Rendered:
+        """The prompt's part of the history. instances: the earlier rounds and what was given with the question."""
         return Rendered(_joined(self._sentences(instances, asked, spec, image.size)), image)
 
     def mask_prompts(
-        self,
-        objects: Sequence[PromptObject],
-        instances: Sequence[Instance],
-        asked: Asked,
-        as_prompt: Callable[[np.ndarray], np.ndarray],
+        self, objects: Sequence[PromptObject], instances: Sequence[Instance], asked: Asked, as_prompt: AsPrompt
     ) -> list[np.ndarray | None] | None:
+        """For each object of the answer, in pixels of the image, an earlier mask of it as SAM2's prompt, or None."""
         return None
 
     def combine(self, masks: np.ndarray, instances: Sequence[Instance], asked: Asked) -> np.ndarray:
+        """The masks that count (boolean N x H x W), from those that SAM2 made."""
         return masks
+
+    def _listed(self, instances: Sequence[Instance], asked: Asked) -> Sequence[Instance]:
+        return instances if self.carry == "all" else referred_to(instances, asked)
 
     def _sentences(
         self, instances: Sequence[Instance], asked: Asked, spec: PromptSpec, size: tuple[int, int]
     ) -> list[str]:
         referred = referred_to(instances, asked)
-        listed = instances if self.carry == "all" else referred
+        listed = self._listed(instances, asked)
         earlier = [f"{_label(item)}: {_where(item, spec, size)}" for item in listed if item.number != GIVEN]
         given = [f"Region 0, given by the user: {_where(item, spec, size)}" for item in listed if item.number == GIVEN]
         about = " and ".join(_name(item) for item in referred)
@@ -97,7 +76,7 @@ class TextReferences:
         return [*sentences, *given, *([f"The question refers to {about}"] if about else [])]
 
 
-class CropReferences(TextReferences):
+class CropReferences(ReferenceRenderer):
     """As text, and each object referred to as a small picture: black elsewhere, cropped to its box, in a square."""
 
     def render(self, image: Image.Image, instances: Sequence[Instance], asked: Asked, spec: PromptSpec) -> Rendered:
@@ -111,12 +90,11 @@ class CropReferences(TextReferences):
         return Rendered(_joined(sentences), image, tuple(masked_crop(image, item.mask) for item in shown))
 
 
-class MarkReferences(TextReferences):
+class MarkReferences(ReferenceRenderer):
     """As text, and the policy sees a copy of the image with numbered outlines (set-of-mark)."""
 
     def render(self, image: Image.Image, instances: Sequence[Instance], asked: Asked, spec: PromptSpec) -> Rendered:
-        listed = instances if self.carry == "all" else referred_to(instances, asked)
-        marked = [item for item in listed if item.found]
+        marked = [item for item in self._listed(instances, asked) if item.found]
         sentences = self._sentences(instances, asked, spec, image.size)
         if not marked:
             return Rendered(_joined(sentences), image)
@@ -126,16 +104,12 @@ class MarkReferences(TextReferences):
         return Rendered(_joined(sentences), picture)
 
 
-class MaskReferences(TextReferences):
+class MaskReferences(ReferenceRenderer):
     """As text, and on SAM2's side: an object that is one referred to starts from its earlier mask, parts are cut to
     their wholes, and "excluding instance k" takes its pixels away."""
 
     def mask_prompts(
-        self,
-        objects: Sequence[PromptObject],
-        instances: Sequence[Instance],
-        asked: Asked,
-        as_prompt: Callable[[np.ndarray], np.ndarray],
+        self, objects: Sequence[PromptObject], instances: Sequence[Instance], asked: Asked, as_prompt: AsPrompt
     ) -> list[np.ndarray | None] | None:
         excluded, parents = set(asked.excluded), set(asked.parents)
         known: list[tuple[Box, Instance, int]] = [
@@ -163,8 +137,8 @@ class MaskReferences(TextReferences):
         return masks & ~np.any(taken, axis=0) if taken else masks
 
 
-_RENDERERS: dict[str, type[TextReferences]] = {
-    "text": TextReferences,
+_RENDERERS: dict[str, type[ReferenceRenderer]] = {
+    "text": ReferenceRenderer,
     "crop": CropReferences,
     "marks": MarkReferences,
     "mask": MaskReferences,

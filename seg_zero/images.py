@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import sys
@@ -38,6 +39,11 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def pixel_hash(image: Image.Image) -> bytes:
+    """Of the size and pixels of an RGB image, 16 bytes."""
+    return hashlib.blake2b(image.tobytes(), digest_size=16, salt=f"{image.width}".encode()).digest()
 
 
 def load_image(source: ImageLike, at_most: int | None = None) -> Image.Image:

@@ -23,7 +23,7 @@ from seg_zero.dialogue.renderers import renderer_for
 from seg_zero.dialogue.saving import read_dialogue
 from seg_zero.dialogue.session import Answerer, Dialogue
 from seg_zero.errors import InputError, print_warning
-from seg_zero.images import ImageLike, load_image
+from seg_zero.images import ImageLike, load_image, pixel_hash
 from seg_zero.objects import PromptObject
 from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling
 from seg_zero.policy.base import explained
@@ -55,7 +55,7 @@ class _Ask:
 
     @cached_property
     def image_key(self) -> bytes:
-        return hashlib.blake2b(self.image.tobytes(), digest_size=16, salt=f"{self.image.width}".encode()).digest()
+        return pixel_hash(self.image)
 
     @cached_property
     def key(self) -> int:
@@ -254,7 +254,10 @@ class ReasoningSegmenter:
         the policy of every earlier round, ``references`` of those that a question refers to; max_rounds: the most there
         can be. Raises InputError for an unusable image or option.
         """
-        return self._dialogue(image, references, carry, Memory((), max_rounds))
+        memory = Memory((), max_rounds)
+        ask = _Ask(load_image(image), "", image_name(image))
+        answerer = Answerer(self.policy, self.segmenter, renderer_for(references, carry), warning=self.warning)
+        return Dialogue(answerer, lambda: self._embeddings.start(ask), ask.image, ask.name, memory)
 
     def load_dialogue(
         self,
@@ -272,14 +275,10 @@ class ReasoningSegmenter:
         saved = read_dialogue(Path(file), max_rounds)
         if image is None and not saved.image_name:
             raise InputError(f"dialogue {file} was held about a picture without a name; give the image")
-        made = self._dialogue(saved.image_name if image is None else image, references, carry, Memory((), max_rounds))
+        image = saved.image_name if image is None else image
+        made = self.dialogue(image, references=references, carry=carry, max_rounds=max_rounds)
         made.restore(saved)
         return made
-
-    def _dialogue(self, image: ImageLike, references: str, carry: str, memory: Memory) -> Dialogue:
-        ask = _Ask(load_image(image), "", image_name(image))
-        answerer = Answerer(self.policy, self.segmenter, renderer_for(references, carry), warning=self.warning)
-        return Dialogue(answerer, lambda: self._embeddings.start(ask), ask.image, ask.name, memory)
 
     def segment(self, image: ImageLike, objects: Sequence[PromptObject]) -> tuple[Segmentation, dict[str, float]]:
         """Masks of objects given by hand, in pixels of the image; the policy is not asked.

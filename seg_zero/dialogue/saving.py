@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from seg_zero.dialogue.memory import MAX_ROUNDS, Memory, Round
 from seg_zero.dialogue.references import read_question
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import read_json, write_json
+from seg_zero.images import pixel_hash
 from seg_zero.masks import decode_mask, encode_mask
 from seg_zero.prompting import check_question
 from seg_zero.results.result import SegmentationResult
@@ -23,21 +24,21 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class SavedDialogue:
-    """Rounds about an image. image_name: its path, or ""; image_hash: of its pixels; records: rounds as JSON, which
-    take their masks when the image is known."""
+    """The content of a file. image_name: the path of the image that it is about, or ""; image_hash: of its pixels;
+    records: rounds as JSON, which take their masks when the image is known."""
 
+    path: Path
     image_name: str
     image_hash: str
-    rounds: tuple[Round, ...] = ()
-    records: tuple[dict[str, Any], ...] = ()
-    path: Path | None = None
+    records: tuple[dict[str, Any], ...]
 
     def for_image(self, image: Image.Image) -> tuple[Round, ...]:
         """The rounds about this RGB image. Raises InputError if it is another one, or if a round is damaged."""
-        if image_hash(image) != self.image_hash:
-            about = f"dialogue {self.path}" if self.path else "the dialogue"
-            raise InputError(f"{about} was held about another image; give that image, or begin a new dialogue")
-        memory = Memory(self.rounds, max(MAX_ROUNDS, len(self.records) + len(self.rounds)))
+        if pixel_hash(image).hex() != self.image_hash:
+            raise InputError(
+                f"dialogue {self.path} was held about another image; give that image, or begin a new dialogue"
+            )
+        memory = Memory((), max(MAX_ROUNDS, len(self.records)))
         for number, record in enumerate(self.records, start=1):
             try:
                 item = _round_of(record, image)
@@ -49,20 +50,15 @@ class SavedDialogue:
         return memory.rounds
 
 
-def image_hash(image: Image.Image) -> str:
-    """Of the size and pixels of an RGB image."""
-    return hashlib.blake2b(image.tobytes(), digest_size=16, salt=f"{image.width}".encode()).hexdigest()
-
-
-def write_dialogue(path: Path, dialogue: SavedDialogue, image: Image.Image) -> None:
-    """Write a dialogue atomically. Raises InputError for a place that cannot be a file."""
+def write_dialogue(path: Path, image_name: str, image: Image.Image, rounds: Sequence[Round]) -> None:
+    """Write a dialogue about an RGB image atomically. Raises InputError for a place that cannot be a file."""
     record = {
         "version": VERSION,
-        "image": dialogue.image_name,
-        "image_hash": dialogue.image_hash,
+        "image": image_name,
+        "image_hash": pixel_hash(image).hex(),
         "width": image.width,
         "height": image.height,
-        "rounds": [_record(item) for item in dialogue.rounds],
+        "rounds": [_record(item) for item in rounds],
     }
     try:
         write_json(path, record)
@@ -85,7 +81,7 @@ def read_dialogue(path: Path, max_rounds: int = MAX_ROUNDS) -> SavedDialogue:
         raise InputError(f"{path} is no dialogue ({one_line(error)}); give a file that a dialogue saved") from error
     if len(rounds) > max_rounds:
         raise InputError(f"dialogue {path} has {len(rounds)} rounds, more than {max_rounds}; raise max_rounds")
-    return SavedDialogue(name, digest, records=tuple(rounds), path=path)
+    return SavedDialogue(path, name, digest, tuple(rounds))
 
 
 def _record(item: Round) -> dict[str, Any]:

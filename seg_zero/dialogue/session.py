@@ -14,7 +14,7 @@ from PIL import Image
 from seg_zero.dialogue.memory import GIVEN, Instance, Memory, Round
 from seg_zero.dialogue.references import Asked, read_question
 from seg_zero.dialogue.renderers import ReferenceRenderer
-from seg_zero.dialogue.saving import SavedDialogue, image_hash, write_dialogue
+from seg_zero.dialogue.saving import SavedDialogue, write_dialogue
 from seg_zero.errors import InputError
 from seg_zero.objects import PromptObject
 from seg_zero.policy import Policy, Request
@@ -164,10 +164,9 @@ class Dialogue:
 
     def undo(self) -> Round:
         """Take the last round back and return it. Raises InputError if there is none."""
-        last = self._memory.rounds[-1] if self._memory.rounds else None
-        self._memory = self._memory.undone()
-        assert last is not None
-        return last
+        memory = self._memory
+        self._memory = memory.undone()
+        return memory.rounds[-1]
 
     def clear(self) -> None:
         """Forget all rounds; the picture stays embedded."""
@@ -175,7 +174,7 @@ class Dialogue:
 
     def save(self, path: str | Path) -> None:
         """Write the dialogue as one JSON file, atomically: masks as COCO RLE, and the name and a hash of the image."""
-        write_dialogue(Path(path), SavedDialogue(self.name, image_hash(self.image), self.rounds), self.image)
+        write_dialogue(Path(path), self.name, self.image, self.rounds)
 
     def restore(self, saved: SavedDialogue) -> None:
         """Take the rounds of a saved dialogue. Raises InputError if it was held about another image."""

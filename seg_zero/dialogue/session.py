@@ -20,8 +20,8 @@ from seg_zero.objects import PromptObject
 from seg_zero.policy import Policy, Request
 from seg_zero.policy.base import Reply, explained
 from seg_zero.prompting import check_question, read_objects
-from seg_zero.results.result import SegmentationResult, SegmentedObject
-from seg_zero.segmenter import Embedding, Segmenter
+from seg_zero.results.result import SegmentationResult
+from seg_zero.segmenter import Embedding, Segmentation, Segmenter
 
 Embed = Callable[[], tuple[Future[tuple[Embedding, float]], bool]]
 Answered = tuple[SegmentationResult, np.ndarray | None]
@@ -79,34 +79,45 @@ class Answerer:
         embedding: Future[tuple[Embedding, float]],
         is_new: bool,
     ) -> Answered:
-        text = reply.texts[0]
-        read, objects = read_objects(text, self.policy.spec, ask.image.size)
+        read, objects = read_objects(reply.texts[0], self.policy.spec, ask.image.size)
         features, embedding_seconds = embedding.result()
         start = time.perf_counter()
-        earlier = self.renderer.mask_prompts(objects, ask.instances, ask.asked, self.segmenter.mask_prompt)
-        found = self.segmenter.segment_embedded(features, objects, mask_prompts=earlier, low_res=True)
-        masks = self.renderer.combine(found.masks, ask.instances, ask.asked)
-        answer = explained(read, reply.cut_at)
+        found = segment(self.segmenter, self.renderer, features, objects, ask.instances, ask.asked)
         seconds = {
             "policy": policy_seconds,
             "embedding": embedding_seconds if is_new else 0.0,
             "segmenter": time.perf_counter() - start,
         }
-        result = SegmentationResult(
-            question=ask.asked.question,
-            thinking=answer.thinking,
-            objects=SegmentedObject.of(objects, masks, found.scores),
-            masks=masks,
-            mask=np.asarray(masks.any(axis=0)),
-            text=answer.text,
-            problem=answer.problem,
-            texts=(text,),
-            seconds=seconds,
+        result = SegmentationResult.of_answer(
+            ask.asked.question,
+            explained(read, reply.cut_at),
+            objects,
+            found.masks,
+            found.scores,
+            seconds,
             image=ask.image,
             name=ask.name,
             warning=self.warning,
         )
-        return result, found.low_res if masks is found.masks else None
+        return result, found.low_res
+
+
+def segment(
+    segmenter: Segmenter,
+    renderer: ReferenceRenderer,
+    embedding: Embedding,
+    objects: Sequence[PromptObject],
+    instances: Sequence[Instance],
+    asked: Asked,
+) -> Segmentation:
+    """Masks of an answer's objects, in pixels of the image, by the renderer's use of earlier masks.
+
+    Their logits are None where the renderer changed the masks, which are then not SAM2's own.
+    """
+    earlier = renderer.mask_prompts(objects, instances, asked, segmenter.mask_prompt)
+    found = segmenter.segment_embedded(embedding, objects, mask_prompts=earlier, low_res=True)
+    masks = renderer.combine(found.masks, instances, asked)
+    return found if masks is found.masks else Segmentation(masks, found.scores)
 
 
 class Dialogue:

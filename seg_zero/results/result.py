@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
+from seg_zero.answer import Answer
 from seg_zero.errors import InputError, one_line
 from seg_zero.extras import SUPERVISION, require
 from seg_zero.files import make_folder
@@ -82,6 +83,36 @@ class SegmentationResult:
     image: Image.Image = field(kw_only=True, repr=False)
     name: str = field(kw_only=True, default="")
     warning: str | None = field(kw_only=True, default=None, repr=False)
+
+    @classmethod
+    def of_answer(
+        cls,
+        question: str,
+        answer: Answer,
+        objects: Sequence[PromptObject],
+        masks: np.ndarray,
+        scores: np.ndarray,
+        seconds: dict[str, float],
+        *,
+        image: Image.Image,
+        name: str = "",
+        warning: str | None = None,
+    ) -> SegmentationResult:
+        """The result of a single answer: its objects in pixels of the image, with their masks and scores."""
+        return cls(
+            question=question,
+            thinking=answer.thinking,
+            objects=SegmentedObject.of(objects, masks, scores),
+            masks=masks,
+            mask=np.asarray(masks.any(axis=0)),
+            text=answer.text,
+            problem=answer.problem,
+            texts=(answer.text,),
+            seconds=seconds,
+            image=image,
+            name=name,
+            warning=warning,
+        )
 
     @property
     def scores(self) -> np.ndarray:

@@ -88,7 +88,7 @@ def _text_png(mask: np.ndarray) -> str:
     return base64.b64encode(png_of(mask, mask.shape[::-1])).decode("ascii")
 
 
-def _unicode(text: str) -> str:
+def as_utf8(text: str) -> str:
     """The text with a ? for what UTF-8 cannot hold: halves of surrogate pairs."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
@@ -121,14 +121,14 @@ def encode(
     union = resize_mask(outcome.mask, size)
     answer = SegmentAnswer(
         question=question,
-        thinking=_unicode(outcome.answer.thinking),
+        thinking=as_utf8(outcome.answer.thinking),
         objects=objects,
         mask=RunLengths(**encode_mask(union)),
         png=_text_png(union) if png else None,
         width=size[0],
         height=size[1],
-        problem=None if outcome.answer.problem is None else _unicode(outcome.answer.problem),
-        text=_unicode(outcome.answer.text),
+        problem=None if outcome.answer.problem is None else as_utf8(outcome.answer.problem),
+        text=as_utf8(outcome.answer.text),
         warning=warning,
         seconds={name: round(value, 6) for name, value in outcome.seconds.items()},
     )

@@ -2,7 +2,6 @@
 
 # Without postponed annotations: FastAPI reads those of the routes, which name what is local here.
 
-import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -20,7 +19,7 @@ from seg_zero.serving.dialogues import add_dialogues
 from seg_zero.serving.guard import Guard
 from seg_zero.serving.meters import Meters
 from seg_zero.serving.pages import POLICY, docs_page, start_page
-from seg_zero.serving.service import Outcome, Refused, Service
+from seg_zero.serving.service import Outcome, Refused, Service, in_time
 from seg_zero.serving.uploads import KINDS, Limits, read_image, read_question
 
 SEGMENT = "/v1/segment"
@@ -146,10 +145,7 @@ def create_app(
         else:
             finish = partial(encode, question, size=picture.size, png=png, per_object=per_object, warning=warning)
         job = service.submit(picture.image, question, finish)
-        try:
-            content = await asyncio.wait_for(asyncio.wrap_future(job), timeout)
-        except asyncio.TimeoutError:
-            raise Refused(504, f"no answer within {timeout:g} seconds; the server is busy, try again later") from None
+        content = await in_time(job, timeout)
         said = {} if warning is None else {WARNING_HEADER: warning.encode("ascii", "backslashreplace").decode("ascii")}
         return Response(content, media_type="image/png" if as_picture else "application/json", headers=said)
 

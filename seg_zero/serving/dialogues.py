@@ -2,17 +2,15 @@
 
 # Without postponed annotations: FastAPI reads those of the routes, which name what is local here.
 
-import asyncio
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import FastAPI, File, Form, Path, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
@@ -22,14 +20,14 @@ from pydantic import BaseModel, Field
 from seg_zero.dialogue.memory import MAX_ROUNDS, Memory, Round
 from seg_zero.dialogue.references import Asked, read_question
 from seg_zero.dialogue.renderers import ReferenceRenderer, renderer_for
+from seg_zero.dialogue.session import segment
 from seg_zero.errors import InputError
 from seg_zero.masks import encode_mask
-from seg_zero.objects import PromptObject
 from seg_zero.prompting import check_question
-from seg_zero.results.result import SegmentationResult, SegmentedObject
-from seg_zero.segmenter import Embedding, Segmentation
-from seg_zero.serving.answers import FoundObject, Problem, RunLengths
-from seg_zero.serving.service import Outcome, Refused, Service, Setting
+from seg_zero.results.result import SegmentationResult
+from seg_zero.segmenter import Embedding
+from seg_zero.serving.answers import FoundObject, Problem, RunLengths, as_utf8
+from seg_zero.serving.service import Outcome, Refused, Service, Setting, in_time
 from seg_zero.serving.uploads import Limits, read_image
 from seg_zero.serving.uploads import read_question as check_length
 
@@ -187,22 +185,18 @@ def add_dialogues(
         one = dialogues.get(dialogue)
         with dialogues.alone(one):
             service.admit()
+            check_length(question, limits)
             try:
                 asked = read_question(question)
                 check_question(asked.question)
                 one.memory.check(asked)
-                check_length(question, limits)
                 setting = await run_in_threadpool(_setting, service, renderer, one, asked)
             except InputError as error:
                 raise Refused(422, str(error)) from error
-            made: list[Round] = []
-            job = service.submit(one.image, asked.question, partial(_finish, made, one, asked, warning), setting)
-            try:
-                await asyncio.wait_for(asyncio.wrap_future(job), timeout)
-            except asyncio.TimeoutError:
-                raise Refused(504, f"no answer within {timeout:g} seconds; the server is busy, try later") from None
-            one.memory = one.memory.added(made[0])
-            return _answer(one, made[0], warning)
+            job = service.submit(one.image, asked.question, partial(_round, one.image, asked, warning), setting)
+            item = await in_time(job, timeout)
+            one.memory = one.memory.added(item)
+            return _answer(one, item, warning)
 
     @app.get(f"{DIALOGUES}/{{dialogue}}", responses={**refusals, **GONE})
     async def rounds(dialogue: DialogueId) -> Rounds:
@@ -240,32 +234,23 @@ def _setting(service: Service, renderer: ReferenceRenderer, one: _Open, asked: A
             one.embedding.append(segmenter.embed([one.image])[0])
         return one.embedding[0]
 
-    def segment(embedding: Embedding, objects: Sequence[PromptObject]) -> Segmentation:
-        prompts = renderer.mask_prompts(objects, instances, asked, segmenter.mask_prompt)
-        found = segmenter.segment_embedded(embedding, objects, mask_prompts=prompts, low_res=True)
-        masks = renderer.combine(found.masks, instances, asked)
-        return found if masks is found.masks else Segmentation(masks, found.scores)
-
-    return Setting(made.image, made.context, made.pictures, embed, segment)
+    segment_as_asked = partial(segment, segmenter, renderer, instances=instances, asked=asked)
+    return Setting(made.image, made.context, made.pictures, embed, segment_as_asked)
 
 
-def _finish(made: list[Round], one: _Open, asked: Asked, warning: str | None, outcome: Outcome) -> bytes:
-    """Keeps the round, which becomes part of the dialogue when its user gets it."""
-    result = SegmentationResult(
-        question=asked.question,
-        thinking=outcome.answer.thinking,
-        objects=SegmentedObject.of(outcome.objects, outcome.masks, outcome.scores),
-        masks=outcome.masks,
-        mask=np.asarray(outcome.mask),
-        text=outcome.answer.text,
-        problem=outcome.answer.problem,
-        texts=(outcome.answer.text,),
-        seconds=outcome.seconds,
-        image=one.image,
+def _round(image: Image.Image, asked: Asked, warning: str | None, outcome: Outcome) -> Round:
+    """The round, which becomes part of the dialogue when its user gets it."""
+    result = SegmentationResult.of_answer(
+        asked.question,
+        outcome.answer,
+        outcome.objects,
+        outcome.masks,
+        outcome.scores,
+        outcome.seconds,
+        image=image,
         warning=warning,
     )
-    made.append(Round(asked, result, low_res=outcome.low_res))
-    return b""
+    return Round(asked, result, low_res=outcome.low_res)
 
 
 def _answer(one: _Open, item: Round, warning: str | None) -> RoundAnswer:
@@ -275,7 +260,7 @@ def _answer(one: _Open, item: Round, warning: str | None) -> RoundAnswer:
         round=len(one.memory.rounds),
         references=list(item.references),
         question=item.question,
-        thinking=_utf8(result.thinking),
+        thinking=as_utf8(result.thinking),
         objects=[
             FoundObject(
                 box=found.box,
@@ -289,13 +274,8 @@ def _answer(one: _Open, item: Round, warning: str | None) -> RoundAnswer:
         mask=RunLengths(**encode_mask(result.mask)),
         width=one.image.width,
         height=one.image.height,
-        problem=None if result.problem is None else _utf8(result.problem),
-        text=_utf8(result.text),
+        problem=None if result.problem is None else as_utf8(result.problem),
+        text=as_utf8(result.text),
         warning=warning,
         seconds={name: round(value, 6) for name, value in result.seconds.items()},
     )
-
-
-def _utf8(text: str) -> str:
-    """The text with a ? for halves of surrogate pairs, which JSON cannot hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")

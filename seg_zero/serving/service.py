@@ -6,6 +6,7 @@ replies; one runs SAM2, which embeds a job's image while the policy writes, and 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -27,6 +28,8 @@ from seg_zero.prompting import read_objects
 from seg_zero.segmenter import Embedding, Segmentation, Segmenter
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FAILURES = 3  # in a row, after which the policy is taken for broken
 
@@ -84,12 +87,12 @@ class Setting:
 
 
 @dataclass(eq=False)
-class _Job:
+class _Job(Generic[T]):
     image: Image.Image
     question: str
-    finish: Callable[[Outcome], bytes]
+    finish: Callable[[Outcome], T]
     setting: Setting | None = None
-    result: Future[bytes] = field(default_factory=Future)
+    result: Future[T] = field(default_factory=Future)
     seconds: dict[str, float] = field(default_factory=dict)
     start: float = field(default_factory=time.perf_counter)
     embedding: Future[Embedding] | None = None
@@ -110,6 +113,14 @@ class _Job:
             self.result.set_exception(Refused(status, line))
 
 
+async def in_time(job: Future[T], timeout: float) -> T:
+    """What a job comes to. Raises Refused: what it fails with, or 504 after ``timeout`` seconds, which abandons it."""
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(job), timeout)
+    except asyncio.TimeoutError:
+        raise Refused(504, f"no answer within {timeout:g} seconds; the server is busy, try again later") from None
+
+
 class Service:
     """One policy and one SAM2 for any number of users.
 
@@ -122,9 +133,9 @@ class Service:
         self._failures = 0  # of the policy, in a row
         self._joined = False  # jobs were taken since the last reply
         self._changed = threading.Condition()
-        self._waiting = deque[_Job]()
+        self._waiting = deque[_Job[Any]]()
         self._open = 0
-        self._at_policy: dict[int, _Job] = {}
+        self._at_policy: dict[int, _Job[Any]] = {}
         self._sam = ThreadPoolExecutor(1, "sam2")  # one: sam2's predictor holds one image at a time
         self._thread = threading.Thread(target=self._work, name="policy", daemon=True)
         self._thread.start()
@@ -155,9 +166,9 @@ class Service:
         self,
         image: Image.Image,
         question: str,
-        finish: Callable[[Outcome], bytes],
+        finish: Callable[[Outcome], T],
         setting: Setting | None = None,
-    ) -> Future[bytes]:
+    ) -> Future[T]:
         """Queue a question about an RGB image; the future holds what ``finish`` makes of the outcome.
 
         Cancelling the future abandons the job. The future fails with Refused if there is no outcome: 422 for a question
@@ -174,7 +185,7 @@ class Service:
         job.result.add_done_callback(self._left)
         return job.result
 
-    def _left(self, result: Future[bytes]) -> None:
+    def _left(self, result: Future[Any]) -> None:
         """A job was answered, refused or given up."""
         with self._changed:
             self._open -= 1
@@ -250,20 +261,20 @@ class Service:
                 self._failures += 1
                 job.refuse(500, "the policy failed on this request; the server's log says why")
 
-    def _embed(self, job: _Job) -> Embedding:
+    def _embed(self, job: _Job[Any]) -> Embedding:
         start = time.perf_counter()
         embedding = self.segmenter.embed([job.image])[0] if job.setting is None else job.setting.embed()
         job.seconds["embedding"] = time.perf_counter() - start
         return embedding
 
-    def _replied(self, job: _Job, reply: Reply) -> None:
+    def _replied(self, job: _Job[Any], reply: Reply) -> None:
         job.seconds["policy"] = job.take()
         if reply.problem is not None:
             job.refuse(502 if isinstance(reply, UnansweredReply) else 422, reply.problem)
         elif not job.result.done():
             self._sam.submit(self._segment, job, reply.texts[0], reply.cut_at)
 
-    def _segment(self, job: _Job, text: str, cut_at: int | None) -> None:
+    def _segment(self, job: _Job[Any], text: str, cut_at: int | None) -> None:
         """Masks of a reply; in SAM2's thread, after the embedding. One job at a time: as without a server."""
         if not job.result.set_running_or_notify_cancel():
             return

@@ -14,7 +14,7 @@ from seg_zero.cli.infer import in_full
 from seg_zero.cli.options import add_model_options, prompt_template_of, segmenter_of
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_error
-from seg_zero.files import check_folder_place
+from seg_zero.files import check_folder_place, read_text
 
 if TYPE_CHECKING:
     from seg_zero.dialogue.session import Dialogue
@@ -60,10 +60,9 @@ def main(argv: Sequence[str]) -> int:
 
     segmenter = segmenter_of(args, template)
     options = {"references": args.references, "carry": args.carry, "max_rounds": args.max_rounds}
-    if args.load is None:
-        dialogue = segmenter.dialogue(image, **options)
-    else:
-        dialogue = segmenter.load_dialogue(args.load, image, **options)
+    dialogue = segmenter.dialogue(image, **options)
+    if args.load is not None:
+        dialogue.restore(saved)
     chat = Chat(dialogue, folder, as_json=args.json)
     chat.write_all()
     if script is None:
@@ -166,7 +165,7 @@ def read_script(path: Path, earlier: int, max_rounds: int) -> list[tuple[int, st
     from seg_zero.prompting import check_question
 
     try:
-        texts = path.read_text(encoding="utf-8-sig").split("\n")
+        texts = read_text(path).split("\n")
     except OSError as error:
         raise InputError(f"script {path} cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:

@@ -131,12 +131,12 @@ def padded_logits(model: Any, rows: Rows, which: list[int]) -> Iterator[tuple[An
 
     ids = pad_sequence([rows.sequences[row] for row in which], batch_first=True)
     positions = pad_sequence([rows.positions[row].T for row in which], batch_first=True).permute(2, 0, 1)
-    lengths = torch.tensor([len(rows.sequences[row]) for row in which])
+    lengths = torch.tensor([len(rows.sequences[row]) for row in which], device=ids.device)
     images = [rows.images[row] for row in which]
     output = model(
         input_ids=ids,
         position_ids=positions,
-        attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+        attention_mask=(torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long(),
         pixel_values=torch.cat([image["pixel_values"] for image in images]),
         image_grid_thw=torch.cat([image["image_grid_thw"] for image in images]),
         use_cache=False,
@@ -156,15 +156,16 @@ def shared_logits(model: Any, rows: Rows, parts: list[list[int]]) -> Iterator[tu
     tokens = ImageTokens(model.config.image_token_id, model.config.vision_config.spatial_merge_size)
     row = flat_row(sequences, [rows.prompt] * len(which), [len(part) for part in parts], images, tokens)
     ids, positions = torch.cat(sequences), torch.cat([rows.positions[row] for row in which], 1)
+    taken = row.tokens.to(ids.device)
     output = model(
-        input_ids=ids[row.tokens][None],
-        position_ids=positions[:, None, row.tokens],
-        layout=row.layout,
-        logits_at=row.logits_at,
+        input_ids=ids[taken][None],
+        position_ids=positions[:, None, taken],
+        layout=row.layout.moved(ids.device),
+        logits_at=row.logits_at.to(ids.device),
         use_cache=False,
         **shown_images(row, images),
     )
-    yield output.logits, ids[row.predicted + 1]
+    yield output.logits, ids[row.predicted.to(ids.device) + 1]
 
 
 def micro_batches(shape: Shape, way: str, rows: Rows) -> list[Any]:

@@ -3,8 +3,9 @@
     python benchmarks/random_policy.py /dev/shm/random_3b               # Qwen2.5-VL-3B: 3.75 billion weights, 7.5 GB
     python benchmarks/random_policy.py /tmp/small --layers 2 --vision-layers 2 --width 256
 
-Tokenizer, image processor and chat template are the embedded policy's; the vocabulary has the published size. Its answers are
-noise that never ends before ``data.max_response_length``, so every step does the most work that its settings allow.
+Tokenizer, image processor and chat template are the embedded policy's; the vocabulary has the published size. Its
+answers are noise that never ends before ``data.max_response_length``, so every step does the most work that its
+settings allow.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def config_of_size(layers: int = 36, vision_layers: int = 32, width: int = 2048)
 
 
 def random_model(config: Any, device: str, dtype: Any) -> Any:
-    """The model of ``config``, drawn on ``device`` with seed 0: the same bfloat16 numbers whatever ``dtype`` they get."""
+    """The model of ``config``, drawn on ``device`` with seed 0: the same bfloat16 numbers for every ``dtype``."""
     import torch
     from transformers import AutoModelForImageTextToText
 

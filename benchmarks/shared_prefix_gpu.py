@@ -10,10 +10,10 @@ and n answers of 2/3 to 4/3 of a length. Ways:
     packed    all rows one after another, each with its own prompt; nothing padded
     shared    the prompt once, then all answers
 
-The vision tower computes the image once in all ways. Logits: padded computes those of all places, as verl does; the others
-those of answers. Time is the median of --rounds, after one that warms up. Memory is PyTorch's peak above weights and
-gradients. Agreement: |gradient - reference| / |reference| over all weights, where the reference is the padded way in
-float32; what padded itself has there is bfloat16's rounding.
+The vision tower computes the image once in all ways; the row "image" is that part of each. Logits: padded computes
+those of all places, as verl does; the others those of answers. Time is the median of --rounds, after one that warms up.
+Memory is PyTorch's peak above weights and gradients. Agreement: |gradient - reference| / |reference| over all weights,
+where the reference is the padded way in float32; what padded itself has there is bfloat16's rounding.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-WAYS = ("padded", "packed", "shared")
+WAYS = ("padded", "packed", "shared", "image")
 
 
 def passes(model: Any, shape: Any, way: str) -> Callable[[bool], float]:
@@ -40,13 +40,15 @@ def passes(model: Any, shape: Any, way: str) -> Callable[[bool], float]:
     cpu = make_rows(shape, model)
     images: dict[int, dict[str, Any]] = {}
     for image in cpu.images:
-        images.setdefault(id(image), {"pixel_values": image["pixel_values"].cuda(), "image_grid_thw": image["image_grid_thw"].cuda()})
+        images.setdefault(id(image), {name: value.cuda() for name, value in image.items()})
     rows = Rows(
         [row.cuda() for row in cpu.sequences],
         [row.cuda() for row in cpu.positions],
         [images[id(image)] for image in cpu.images],
         cpu.prompt,
     )
+    if way == "image":
+        return lambda backward: _image(model, rows.images[0], backward)
     everything = list(range(len(rows.sequences)))
     total = sum(len(row) - rows.prompt for row in rows.sequences)
 
@@ -67,6 +69,14 @@ def passes(model: Any, shape: Any, way: str) -> Callable[[bool], float]:
     return one_pass
 
 
+def _image(model: Any, image: dict[str, Any], backward: bool) -> float:
+    found = model.model.visual(image["pixel_values"].to(model.dtype), grid_thw=image["image_grid_thw"]).pooler_output
+    mean = found.float().mean()
+    if backward:
+        mean.backward()
+    return float(mean.detach())
+
+
 def make(way: str, layers: int, vision_layers: int, width: int, dtype: Any) -> Any:
     from random_policy import config_of_size, random_model
 
@@ -75,7 +85,7 @@ def make(way: str, layers: int, vision_layers: int, width: int, dtype: Any) -> A
 
     model = random_model(config_of_size(layers, vision_layers, width), "cuda", dtype)
     model.train().gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if way != "padded":
+    if way in ("packed", "shared"):
         share_prefixes(model)
     model.model.visual.forward = VisionOnce(model.model.visual, keep_bytes=0)
     return model
@@ -120,8 +130,12 @@ def gradients(shape: Any, way: str, size: tuple[int, int, int], dtype: Any) -> d
 
 def distance(found: dict[str, Any], reference: dict[str, Any]) -> float:
     """|found - reference| / |reference|, over all weights at once."""
-    squares = sum(float((found[name].cuda().double() - grad.cuda().double()).pow(2).sum()) for name, grad in reference.items())
-    return float((squares / sum(float(grad.cuda().double().pow(2).sum()) for grad in reference.values())) ** 0.5)
+    gaps = squares = 0.0
+    for name, grad in reference.items():
+        wanted = grad.cuda().double()
+        gaps += float((found[name].cuda().double() - wanted).pow(2).sum())
+        squares += float(wanted.pow(2).sum())
+    return float((gaps / squares) ** 0.5)
 
 
 def main() -> None:
@@ -129,7 +143,7 @@ def main() -> None:
     from shared_prefix import Shape
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", default=["8x150", "8x300", "16x300"], help="answers x tokens")
+    parser.add_argument("--shapes", nargs="*", default=["8x150", "8x300", "16x300"], help="answers x tokens")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--layers", type=int, default=36, help="of the language model")
     parser.add_argument("--vision-layers", type=int, default=32)
@@ -149,14 +163,18 @@ def main() -> None:
             torch.cuda.empty_cache()
             base = base or found
             cells = [f"{found[key]:.3f} ({found[key] / base[key]:.2f})" for key in ("forward", "both")]
-            print(f"| {name} | {way} | {' | '.join(cells)} | {found['gib']:.1f} ({found['gib'] / base['gib']:.2f}) |", flush=True)
+            print(
+                f"| {name} | {way} | {' | '.join(cells)} | {found['gib']:.1f} ({found['gib'] / base['gib']:.2f}) |",
+                flush=True,
+            )
 
     shape = Shape(1, 4, 150, side=30, text=150, padded_rows=4, limit=1 << 30)
     reference = gradients(shape, "padded", size, torch.float32)
     print("\n4 answers of about 150 tokens, distance of all gradients from padded rows in float32:")
     for way, dtype in (("shared", torch.float32), ("padded", torch.bfloat16), ("shared", torch.bfloat16)):
         torch.cuda.empty_cache()
-        print(f"{way}, {str(dtype).removeprefix('torch.')}: {distance(gradients(shape, way, size, dtype), reference):.1e}", flush=True)
+        gap = distance(gradients(shape, way, size, dtype), reference)
+        print(f"{way}, {str(dtype).removeprefix('torch.')}: {gap:.1e}", flush=True)
 
 
 if __name__ == "__main__":

@@ -339,7 +339,8 @@ def check_attention(config: DictConfig, installed: Callable[[str], object] = imp
         raise InputError(
             "actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2 but flash-attn is not "
             "installed; pip install flash-attn==2.8.3 --no-build-isolation, or set it to sdpa together with "
-            "actor_rollout_ref.model.use_remove_padding=false (slower: sequences are padded)"
+            "actor_rollout_ref.model.use_remove_padding=false; sequences are then padded, which is slower, unless "
+            "engine.shared_prefix=true"
         )
 
 

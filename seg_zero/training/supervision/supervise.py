@@ -26,6 +26,10 @@ from seg_zero.training.trainer.metrics_log import Metrics, MetricsLog, follow
 _POLL_SECONDS = 0.5
 _LOCK_SECONDS = 20.0
 _CLUSTER_SECONDS = 6.0
+# Ray 2.60.0 gives the agents of a node 15 s to start, which no setting changes; two runs that start at once on two
+# cores can need more. Goes when Ray waits as long as it is told to.
+_TOO_LATE = "timed out during startup"
+_RAY_TOO_LATE = -1
 
 
 @contextlib.contextmanager
@@ -59,54 +63,71 @@ def supervise(config: DictConfig, output: Path, total_steps: int, resumed: Metri
 
     resumed: the metrics of the step to resume from, as known when its checkpoint was written.
     """
+    started = time.time()
+    with only_run(output) as lock:
+        code = _run(config, output, total_steps, resumed, lock)
+        if code == _RAY_TOO_LATE:
+            print("Ray did not start in the time it gives itself, as on a busy machine; starting once more", flush=True)
+            code = _run(config, output, total_steps, resumed, lock)
+    if code == _RAY_TOO_LATE:
+        log = output / "train.log"
+        print_error(f"training failed: {last_error(log)}; log: {log}")
+        return 1
+    if code == 0:
+        print(f"done in {time.time() - started:.0f} s: {output}", flush=True)
+    return code
+
+
+def _run(config: DictConfig, output: Path, total_steps: int, resumed: Metrics | None, lock: int) -> int:
+    """One start of verl, followed to its end; returns the exit code, or ``_RAY_TOO_LATE``."""
     files, log, started = RunFiles(output), output / "train.log", time.time()
     command = [sys.executable, "-m", "seg_zero.training.supervision.keeper"]
     command += [sys.executable, "-m", "seg_zero.training.run", "--config-path", str(output), "--config-name", "config"]
     command += [f"hydra.run.dir={quoted(output)}", "hydra.output_subdir=null", "hydra/job_logging=none"]
     environment = training_environment(config, output)
-    with only_run(output) as lock:
-        files.clear()
-        # On a standing cluster almost none of the run's processes are below this one.
-        joined = joins_cluster(config)
-        memory = dict if joined else processes.private_memory
-        metrics = MetricsLog(Path(environment["VERL_FILE_LOGGER_PATH"]), output / "metrics.jsonl", memory, resumed)
-        stop = _Stop(files)
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        processes.adopt_orphans()
-        try:
-            child = processes.start(command, environment, log, lock)
-            watchdog = Watchdog(log, read(config, RunSettings).watchdog_minutes, processes.essential)
-            starting = Starting(files, processes.essential)
-            code = None
-            while code is None:
-                code = child.poll()  # before reading the metrics, so that the last step is seen
-                if (line := starting.line()) is not None:
-                    print(line, flush=True)
-                if follow(metrics, total_steps, lambda line: print(line, flush=True)):
-                    watchdog.sign_of_life()
-                verdict = watchdog.verdict() if code is None else None
-                if verdict is not None:
-                    phase = files.read_phase() or files.read_stage() or "starting up"
-                    print_error(f"{verdict} ({phase}); stopped. Last error: {last_error(log)}; log: {log}")
-                    return 1
-                time.sleep(_POLL_SECONDS)
-        finally:
-            for number in before:  # one more Ctrl-C must not leave processes behind
-                signal.signal(number, signal.SIG_IGN)
-            processes.kill_descendants()
-            if joined:  # with its driver gone the cluster ends the workers, which still hold their shared memory
-                time.sleep(_CLUSTER_SECONDS)
-            processes.remove_shared_memory(since=started)
-            metrics.close()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    files.clear()
+    # On a standing cluster almost none of the run's processes are below this one.
+    joined = joins_cluster(config)
+    memory = dict if joined else processes.private_memory
+    metrics = MetricsLog(Path(environment["VERL_FILE_LOGGER_PATH"]), output / "metrics.jsonl", memory, resumed)
+    stop = _Stop(files)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    processes.adopt_orphans()
+    try:
+        child = processes.start(command, environment, log, lock)
+        watchdog = Watchdog(log, read(config, RunSettings).watchdog_minutes, processes.essential)
+        starting = Starting(files, processes.essential)
+        code = None
+        while code is None:
+            code = child.poll()  # before reading the metrics, so that the last step is seen
+            if (line := starting.line()) is not None:
+                print(line, flush=True)
+            if follow(metrics, total_steps, lambda line: print(line, flush=True)):
+                watchdog.sign_of_life()
+            verdict = watchdog.verdict() if code is None else None
+            if verdict is not None:
+                phase = files.read_phase() or files.read_stage() or "starting up"
+                print_error(f"{verdict} ({phase}); stopped. Last error: {last_error(log)}; log: {log}")
+                return 1
+            time.sleep(_POLL_SECONDS)
+    finally:
+        for number in before:  # one more Ctrl-C must not leave processes behind
+            signal.signal(number, signal.SIG_IGN)
+        processes.kill_descendants()
+        if joined:  # with its driver gone the cluster ends the workers, which still hold their shared memory
+            time.sleep(_CLUSTER_SECONDS)
+        processes.remove_shared_memory(since=started)
+        metrics.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if code:
+        cause = last_error(log)
+        if _TOO_LATE in cause and not stop.asked:
+            return _RAY_TOO_LATE
         died = watchdog.died()
-        cause = f"{died} died; last error: {last_error(log)}" if died else last_error(log)
-        print_error(f"training failed: {cause}; log: {log}")
+        print_error(f"training failed: {f'{died} died; last error: ' if died else ''}{cause}; log: {log}")
         return 1
     if stop.asked:
         print(f"stopped as requested; rerun the same command to resume: {output}", flush=True)
         return 130
-    print(f"done in {time.time() - started:.0f} s: {output}", flush=True)
     return 0

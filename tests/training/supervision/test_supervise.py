@@ -12,8 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from omegaconf import DictConfig
 
 from seg_zero.errors import InputError
+from seg_zero.training.launch.config import load_config
 from seg_zero.training.run_files import RunFiles
 from seg_zero.training.supervision import supervise
 from seg_zero.training.supervision.watchdog import Watchdog
@@ -215,3 +217,45 @@ def test_essential_processes_are_recognised_by_title() -> None:
     finally:
         process.kill()
         process.wait()
+
+
+LATE_RAY = "Exception: The current node timed out during startup. This could happen because the raylet failed."
+
+
+@pytest.fixture(scope="module")
+def tiny_run() -> DictConfig:
+    return load_config(["policy=tiny", "data=synthetic", "reward=seg_zero", "hardware=cpu_2core", "schedule=tiny"])
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "starts"),
+    [
+        ([LATE_RAY, ""], 0, 2),
+        ([LATE_RAY, LATE_RAY, ""], 1, 2),
+        ([LATE_RAY, "ValueError: no such layer"], 1, 2),
+        (["ValueError: no such layer", ""], 1, 1),
+    ],
+    ids=["then starts", "late twice", "then fails", "another error"],
+)
+def test_a_run_whose_ray_is_too_late_starts_once_more(
+    ends: list[str],
+    code: int,
+    starts: int,
+    tiny_run: DictConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    left = iter(ends)
+    start = supervise.processes.start
+
+    def child(_: object, environment: dict[str, str], log: Path, lock: int) -> subprocess.Popen[bytes]:
+        error = next(left)
+        return start([sys.executable, "-c", f"import sys; sys.exit({error!r} or 0)"], environment, log, lock)
+
+    monkeypatch.setattr(supervise.processes, "start", child)
+    assert supervise.supervise(tiny_run, tmp_path, 1) == code
+    assert len(ends) - len(list(left)) == starts
+    printed = capfd.readouterr()
+    assert ("starting once more" in printed.out) == (starts == 2)
+    assert printed.err == "" if code == 0 else ends[starts - 1] in printed.err

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seg_zero.cli import label_evaluate
 from seg_zero.cli.infer_inputs import find_images
+from seg_zero.cli.label_options import add_method_options, load_labeller, refinement_of, settings_of
 from seg_zero.cli.options import outputs_of
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_error
@@ -20,47 +20,40 @@ from seg_zero.extras import EXTRAS, require
 from seg_zero.files import check_folder_place, shown
 
 if TYPE_CHECKING:
-    import torch
-
-    from seg_zero.encoders.sam_decoder import SamDecoder
-    from seg_zero.open_vocabulary.refinement import RefinementSettings
     from seg_zero.open_vocabulary.result import LabelledImage
-    from seg_zero.segmenter import Segmenter
 
 DEFAULT_FOLDER = Path("outputs/label")
 DEFAULT_OUTPUTS = "labels,overlay"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Label every pixel of pictures by text, without training (open vocabulary)."""
-    args = parser().parse_args(argv)
+    """Label every pixel of pictures by text, without training, or judge that on a data set."""
+    if argv and argv[0] == "evaluate":
+        return label_evaluate.main(argv[1:])
+    return _label(argv[1:] if argv and argv[0] == "run" else argv)
+
+
+def parsers() -> dict[str, CommandParser]:
+    return {"run": _parser("label run"), "evaluate": label_evaluate.parser()}
+
+
+def _label(argv: Sequence[str]) -> int:
+    args = _parser().parse_args(argv)
     require("label", EXTRAS["open-vocabulary"])
     from seg_zero.open_vocabulary.labels import parse_labels, split_labels
     from seg_zero.open_vocabulary.outputs import OUTPUTS, PanopticFile, write_files
-    from seg_zero.open_vocabulary.settings import Settings
 
     # Everything that can be wrong with the options is found before a model is loaded.
     wanted = outputs_of(f"{args.outputs},heatmaps" if args.heatmaps else args.outputs, OUTPUTS)
     labels = split_labels(args.labels)
     parsed = parse_labels(labels)
-    names = {field.name for field in fields(Settings)}
-    settings = {name: value for name, value in vars(args).items() if name in names and value is not None}
-    settings |= {name: None for name in ("scra_scaling", "scga_scaling") if getattr(args, name) == 0}
-    Settings(**settings)
-    refinement = _refinement(args)
+    settings, refinement = settings_of(args), refinement_of(args)
     images = find_images(args.images)
     stems = _stems(images)
     _check_place(args.output_path, images)
 
-    from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
-    from seg_zero.policy.loading import quiet_transformers
-
-    quiet_transformers()
-    segmenter = OpenVocabularySegmenter.from_pretrained(
-        args.backbone, args.adaptor, labels=labels, device=args.device, dtype=args.dtype, **settings
-    )
-    if args.refine is not None:
-        segmenter.refine_with(_refiner(args, segmenter.encoder.device), refinement)
+    segmenter = load_labeller(args, settings, refinement)
+    segmenter.set_labels(labels)
     from tqdm import tqdm
 
     together = PanopticFile(parsed, args.output_path) if "panoptic" in wanted else nullcontext()
@@ -85,70 +78,27 @@ def main(argv: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def parser() -> CommandParser:
-    parser = CommandParser("label", main.__doc__)
+def _parser(name: str = "label") -> CommandParser:
+    parser = CommandParser(
+        name,
+        "Label every pixel of pictures by text, without training (open vocabulary). `label evaluate` gives the mIoU on "
+        "a data set.",
+    )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders or quoted globs")
     parser.add_argument(
         "--labels",
         required=True,
         help="sky,grass; with synonyms 'sky; cat, kitten'; or a .txt file, a label a line, or .json, a list",
     )
-    parser.add_argument(
-        "--backbone", default="c-radio_v3-b", help="RADIO version, checkpoint (.pth.tar) or converted folder"
-    )
-    parser.add_argument("--adaptor", default="siglip2", help="the backbone's adaptor to a text tower")
     parser.add_argument("--output_path", type=Path, default=DEFAULT_FOLDER, help="folder")
     parser.add_argument(
         "--outputs", default=DEFAULT_OUTPUTS, help="any of labels,overlay,heatmaps,probabilities,panoptic"
     )
     parser.add_argument("--heatmaps", action="store_true", help="also draw the probability of each label")
-    parser.add_argument("--templates", help="imagenet, single, scene, aerial, none (default: imagenet)")
-    parser.add_argument(
-        "--crop", type=int, help="window in pixels, a multiple of 16; 0: none (default: the backbone's)"
-    )
-    parser.add_argument("--stride", type=int, help="pixels between windows (default: the backbone's)")
     parser.add_argument("--max_side", type=int, help="larger pictures are shrunk to it (default: 2016)")
-    parser.add_argument("--scra_scaling", type=float, help="of the last block's attention; 0: ordinary (default: 10)")
-    parser.add_argument("--scga_scaling", type=float, help="of the aggregation; 0: none (default: 10)")
-    parser.add_argument("--scga_when", choices=("always", "multi_window"), help="(default: always)")
-    parser.add_argument("--denoising", type=float, help="labels that stay below are taken for absent (default: 0.5)")
-    parser.add_argument("--threshold", type=float, help="pixels below get no label (default: 0)")
-    parser.add_argument(
-        "--refine",
-        choices=("sam2", "sam"),
-        help="redraw edges (RADSeg+): by --segmenter, or by SAM-1 on RADIO's features",
-    )
-    parser.add_argument("--segmenter", default="tiny", help="SAM 2 or SAM 3 of --refine sam2: file, folder or hub id")
-    parser.add_argument("--sam", default="facebook/sam-vit-huge", help="SAM-1 of --refine sam: folder or hub id")
-    parser.add_argument("--compat", choices=("fixed", "released"), default="fixed", help="mask prompts of --refine sam")
-    parser.add_argument("--coarse_threshold", type=float, help="of regions to refine (default: 0.1)")
-    parser.add_argument("--minimal_area", type=int, help="of regions, at half the size (default: 225)")
-    parser.add_argument("--iou_threshold", type=float, help="of masks to trust (default: 0.9)")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if available)")
-    parser.add_argument("--dtype", help="float32, bfloat16, float16 (default: bfloat16 on CUDA, else float32)")
+    add_method_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per picture and nothing else")
     return parser
-
-
-def _refinement(args: argparse.Namespace) -> RefinementSettings:
-    """Raises InputError for options of refinement without --refine, and for their values."""
-    from seg_zero.open_vocabulary.refinement import RefinementSettings
-
-    names = ("coarse_threshold", "minimal_area", "iou_threshold")
-    given = {name: value for name in names if (value := getattr(args, name)) is not None}
-    if given and args.refine is None:
-        raise InputError(f"--{next(iter(given))} belongs to --refine; add --refine sam2 or --refine sam")
-    return RefinementSettings(**given)
-
-
-def _refiner(args: argparse.Namespace, device: torch.device) -> Segmenter | SamDecoder:
-    if args.refine == "sam2":
-        from seg_zero.segmenter import load_segmenter
-
-        return load_segmenter(args.segmenter, str(device))
-    from seg_zero.encoders.sam_decoder import SamDecoder
-
-    return SamDecoder(args.sam, device, args.compat)
 
 
 def _stems(images: Sequence[Path]) -> list[str]:

@@ -53,7 +53,7 @@ class OpenVocabularySegmenter:
         self._plain_attention: Any = encoder.backbone.blocks[-1].attn
         self._features: OrderedDict[tuple[str, Settings], torch.Tensor] = OrderedDict()
         self._labels: list[Label] | None = None
-        self._refiner: Segmenter | SamDecoder | None = None
+        self.refiner: Segmenter | SamDecoder | None = None
         self._refinement = RefinementSettings()
         self.settings = settings or Settings()
         self._text = TextEncoder(tower, self.settings.templates)
@@ -116,7 +116,7 @@ class OpenVocabularySegmenter:
         """
         if isinstance(refiner, SamDecoder):
             self.encoder.adaptor("sam")
-        self._refiner, self._refinement = refiner, settings or RefinementSettings()
+        self.refiner, self._refinement = refiner, settings or RefinementSettings()
 
     def segment(self, image: ImageLike, labels: Sequence[str] | None = None) -> LabelledImage:
         """Label every pixel of a picture.
@@ -143,18 +143,18 @@ class OpenVocabularySegmenter:
             found.confidence[0].float().cpu().numpy(),
             self.settings.threshold,
         )
-        return result if self._refiner is None else self._refined(result)
+        return result if self.refiner is None else self._refined(result)
 
     @torch.inference_mode()
     def _refined(self, result: LabelledImage) -> LabelledImage:
         probabilities, labels = torch.from_numpy(result.probabilities()), torch.from_numpy(result.classes).long()
         source: MaskSource
-        if isinstance(self._refiner, SamDecoder):
+        if isinstance(self.refiner, SamDecoder):
             image = self.prepare(result.image)
-            source = radio_sam_source(self.encoder, self._refiner, image, self._refinement.coarse_threshold)
+            source = radio_sam_source(self.encoder, self.refiner, image, self._refinement.coarse_threshold)
         else:
-            assert self._refiner is not None
-            source = SegmenterSource(self._refiner, result.image)
+            assert self.refiner is not None
+            source = SegmenterSource(self.refiner, result.image)
         found = refine(probabilities, labels, source, self._refinement)
         return replace(result, classes=found.labels.to(torch.int32).numpy(), refined=found.scores.numpy())
 
@@ -176,9 +176,11 @@ class OpenVocabularySegmenter:
         return self._features[key]
 
     def prepare(self, picture: Image.Image) -> torch.Tensor:
-        """An RGB picture as 3 x H x W in 0..1, its shorter side as the backbone wants it and its longer one at most
-        ``max_side``."""
+        """An RGB picture as 3 x H x W in 0..1: filling the frame ``fit``, or else its shorter side as the backbone
+        wants it and its longer one at most ``max_side``."""
         short, limit = self.encoder.description.image.short_side, self.settings.max_side
+        if self.settings.fit is not None:
+            limit, short = self.settings.fit
         scale = 1.0 if short is None else short / min(picture.size)
         scale = min(scale, limit / max(picture.size))
         if scale != 1.0:

@@ -22,6 +22,8 @@ class Settings:
         only where a picture took more than one window.
     crop, stride: of windows, multiples of 16; crop 0: one pass. None: the backbone's own.
     max_side: pictures with a longer side are shrunk to it before they are encoded.
+    fit: instead of that and of the backbone's own size: (longer, shorter) side of the frame that a picture is scaled
+        to fill, keeping its shape; benchmarks name their resolutions so.
     templates: a set of :data:`seg_zero.encoders.templates.TEMPLATES`; "none" takes texts as they are.
     denoising: a label whose highest probability is below counts as absent; 0 keeps all.
     threshold: pixels whose highest probability is below get no label; 0 labels all.
@@ -33,6 +35,7 @@ class Settings:
     crop: int | None = None
     stride: int | None = None
     max_side: int = 2016
+    fit: tuple[int, int] | None = None
     templates: str = "imagenet"
     denoising: float = 0.5
     threshold: float = 0.0
@@ -50,6 +53,10 @@ class Settings:
                 raise InputError(f"{name} {getattr(self, name):g} is no probability; give a number from 0 to 1")
         if self.max_side < PATCH:
             raise InputError(f"max_side {self.max_side} is below {PATCH}; take about 1000")
+        if self.fit is not None and not 0 < self.fit[1] <= self.fit[0]:
+            raise InputError(
+                f"fit {self.fit[0]}x{self.fit[1]} is no frame; give the longer side first, such as 2048x448"
+            )
         if self.crop is not None or self.stride is not None:
             self.windows(336, 224)
 

@@ -1,0 +1,194 @@
+"""Judges label maps against a data set, resumable.
+
+manifest.json           the settings that decide the results; another evaluation is refused here
+parts/00003.jsonl       the confusions of PART_IMAGES pictures from 3 * PART_IMAGES, written when complete
+maps/NAME.png           the label map of each picture
+metrics.json            both rules, each class, and the pictures that could not be judged
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from seg_zero.errors import InputError
+from seg_zero.evaluation.semantic.layouts import Pair, read_truth
+from seg_zero.evaluation.semantic.presets import LabelSet
+from seg_zero.evaluation.store import only_evaluation, open_folder
+from seg_zero.files import make_folder, read_lines, write_image, write_json, write_text
+from seg_zero.metrics.semantic import IGNORE, RULES, Confusion
+from seg_zero.open_vocabulary.result import LabelledImage
+
+PART_IMAGES = 32
+MAPS = "maps"
+
+
+class Labeller(Protocol):
+    """What labels: :class:`seg_zero.open_vocabulary.segmenter.OpenVocabularySegmenter`, or a stand-in for it."""
+
+    def segment(self, image: Path) -> LabelledImage: ...
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One picture. cells: int64 N x 3 of true class, predicted class, pixels; problem: why it was not judged."""
+
+    name: str
+    cells: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), dtype=np.int64), repr=False)
+    problem: str | None = None
+
+    def confusion(self, classes: int) -> Confusion:
+        made = Confusion(classes)
+        made.matrix[self.cells[:, 0], self.cells[:, 1]] += self.cells[:, 2]
+        return made
+
+    def record(self) -> dict[str, Any]:
+        return {"name": self.name, "cells": self.cells.tolist(), "problem": self.problem}
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished evaluation: every picture in order, and the confusion of all."""
+
+    data: LabelSet
+    images: tuple[Judged, ...]
+    settings: dict[str, Any]
+
+    @cached_property
+    def confusion(self) -> Confusion:
+        total = Confusion(len(self.data.labels))
+        for one in self.images:
+            total.matrix[one.cells[:, 0], one.cells[:, 1]] += one.cells[:, 2]
+        return total
+
+    @property
+    def names(self) -> list[str]:
+        """Of the classes: the first synonym each."""
+        return [label.split(",")[0].strip() for label in self.data.labels]
+
+    @property
+    def failed(self) -> list[Judged]:
+        return [one for one in self.images if one.problem is not None]
+
+    def record(self) -> dict[str, Any]:
+        """What metrics.json holds."""
+        total = self.confusion
+        iou, accuracy, pixels = total.iou(), total.accuracy(), total.matrix.sum(axis=1)
+        return {
+            "images": len(self.images),
+            "judged": len(self.images) - len(self.failed),
+            **{rule: total.result(rule) for rule in RULES},
+            "classes": [
+                {"name": name, "iou": _number(one), "accuracy": _number(right), "pixels": int(count)}
+                for name, one, right, count in zip(self.names, iou, accuracy, pixels, strict=True)
+            ],
+            "failed": [{"name": one.name, "problem": one.problem} for one in self.failed],
+            "settings": self.settings,
+        }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+Progress = Callable[[Judged, bool], None]
+
+
+def evaluate_labels(
+    load: Callable[[], Labeller],
+    data: LabelSet,
+    settings: dict[str, Any],
+    out: Path,
+    progress: Progress = lambda one, old: None,
+) -> Results:
+    """Label the pictures that ``out`` does not hold yet, and judge all.
+
+    load: gives what labels them; called once, or never if nothing is left to do. settings: what decides the results
+    beside the data set, for the manifest. progress: told of each picture, and whether an earlier call labelled it.
+
+    A picture or map that cannot be used is listed and left out of the result; the next call tries it again. After an
+    interruption the same call resumes, and writes the same metrics.json. Raises InputError for an evaluation with other
+    settings in ``out``, and if no picture could be judged.
+    """
+    pairs = data.listing.pairs
+    everything = {
+        **settings,
+        "dataset": data.name,
+        "labels": list(data.labels),
+        "images": len(pairs),
+        "first": pairs[0].name,
+        "last": pairs[-1].name,
+    }
+    make_folder(out)
+    with only_evaluation(out):
+        open_folder(out, everything)
+        known = {one.name: one for number in range(-(-len(pairs) // PART_IMAGES)) for one in _read(out, data, number)}
+        for one in known.values():
+            progress(one, True)
+        only_once = cache(load)
+        for number in range(-(-len(pairs) // PART_IMAGES)):
+            part = pairs[number * PART_IMAGES : (number + 1) * PART_IMAGES]
+            if all(pair.name in known for pair in part):
+                continue
+            made = []
+            for pair in part:
+                if pair.name not in known:
+                    known[pair.name] = _judged(only_once, pair, data, out)
+                    progress(known[pair.name], False)
+                made.append(known[pair.name])
+            lines = [json.dumps(one.record(), ensure_ascii=False) for one in made]
+            write_text(_part(out, number), "\n".join(lines) + "\n")
+        results = Results(data, tuple(known[pair.name] for pair in pairs), everything)
+        if len(results.failed) == len(pairs):
+            raise InputError(f"none of {len(pairs)} pictures could be judged; the first: {results.failed[0].problem}")
+        write_json(out / "metrics.json", results.record())
+    return results
+
+
+def map_path(out: Path, name: str) -> Path:
+    """Where the label map of a picture lies: 0 without a label, else 1 + the class."""
+    return out / MAPS / f"{name}.png"
+
+
+def _judged(labeller: Callable[[], Labeller], pair: Pair, data: LabelSet, out: Path) -> Judged:
+    try:
+        truth = read_truth(pair.truth, data.listing.table)
+        found = labeller().segment(pair.image)
+        classes = np.where(found.label_map == 0, IGNORE, found.label_map - 1)
+        confusion = Confusion(len(data.labels))
+        confusion.add(classes, truth)
+    except InputError as error:
+        return Judged(pair.name, problem=str(error))
+    make_folder(out / MAPS)
+    write_image(map_path(out, pair.name), found.label_image())
+    true, predicted = np.nonzero(confusion.matrix)
+    return Judged(pair.name, np.stack([true, predicted, confusion.matrix[true, predicted]], axis=1))
+
+
+def _part(out: Path, number: int) -> Path:
+    return out / "parts" / f"{number:05d}.jsonl"
+
+
+def _read(out: Path, data: LabelSet, number: int) -> list[Judged]:
+    """The pictures of a part that were judged; none if it is missing or damaged."""
+    try:
+        found = list(_records(_part(out, number), len(data.labels)))
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return []
+    return [one for one in found if one.problem is None]
+
+
+def _records(path: Path, classes: int) -> Iterator[Judged]:
+    for line in read_lines(path):
+        record = json.loads(line)
+        cells = np.array(record["cells"], dtype=np.int64).reshape(-1, 3)
+        true, predicted, counts = cells.T
+        if (cells < 0).any() or (true >= classes).any() or (predicted > classes).any() or (counts == 0).any():
+            raise ValueError(f"{path} holds cells outside {classes} classes")
+        yield Judged(record["name"], cells, record["problem"])

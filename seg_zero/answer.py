@@ -195,6 +195,26 @@ def parse_answer(text: str) -> Answer:
     return Answer(objects, thinking, text, None, len(items) - len(objects))
 
 
+def read_names(text: str) -> tuple[str, ...]:
+    """The names in a policy's answer block, each once and in order. Never raises; empty where nothing is named.
+
+    The block is a JSON list of texts, or of objects with a ``label`` or ``name``; or words between commas or on lines.
+    """
+    span = answer_span(text)
+    block = _unfenced(text[slice(*span)].strip()) if span is not None else ""
+    try:
+        found = load_json(block)
+    except ValueError:
+        found = [] if "{" in block or "[" in block else re.split(r"[,\n]", block)
+    names: dict[str, str] = {}
+    for item in found if isinstance(found, list) else [found]:
+        name = item.get("label", item.get("name")) if isinstance(item, dict) else item
+        words = " ".join(name.replace(",", " ").split()).strip(" .;-*") if isinstance(name, str) else ""
+        if any(letter.isalnum() for letter in words):
+            names.setdefault(words.casefold(), words)
+    return tuple(names.values())[:MAX_OBJECTS]
+
+
 def _whole(values: Sequence[float]) -> list[int]:
     return [math.floor(v + 0.5) for v in values]
 

@@ -24,6 +24,12 @@ from seg_zero.objects import PromptObject
 SPEC_FILE = "seg_zero.json"
 
 _SINGLE_EXAMPLE = '{"bbox": [10,100,200,210], "points_1": [30,110], "points_2": [35,180]}'
+# Asks for names in the place of boxes; seg_zero.answer.read_names reads the answer.
+NAMES_WORDING = (
+    'Look at the picture and think about "{question}". Write your thoughts in <think> </think>, then the names of the '
+    "kinds of things that answer it, short and common words, as a JSON list in <answer> </answer>: <think> thoughts "
+    '</think><answer>["first kind", "second kind"]</answer>. An empty list means that nothing does.'
+)
 _MULTI_EXAMPLE = (
     '[{"bbox_2d": [10,100,200,210], "point_2d": [30,110]}, {"bbox_2d": [225,296,706,786], "point_2d": [302,410]}]'
 )

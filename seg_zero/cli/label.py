@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,27 +43,41 @@ def _label(argv: Sequence[str]) -> int:
     require("label", EXTRAS["open-vocabulary"])
     from seg_zero.open_vocabulary.labels import parse_labels, split_labels
     from seg_zero.open_vocabulary.outputs import OUTPUTS, PanopticFile, write_files
+    from seg_zero.prompting import check_question
 
     # Everything that can be wrong with the options is found before a model is loaded.
     wanted = outputs_of(f"{args.outputs},heatmaps" if args.heatmaps else args.outputs, OUTPUTS)
-    labels = split_labels(args.labels)
-    parsed = parse_labels(labels)
+    if args.labels is None and args.question is None:
+        raise InputError("give --labels, or a --question that the policy makes labels of")
+    labels = None if args.labels is None else split_labels(args.labels)
+    parsed = None if labels is None else parse_labels(labels)
+    if (args.question is None) != (args.model is None):
+        raise InputError(
+            "--question and --model belong together: a policy that follows instructions, such as "
+            "Qwen/Qwen2.5-VL-7B-Instruct, names what answers the question"
+        )
+    if args.question is not None:
+        check_question(args.question)
+        if "panoptic" in wanted:
+            raise InputError(
+                "--outputs panoptic has one list of categories, and a --question gives each picture its own"
+            )
     settings, refinement = settings_of(args), refinement_of(args)
     images = find_images(args.images)
     stems = _stems(images)
     _check_place(args.output_path, images)
 
     segmenter = load_labeller(args, settings, refinement)
-    segmenter.set_labels(labels)
+    ask = _asker(args, labels)
     from tqdm import tqdm
 
-    together = PanopticFile(parsed, args.output_path) if "panoptic" in wanted else nullcontext()
+    together = PanopticFile(parsed or (), args.output_path) if "panoptic" in wanted else nullcontext()
     failures: list[str] = []
     with together as panoptic, tqdm(total=len(images), unit="image", disable=None if len(images) > 1 else True) as bar:
         for image, stem in zip(images, stems, strict=True):
             bar.update()
             try:
-                result = segmenter.segment(image)
+                result = segmenter.segment(image, ask(image))
                 files = write_files(result, args.output_path, stem, wanted)
             except InputError as error:
                 if len(images) == 1:
@@ -87,9 +102,14 @@ def _parser(name: str = "label") -> CommandParser:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders or quoted globs")
     parser.add_argument(
         "--labels",
-        required=True,
         help="sky,grass; with synonyms 'sky; cat, kitten'; or a .txt file, a label a line, or .json, a list",
     )
+    parser.add_argument(
+        "--question",
+        help="instead: the policy names what answers it in each picture; --labels are then for the rest of the picture "
+        "(default: background)",
+    )
+    parser.add_argument("--model", help="policy of --question: folder or hub id of a model that follows instructions")
     parser.add_argument("--output_path", type=Path, default=DEFAULT_FOLDER, help="folder")
     parser.add_argument(
         "--outputs", default=DEFAULT_OUTPUTS, help="any of labels,overlay,heatmaps,probabilities,panoptic"
@@ -99,6 +119,22 @@ def _parser(name: str = "label") -> CommandParser:
     add_method_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per picture and nothing else")
     return parser
+
+
+def _asker(args: argparse.Namespace, labels: list[str] | None) -> Callable[[Path], list[str]]:
+    """Gives the labels of a picture: those of the options, or what the policy names for the question."""
+    if args.question is None:
+        assert labels is not None
+        return lambda image: labels
+    from seg_zero.images import load_image
+    from seg_zero.open_vocabulary.asked import BACKGROUND, labels_for, naming_spec
+    from seg_zero.policy.loading import load_policy
+    from seg_zero.policy.model_files import default_spec, resolve_model
+
+    spec = naming_spec(default_spec(resolve_model(args.model)))
+    policy = load_policy(args.model, spec=spec, device=args.device)
+    rest = labels or [BACKGROUND]
+    return lambda image: list(labels_for(policy, load_image(image), args.question, rest).labels)
 
 
 def _stems(images: Sequence[Path]) -> list[str]:

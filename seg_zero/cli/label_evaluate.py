@@ -66,7 +66,8 @@ class _Models:
     """Loads the models when the first picture needs them, and sets them for one data set after another."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self._loaded = args, None
+        self.args = args
+        self._loaded: OpenVocabularySegmenter | None = None
 
     def settings(self, data: LabelSet) -> dict[str, Any]:
         """What decides the results, for the manifest; values out of range are found here."""

@@ -19,10 +19,11 @@ from seg_zero.cli.server_options import (
 )
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_warning
-from seg_zero.extras import SERVING, require
+from seg_zero.extras import EXTRAS, SERVING, require
 
 if TYPE_CHECKING:
     from seg_zero.policy import Policy
+    from seg_zero.serving.labels import LabelService
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
@@ -45,6 +46,12 @@ def parser() -> CommandParser:
         help="a line per request on standard error: client, request, status, milliseconds (default: on)",
     )
     made.add_argument(
+        "--label_backbone",
+        metavar="NAME",
+        help="backbone of /v1/label: RADIO version, checkpoint or folder, as for seg-zero label (default: no labels)",
+    )
+    made.add_argument("--max_labels", type=int, default=200, help="labels in one request (default: %(default)s)")
+    made.add_argument(
         "--cors_origins",
         nargs="+",
         default=[],
@@ -57,7 +64,7 @@ def parser() -> CommandParser:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options. Raises InputError for a value out of range."""
     args = parser().parse_args(argv)
-    check_server_options(args, ("max_open", "timeout"))
+    check_server_options(args, ("max_open", "timeout", "max_labels"))
     for origin in args.cors_origins:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
             raise InputError(
@@ -78,10 +85,22 @@ def policy_of(args: argparse.Namespace) -> Policy:
     return RemotePolicy(args.policy_url, spec, args.policy_name, args.max_new_tokens, timeout, args.max_open)
 
 
+def label_service_of(args: argparse.Namespace) -> LabelService | None:
+    """What labels pictures, loaded; None without --label_backbone."""
+    if args.label_backbone is None:
+        return None
+    from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
+    from seg_zero.serving.labels import LabelService
+
+    labeller = OpenVocabularySegmenter.from_pretrained(args.label_backbone, device=args.device)
+    return LabelService(labeller, args.label_backbone, args.max_open, args.max_labels)
+
+
 def main(argv: Sequence[str]) -> int:
     """Load the models and listen; on SIGTERM or Ctrl-C, answer open requests, then exit."""
     args = parse(argv)
-    require("serving", (*SERVING, *(packages_of(args) if args.policy_url is None else ())))
+    labelling = EXTRAS["open-vocabulary"] if args.label_backbone is not None else ()
+    require("serving", (*SERVING, *labelling, *(packages_of(args) if args.policy_url is None else ())))
     import uvicorn
 
     from seg_zero.policy.loading import quiet_transformers
@@ -107,7 +126,10 @@ def main(argv: Sequence[str]) -> int:
         "segmenter": args.segmentation_model_path,
         "engine": args.engine,
     }
-    app_options: dict[str, Any] = {"cors_origins": args.cors_origins}
+    if args.label_backbone is not None:
+        names["labels"] = args.label_backbone
+    labels = label_service_of(args)
+    app_options: dict[str, Any] = {"cors_origins": args.cors_origins, "labels": labels}
     if isinstance(policy, RemotePolicy):
         names |= {"policy": policy.model, "engine": args.policy_url}
         app_options["policy_problem"] = policy.problem
@@ -125,6 +147,8 @@ def main(argv: Sequence[str]) -> int:
         show_access()
     print(f"serving on http://{args.host}:{args.port} ({', '.join(f'{k} {v}' for k, v in names.items())})", flush=True)
     Server(config, service).run(sockets=[listening])
+    if labels is not None:
+        labels.close()
     finished = service.close(args.timeout)
     print("stopped" if finished else "stopped with requests unanswered", flush=True)
     return 0 if finished else 1

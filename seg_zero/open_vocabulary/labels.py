@@ -72,7 +72,12 @@ def split_labels(given: str) -> list[str]:
     path = Path(given).expanduser()
     if path.suffix.lower() in (".txt", ".json"):
         return _labels_of_file(path)
-    return [part.strip() for part in given.split(";" if ";" in given else ",")]
+    return separated(given)
+
+
+def separated(text: str) -> list[str]:
+    """The labels of a line: "sky,grass", or with synonyms "sky; cat, kitten"."""
+    return [part.strip() for part in text.split(";" if ";" in text else ",")]
 
 
 def _labels_of_file(path: Path) -> list[str]:

@@ -30,6 +30,15 @@ def palette(count: int) -> np.ndarray:
     return np.array([colour_of_label(number) for number in range(count)], dtype=np.uint8)
 
 
+def label_picture(label_map: np.ndarray, labels: int) -> Image.Image:
+    """A label map (int H x W, 0 without a label) as a picture: 8 bits with a palette, or 16 bits above 255 labels."""
+    if labels > 255:
+        return Image.fromarray(label_map.astype(np.uint16))
+    picture = Image.fromarray(label_map.astype(np.uint8), mode="P")
+    picture.putpalette(palette(labels + 1).tobytes())
+    return picture
+
+
 def draw_labels(image: Image.Image, label_map: np.ndarray, names: Sequence[str], strength: float = 0.6) -> Image.Image:
     """The picture tinted by its labels (int H x W, indices of ``names``), with a legend of those that occur."""
     scale = max(1, -(-MIN_SIDE // max(image.size)))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from seg_zero.errors import InputError
 from seg_zero.open_vocabulary.labels import Label
-from seg_zero.open_vocabulary.pictures import draw_labels, heatmap_grid, palette
+from seg_zero.open_vocabulary.pictures import draw_labels, heatmap_grid, label_picture
 from seg_zero.open_vocabulary.probabilities import full_probabilities, upsampled
 
 NONE = "none"  # the name of label 0: no class is sure enough
@@ -81,12 +81,7 @@ class LabelledImage:
 
     def label_image(self) -> Image.Image:
         """The label map as a picture: 8 bits with a palette, or 16 bits above 255 labels."""
-        found = self.label_map
-        if len(self.labels) > 255:
-            return Image.fromarray(found.astype(np.uint16))
-        picture = Image.fromarray(found.astype(np.uint8), mode="P")
-        picture.putpalette(palette(len(self.names)).tobytes())
-        return picture
+        return label_picture(self.label_map, len(self.labels))
 
     def overlay(self) -> Image.Image:
         """The picture in the labels' colours, with a legend beside it."""

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from seg_zero.serving.answers import Problem, SegmentAnswer, encode, png_of
 from seg_zero.serving.dialogues import add_dialogues
 from seg_zero.serving.guard import Guard
+from seg_zero.serving.labels import LABEL, LabelService, add_labels
 from seg_zero.serving.meters import Meters
 from seg_zero.serving.pages import POLICY, docs_page, start_page
 from seg_zero.serving.service import Outcome, Refused, Service, in_time
@@ -102,12 +103,13 @@ def create_app(
     policy_problem: Callable[[], str | None] = lambda: None,
     warning: str | None = None,
     cors_origins: Sequence[str] = (),
+    labels: LabelService | None = None,
 ) -> FastAPI:
     """The server's routes over a service.
 
     timeout: seconds for one answer; names: of policy, segmenter and engine; policy_problem: says why a remote policy
     cannot be reached now; warning: one line that every answer carries, as a field and a header; cors_origins: of the
-    web pages whose scripts may read answers, or "*" for all.
+    web pages whose scripts may read answers, or "*" for all; labels: what labels pictures by text, if anything does.
     """
     # FastAPI's own pages of documentation load scripts from elsewhere.
     app = FastAPI(title="seg-zero", version="1", docs_url=None, redoc_url=None)
@@ -150,6 +152,7 @@ def create_app(
         return Response(content, media_type="image/png" if as_picture else "application/json", headers=said)
 
     add_dialogues(app, service, limits, timeout, REFUSALS, warning)
+    add_labels(app, labels, limits, timeout, REFUSALS, _accepts_png, lambda: service.closing)
 
     @app.get("/health", responses={503: {"model": Health, "description": "Not ready"}})
     async def health(response: Response) -> Health:
@@ -169,7 +172,8 @@ def create_app(
         """What this is and where to go: a page for browsers, JSON for others."""
         if "text/html" in request.headers.get("accept", "").lower():
             return HTMLResponse(start_page(names, warning), headers=POLICY)
-        places = {"segment": f"POST {SEGMENT}", "docs": "/docs", "schema": "/openapi.json"}
+        labelling = {} if labels is None else {"label": f"POST {LABEL}"}
+        places = {"segment": f"POST {SEGMENT}", **labelling, "docs": "/docs", "schema": "/openapi.json"}
         return JSONResponse(
             {"name": "seg-zero", **names, "warning": warning, **places, "health": "/health", "metrics": "/metrics"}
         )

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+SHUTTING_DOWN = "the server is shutting down; ask another one"
 FAILURES = 3  # in a row, after which the policy is taken for broken
 
 
@@ -158,7 +159,7 @@ class Service:
     def admit(self) -> None:
         """Raises Refused if no further job would be taken now."""
         if self.closing:
-            raise Refused(503, "the server is shutting down; ask another one")
+            raise Refused(503, SHUTTING_DOWN)
         if self._open >= self.max_open:
             raise Refused(429, f"the server already works on {self.max_open} requests; try again in a moment")
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.radio import small_folder
+from helpers.scripted_policy import ScriptedPolicy
 from PIL import Image
 
 from seg_zero.cli.main import main
 from seg_zero.open_vocabulary.result import LabelledImage
 from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
+from seg_zero.prompting import PromptSpec
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +72,10 @@ def test_what_is_labelled_before_an_interruption_is_in_the_panoptic_file(
 ) -> None:
     segment = OpenVocabularySegmenter.segment
 
-    def interrupted(segmenter: OpenVocabularySegmenter, image: Path) -> LabelledImage:
+    def interrupted(segmenter: OpenVocabularySegmenter, image: Path, labels: list[str]) -> LabelledImage:
         if image.name == "two.jpg":
             raise KeyboardInterrupt
-        return segment(segmenter, image)
+        return segment(segmenter, image, labels)
 
     monkeypatch.setattr(OpenVocabularySegmenter, "segment", interrupted)
     options = ("--labels", "sky,grass", "--backbone", backbone, "--templates", "none", "--outputs", "panoptic")
@@ -102,6 +104,24 @@ def test_a_damaged_picture_of_a_folder_does_not_stop_the_others(
     assert "1 of 3 pictures could not be labelled" in printed.err and "broken.png" in printed.err
 
 
+def test_a_question_makes_the_labels_of_each_picture(
+    backbone: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def load(name: str, *, spec: PromptSpec, device: str | None) -> ScriptedPolicy:
+        asked.append((name, spec.text))
+        return ScriptedPolicy({"what is wet?": '<answer>["sky", "cat"]</answer>'})
+
+    monkeypatch.setattr("seg_zero.policy.loading.load_policy", load)
+    options = ("--backbone", backbone, "--templates", "single", "--denoising", "0", "--output_path", tmp_path / "out")
+    words = ("--question", "what is wet?", "--model", "tiny", "--labels", "grass, cat")
+    assert label(photos / "one.png", *words, *options, "--json") == 0
+    line = json.loads(capsys.readouterr().out)
+    assert set(line["areas"]) <= {"sky", "cat", "grass"} and asked[0][0] == "tiny" and "JSON list" in str(asked[0][1])
+    assert (tmp_path / "out/one_overlay.png").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -115,7 +135,11 @@ def test_a_damaged_picture_of_a_folder_does_not_stop_the_others(
         (["--labels", "sky", "--refine", "sam2", "--iou_threshold", "9"], "iou_threshold 9 is no fraction"),
         (["--labels", "sky", "--backbone", "radio_v9"], "backbone radio_v9 is no file"),
         (["--labels", "sky", "--treshold", "0.1"], "did you mean --threshold?"),
-        ([], "required: --labels"),
+        ([], "give --labels, or a --question"),
+        (["--question", "what is wet?"], "--question and --model belong together"),
+        (["--labels", "sky", "--model", "tiny"], "--question and --model belong together"),
+        (["--question", "?!", "--model", "tiny"], "is empty"),
+        (["--question", "what is wet?", "--model", "tiny", "--outputs", "panoptic"], "--outputs panoptic has one list"),
     ],
 )
 def test_bad_input_is_one_line(

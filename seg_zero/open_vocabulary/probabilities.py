@@ -24,10 +24,10 @@ def class_probabilities(
     directions = F.normalize(text.to(features), dim=-1)
     cosines = torch.einsum("behw,ke->bkhw", F.normalize(features, dim=1), directions)
     if classes is not None and len(classes) != max(classes, default=-1) + 1:
-        index = torch.tensor(classes, device=cosines.device)
-        batch, _, height, width = cosines.shape
-        merged = cosines.new_full((batch, max(classes) + 1, height, width), float("-inf"))
-        cosines = merged.index_reduce(1, index, cosines, "amax")
+        places: list[list[int]] = [[] for _ in range(max(classes) + 1)]
+        for place, number in enumerate(classes):
+            places[number].append(place)
+        cosines = torch.stack([cosines[:, own].amax(dim=1) for own in places], dim=1)
     return (TEMPERATURE * cosines).softmax(dim=1)
 
 

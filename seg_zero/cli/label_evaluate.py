@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,16 +70,21 @@ class _Models:
         self.args = args
         self._loaded: OpenVocabularySegmenter | None = None
 
-    def settings(self, data: LabelSet) -> dict[str, Any]:
-        """What decides the results, for the manifest; values out of range are found here."""
+    @cached_property
+    def backbone_files(self) -> str:
+        """Identifies the content of the backbone. Raises InputError if there is none of that name."""
         from seg_zero.encoders.radio import find_radio
         from seg_zero.evaluation.run import fingerprint
 
+        return fingerprint(str(find_radio(self.args.backbone)))
+
+    def settings(self, data: LabelSet) -> dict[str, Any]:
+        """What decides the results, for the manifest; values out of range are found here."""
         args = self.args
         refinement = refinement_of(args, **self._threshold(data))
         return {
             "backbone": args.backbone,
-            "backbone_files": fingerprint(str(find_radio(args.backbone))),
+            "backbone_files": self.backbone_files,
             "adaptor": args.adaptor,
             "method": asdict(settings_of(args, **data.settings)),
             "refine": None if args.refine is None else getattr(args, "segmenter" if args.refine == "sam2" else "sam"),
@@ -144,12 +150,14 @@ def _everything(args: argparse.Namespace, models: _Models) -> int:
     from seg_zero.evaluation.semantic.presets import PRESETS, open_set
     from seg_zero.files import write_text
 
-    rows, missing, problems = [], [], []
-    for name, preset in PRESETS.items():
-        root = preset.found_below(args.root)
-        if root is None:
-            missing.append(f"{name} ({preset.places[0]})")
-            continue
+    rows, problems = [], []
+    roots = {name: root for name, preset in PRESETS.items() if (root := preset.found_below(args.root)) is not None}
+    missing = [f"{name} ({preset.places[0]})" for name, preset in PRESETS.items() if name not in roots]
+    if roots:
+        print(
+            f"backbone {args.backbone}: {models.backbone_files}"
+        )  # a wrong name ends here, not once for each data set
+    for name, root in roots.items():
         for resolution in [args.resolution] if args.resolution else RESOLUTIONS:
             try:
                 results = _one(args, models, open_set(name, root, resolution), args.out / f"{name}_{resolution}")

@@ -78,6 +78,11 @@ def test_all_benchmarks_below_a_folder(
     assert len(stored["classes"]) == 20 and (tmp_path / "out/summary.md").is_file()
 
 
+def test_a_wrong_backbone_is_told_once(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate("--all", "--root", root, "--out", tmp_path / "out", "--backbone", "radio_v9") == 2
+    assert capsys.readouterr().err.count("backbone radio_v9 is no file") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from seg_zero.answer import Answer, answer_span, parse_answer, parse_solution
 from seg_zero.masks import touches_mask
-from seg_zero.objects import PromptObject
+from seg_zero.objects import Box, PromptObject
 from seg_zero.rewards.geometry import pairwise_distance, pairwise_iou
 
 # The published thresholds are pixels of an 840 x 840 image; ours are the same fractions of any side.
@@ -42,7 +42,8 @@ class Response:
     true_mask: the true objects' pixels, boolean, H x W, stretched over the image that the policy saw; None if unknown,
     in training also if no term declares that it needs it.
     question: what was asked; kind: the kind of question that the dataset states; both None if unknown. parsed:
-    the answer in ``text`` if the caller has read it; otherwise it is read when a term first asks for it.
+    the answer in ``text`` if the caller has read it; otherwise it is read when a term first asks for it. referred: in a
+    dialogue, the boxes in the prompt of the earlier answers that the question refers to.
     """
 
     text: str
@@ -53,6 +54,7 @@ class Response:
     kind: str | None = None
     parsed: Answer | None = field(default=None, repr=False, compare=False)
     true_mask: np.ndarray | None = field(default=None, repr=False, compare=False)
+    referred: tuple[Box, ...] = ()
 
     @cached_property
     def answer(self) -> Answer:

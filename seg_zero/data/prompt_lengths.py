@@ -38,18 +38,18 @@ class PromptLengths:
         # Rendering a chat template costs as much as tokenising; most of them put the text in as it is.
         self._frame = (before, after) if found else None
 
-    def _render(self, question: str) -> str:
-        messages = build_messages(question, self._spec)
+    def _render(self, question: str, context: str = "") -> str:
+        messages = build_messages(question, self._spec, context=context)
         return self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
     def _text_tokens(self, texts: Sequence[str]) -> list[int]:
         options = {"add_special_tokens": False, "return_attention_mask": False}
         return [len(ids) for ids in self._processor.tokenizer(list(texts), **options)["input_ids"]]
 
-    def _text(self, question: str) -> str:
+    def _text(self, question: str, context: str = "") -> str:
         if self._frame is None:
-            return self._render(question)
-        return self._frame[0] + prompt_text(question, self._spec) + self._frame[1]
+            return self._render(question, context)
+        return self._frame[0] + prompt_text(question, self._spec, context) + self._frame[1]
 
     def __call__(self, questions: Sequence[str]) -> np.ndarray:
         """Tokens of each question's prompt, int32; each different question is counted once, in parallel batches."""
@@ -59,6 +59,14 @@ class PromptLengths:
             texts = [self._text(question) for question in distinct[first : first + _BATCH]]
             lengths[first : first + len(texts)] = self._text_tokens(texts)
         return self.image_tokens + lengths[[places[question] for question in questions]]
+
+    def of_round(self, question: str, context: str, pictures: int) -> int:
+        """Tokens of a question's prompt with a context and further pictures, as :func:`build_messages` makes it.
+
+        Each picture takes its tokens and two that enclose them.
+        """
+        (words,) = self._text_tokens([self._text(question, context)])
+        return int(self.image_tokens + words + pictures * (self._spec.picture_tokens + 2))
 
     def key(self) -> str:
         """A digest of everything but the questions that the counts depend on."""

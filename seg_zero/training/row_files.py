@@ -29,7 +29,7 @@ def write_bad_rows(path: Path, bad: Mapping[str, Sequence[int]]) -> None:
     write_text(path, json.dumps(bad, ensure_ascii=False) + "\n")
 
 
-def _read_bad_rows(path: str) -> dict[str, list[int]]:
+def read_bad_rows(path: str) -> dict[str, list[int]]:
     try:
         return read_json(Path(path))
     except (OSError, ValueError) as error:
@@ -42,7 +42,7 @@ def chosen_rows(
     """The datasets of a setting without the rows in the file ``bad_rows``, and at most ``max_samples`` rows in all.
 
     A ``max_samples`` of 0 or less is no limit."""
-    bad = _read_bad_rows(bad_rows) if bad_rows else {}
+    bad = read_bad_rows(bad_rows) if bad_rows else {}
     chosen, left = [], max_samples if max_samples > 0 else None
     for source in open_all(value, training):
         numbers = bad.get(source.name, [])

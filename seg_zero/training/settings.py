@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
+from seg_zero.dialogue.renderers import CARRIES, WAYS
 from seg_zero.errors import InputError
 
 
@@ -49,6 +50,10 @@ def or_null(rule: Rule) -> Rule:
     return Rule(f"{rule.wanted} or null", f"{rule.remedy} or to null", lambda v: v is None or rule.holds(v))
 
 
+def one_of(*names: str) -> Rule:
+    return Rule(f"one of {', '.join(names)}", "set it to one of them", lambda v: v in names)
+
+
 SWITCH = Rule("true or false", "set it to true or false", lambda v: isinstance(v, bool))
 _TEXT = Rule("a text", "set it to a name", lambda v: isinstance(v, str) and bool(v.strip()))
 _NAMES = Rule(
@@ -57,6 +62,7 @@ _NAMES = Rule(
     lambda v: _TEXT.holds(v) or (isinstance(v, list) and bool(v) and all(map(_TEXT.holds, v))),
 )
 POSITIVE = Rule("a number above 0", "set it to more than 0", lambda v: is_number(v) and v > 0)
+FRACTION = Rule("a number from 0 to 1", "set it to 1 or less", lambda v: is_number(v) and 0 <= v <= 1)
 _DEVICE = Rule("cpu or cuda", "set it to one of them", lambda v: v in ("cpu", "cuda"))
 
 
@@ -117,6 +123,24 @@ class EngineSettings:
     shared_prefix_tokens: Annotated[int | None, or_null(whole(1))]
 
 
+QUESTIONS, ROUNDS, CONVERSATIONS = "questions", "rounds", "conversations"
+
+
+@dataclass(frozen=True)
+class DialogueSettings:
+    """What a row is, and how earlier rounds of a dialogue re-enter its prompt."""
+
+    SECTION: ClassVar[str] = "dialogue"
+
+    rows: Annotated[str, one_of(QUESTIONS, ROUNDS, CONVERSATIONS)]
+    references: Annotated[str, one_of(*WAYS)]
+    carry: Annotated[str, one_of(*CARRIES)]
+    max_rounds: Annotated[int, whole(1)]
+    teacher_history: Annotated[float, FRACTION]
+    predictions: Annotated[str | None, or_null(_TEXT)]
+    discount: Annotated[float, FRACTION]
+
+
 @dataclass(frozen=True)
 class LoraSettings:
     rank: Annotated[int, whole(0)]
@@ -162,6 +186,7 @@ Section = (
     | HealthSettings
     | HardwareSettings
     | EngineSettings
+    | DialogueSettings
     | PolicySettings
     | MaskScorerSettings
 )
@@ -172,6 +197,7 @@ SECTIONS: tuple[type[Section], ...] = (
     HealthSettings,
     HardwareSettings,
     EngineSettings,
+    DialogueSettings,
     PolicySettings,
     MaskScorerSettings,
 )

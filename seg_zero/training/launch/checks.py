@@ -24,9 +24,19 @@ from seg_zero.prompting import PromptSpec, prompt_text
 from seg_zero.rewards.presets import Term, read_terms
 from seg_zero.segmenter import files_of
 from seg_zero.training.environment import joins_cluster
+from seg_zero.training.launch import dialogue_checks
 from seg_zero.training.launch.memory import check_layout, check_memory, estimate
 from seg_zero.training.row_files import chosen_rows, names_of, open_all
-from seg_zero.training.settings import EngineSettings, HardwareSettings, MaskScorerSettings, PolicySettings, read
+from seg_zero.training.settings import (
+    CONVERSATIONS,
+    QUESTIONS,
+    ROUNDS,
+    EngineSettings,
+    HardwareSettings,
+    MaskScorerSettings,
+    PolicySettings,
+    read,
+)
 
 
 def prompt_spec(config: DictConfig) -> PromptSpec:
@@ -83,6 +93,11 @@ def check_prompt_fits(config: DictConfig) -> None:
         )
 
 
+def of_dialogues(config: DictConfig) -> bool:
+    """Whether the data are dialogues."""
+    return bool(config.dialogue.rows != QUESTIONS)
+
+
 def check_words_fit(config: DictConfig) -> None:
     """Image and prompt template leave room for a question within data.max_prompt_length.
 
@@ -104,6 +119,8 @@ def count_rows(config: DictConfig, key: str) -> int:
     training = key == "train_files"
     limit = config.data["train_max_samples" if training else "val_max_samples"]
     try:
+        if of_dialogues(config):
+            return dialogue_checks.count_rows(config, config.data[key], limit)
         return sum(map(len, chosen_rows(config.data[key], training, limit, config.data.bad_rows)))
     except InputError as error:
         raise InputError(f"data.{key}: {error}") from error
@@ -127,6 +144,8 @@ def find_bad_rows(config: DictConfig, skip_bad: bool) -> dict[str, list[int]]:
 
     Raises InputError with counts and the first errors if there are any, unless ``skip_bad``.
     """
+    if of_dialogues(config):
+        return dialogue_checks.find_bad(config, skip_bad)
     bad: dict[str, list[int]] = {}
     by_reward = [term.name for term in reward_terms(config) if term.needs_mask]
     held_out = open_all(config.data.val_files, False)
@@ -222,7 +241,7 @@ def check_batches(config: DictConfig) -> None:
             f"an update of {update} prompts x {samples} samples = {update * samples} cannot be split over {workers} "
             "workers; change worker.actor.global_batch_size, worker.rollout.n or trainer.n_gpus_per_node"
         )
-    if actor.use_dynamic_bsz:
+    if actor.use_dynamic_bsz or config.dialogue.rows == CONVERSATIONS:
         return
     for name, total, micro in (
         ("update", update * samples // workers, actor.ppo_micro_batch_size_per_gpu),
@@ -236,13 +255,14 @@ def check_batches(config: DictConfig) -> None:
 
 
 def _refuse(config: DictConfig, switch: str, harmless: Mapping[str, object]) -> None:
-    """Raises InputError for the first key that has another value than the one with which the switch works."""
+    """Raises InputError for the first key whose value is not the one, or among those, with which the switch works."""
     for name, wanted in harmless.items():
         value = OmegaConf.select(config, name)
-        if value != wanted:
+        allowed = wanted if isinstance(wanted, tuple) else (wanted,)
+        if value not in allowed:
             raise InputError(
-                f"{switch}=true does not work with {name}={str(value).lower()}; set it to {str(wanted).lower()} or set "
-                f"{switch}=false"
+                f"{switch}=true does not work with {name}={str(value).lower()}; set it to "
+                f"{' or '.join(str(one).lower() for one in allowed)} or set {switch}=false"
             )
 
 
@@ -255,6 +275,7 @@ def check_shared_prefix(config: DictConfig) -> None:
         f"{policy}.actor.ulysses_sequence_parallel_size": 1,
         f"{policy}.actor.fsdp_config.ulysses_sequence_parallel_size": 1,
         f"{policy}.model.use_fused_kernels": False,
+        "dialogue.rows": (QUESTIONS, ROUNDS),
     }
     _refuse(config, "engine.shared_prefix", harmless)
     if config.distillation.enabled:
@@ -268,6 +289,7 @@ def check_group_rollouts(config: DictConfig) -> None:
     rollout = "actor_rollout_ref.rollout"
     harmless = {
         f"{rollout}.name": "vllm",
+        "dialogue.rows": (QUESTIONS, ROUNDS),
         f"{rollout}.agent.default_agent_loop": "seeded",
         f"{rollout}.full_determinism": False,
         f"{rollout}.enable_rollout_routing_replay": False,
@@ -349,6 +371,7 @@ def check_settings(config: DictConfig) -> None:
     check_batches(config)
     check_shared_prefix(config)
     check_group_rollouts(config)
+    dialogue_checks.check(config, prompt_spec(config))
     check_prompt_fits(config)
 
 

@@ -27,7 +27,7 @@ from seg_zero.training.launch.renamed_keys import MOVED_MODULES, RENAMED, REPLAC
 from seg_zero.training.launch.values import check_values
 
 CONFIG_NAME = "grpo"
-GROUPS = ("policy", "data", "reward", "hardware", "schedule", "algorithm")
+GROUPS = ("policy", "data", "reward", "hardware", "schedule", "algorithm", "dialogue")
 # Sections that are read by this project alone: a key added to them with + would be read by nobody.
 _CLOSED = ("worker", *(section.SECTION for section in settings.SECTIONS if section.SECTION))
 _NOT_A_KEY = re.compile(r"Could not override '([^']+)'")

@@ -17,7 +17,7 @@ from seg_zero.policy.model_files import resolve_model
 from seg_zero.policy.model_size import find_architecture
 from seg_zero.training.engine import one_update
 from seg_zero.training.environment import joins_cluster
-from seg_zero.training.launch import checks
+from seg_zero.training.launch import checks, dialogue_checks
 from seg_zero.training.launch.config import package_folder
 from seg_zero.training.launch.memory import GIB, Memory, estimate
 from seg_zero.training.row_files import names_of
@@ -101,7 +101,8 @@ def rows_here(config: DictConfig, key: str, synthetic: dict[str, int]) -> int | 
 
 def will_be_made(config: DictConfig, key: str) -> bool:
     """Whether ``data.<key>`` names synthetic rows that the launcher writes when a run starts."""
-    default = OmegaConf.to_container(OmegaConf.load(package_folder("seg_zero.configs") / "data" / "synthetic.yaml"))
+    name = "dialogues" if checks.of_dialogues(config) else "synthetic"
+    default = OmegaConf.to_container(OmegaConf.load(package_folder("seg_zero.configs") / "data" / f"{name}.yaml"))
     assert isinstance(default, dict)
     return config.data[key] == default[key] and not Path(config.data[key]).exists()
 
@@ -247,7 +248,7 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
     model = find_architecture(resolve_model(config.actor_rollout_ref.model.path))
     b, name = batches(config, rows), config.actor_rollout_ref.model.path
     lines = [*_batch_lines(b, config.actor_rollout_ref.actor.use_dynamic_bsz), *_loss_lines(config, b)]
-    lines += _engine_lines(config)
+    lines += [*dialogue_checks.plan_lines(config), *_engine_lines(config)]
     if (warning := checks.prompt_warning(config)) is not None:
         lines.append(f"WARNING: {warning}.")
     if model is None:

@@ -30,6 +30,7 @@ from seg_zero.training.trainer.metrics_log import read_metrics
 EMBEDDED_POLICY = "tiny"
 _SHARD = re.compile(r"model_world_size_(\d+)_")
 SYNTHETIC_ROWS = {"train_files": 1920, "val_files": 120}
+SYNTHETIC_DIALOGUES = {"train_files": 480, "val_files": 40}
 
 
 def resolve_policy(config: DictConfig) -> None:
@@ -52,6 +53,9 @@ def resolve_agent_loops(config: DictConfig) -> None:
 
 def make_synthetic_data(config: DictConfig) -> None:
     """Write the synthetic splits that the configuration names by default, if they do not exist."""
+    if checks.of_dialogues(config):
+        _make_dialogues(config)
+        return
     from seg_zero.data.synthetic.rows import HELD_OUT_SEED, TRAIN_SEED, write_split
 
     for key, seed in (("train_files", TRAIN_SEED), ("val_files", HELD_OUT_SEED)):
@@ -59,6 +63,19 @@ def make_synthetic_data(config: DictConfig) -> None:
             path = Path(config.data[key])
             print(f"writing {SYNTHETIC_ROWS[key]} synthetic rows to {path}", flush=True)
             write_split(path, seed, SYNTHETIC_ROWS[key], side=read(config, PolicySettings).image_size)
+
+
+def _make_dialogues(config: DictConfig) -> None:
+    from seg_zero.dialogue.data.records import write_dialogues
+    from seg_zero.dialogue.data.synthetic import SEEDS, make_dialogues
+
+    for key, seed in (("train_files", SEEDS["train"]), ("val_files", SEEDS["val"])):
+        if plan.will_be_made(config, key):
+            path = Path(config.data[key])
+            print(f"writing {SYNTHETIC_DIALOGUES[key]} synthetic dialogues to {path}", flush=True)
+            side = read(config, PolicySettings).image_size
+            images = path.with_name(f"{path.stem}_images")
+            write_dialogues(path, make_dialogues(images, seed, SYNTHETIC_DIALOGUES[key], side=side, parts=True))
 
 
 def total_steps(config: DictConfig) -> int:
@@ -110,7 +127,8 @@ def launch(overrides: Sequence[str], *, dry_run: bool = False, print_yaml: bool 
     resolve_agent_loops(config)
     joined = cluster.choose(config)
     if dry_run:
-        print(plan.dry_run(config, SYNTHETIC_ROWS, skip_bad, print_yaml), end="")
+        made = SYNTHETIC_DIALOGUES if checks.of_dialogues(config) else SYNTHETIC_ROWS
+        print(plan.dry_run(config, made, skip_bad, print_yaml), end="")
         return 0
     checks.check_run(config)
     print_warning(checks.prompt_warning(config))

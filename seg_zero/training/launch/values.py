@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from seg_zero.training.settings import POSITIVE, SWITCH, Rule, is_number, number, or_null, whole
+from seg_zero.training.settings import FRACTION, POSITIVE, SWITCH, Rule, is_number, number, one_of, or_null, whole
 
 
 def _up_to(most: float, with_zero: bool) -> Rule:
@@ -18,10 +18,6 @@ def _up_to(most: float, with_zero: bool) -> Rule:
         f"set it to {most:g} or less",
         lambda v: is_number(v) and (v >= 0 if with_zero else v > 0) and v <= most,
     )
-
-
-def _one_of(*names: str) -> Rule:
-    return Rule(f"one of {', '.join(names)}", "set it to one of them", lambda v: v in names)
 
 
 _ANY = Rule("a number", "set it to one such as 1.0e-6", is_number)
@@ -35,7 +31,7 @@ RULES: dict[str, Rule] = {
     "data.val_max_samples": _COUNT,
     "data.dataloader_num_workers": whole(0),
     "data.seed": or_null(whole(0)),
-    "data.augmentation.flip": _up_to(1, True),
+    "data.augmentation.flip": FRACTION,
     "data.augmentation.scale_jitter": _up_to(0.5, True),
     "worker.actor.optim.lr": number(0),
     "worker.actor.optim.weight_decay": number(0),
@@ -50,7 +46,7 @@ RULES: dict[str, Rule] = {
     "worker.rollout.gpu_memory_utilization": _up_to(1, False),
     "actor_rollout_ref.actor.ppo_epochs": whole(1),
     "actor_rollout_ref.actor.optim.lr_warmup_steps": _COUNT,
-    "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": _up_to(1, True),
+    "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": FRACTION,
     "actor_rollout_ref.rollout.max_model_len": or_null(whole(1)),
     "actor_rollout_ref.rollout.max_num_seqs": whole(1),
     "trainer.nnodes": whole(1),
@@ -58,7 +54,7 @@ RULES: dict[str, Rule] = {
     "trainer.total_training_steps": or_null(whole(1)),
     "trainer.save_freq": _EVERY,
     "trainer.test_freq": _EVERY,
-    "trainer.resume_mode": _one_of("auto", "disable", "resume_path"),
+    "trainer.resume_mode": one_of("auto", "disable", "resume_path"),
 }
 
 

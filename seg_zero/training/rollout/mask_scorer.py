@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from cachetools import LRUCache
@@ -75,6 +75,11 @@ class MaskScorer:
         self.images_embedded = 0
         self._sources: dict[str, RowSource] = {}
         self._cache: LRUCache[tuple[str, int], tuple[Embedding, np.ndarray]] = LRUCache(cache_images)
+
+    @staticmethod
+    def failed(problem: str) -> MaskScore:
+        """The result where no actor could be asked."""
+        return MaskScore(None, problem)
 
     def scores(self, questions: Sequence[MaskQuestion]) -> list[MaskScore]:
         """Score samples, in any order and of any rows. Never raises: a failure is reported in its score."""
@@ -152,24 +157,55 @@ class MaskScorer:
         return scores
 
 
+class Asks(Protocol):
+    """A question; row: the same for all about one picture, which go to one actor."""
+
+    @property
+    def row(self) -> int: ...
+
+
+Question = TypeVar("Question", bound=Asks)
+Score = TypeVar("Score")
+Question_contra = TypeVar("Question_contra", bound=Asks, contravariant=True)
+Score_co = TypeVar("Score_co", covariant=True)
+
+
+class Scorer(Protocol[Question_contra, Score_co]):
+    """What an actor runs: :class:`MaskScorer`, or the one of dialogues."""
+
+    def __init__(self, segmenter: Segmenter, cache_images: int) -> None: ...
+
+    def scores(self, questions: Sequence[Question_contra]) -> Sequence[Score_co]: ...
+
+    @staticmethod
+    def failed(problem: str) -> Score_co: ...
+
+
 class MaskScorerActor:
     """Runs as a Ray actor. Requests that come while SAM2 works are scored together afterwards."""
 
-    def __init__(self, segmentation_model: str, device: str, cache_images: int, gpus: str | None) -> None:
+    def __init__(
+        self,
+        scorer: type[Scorer[Any, Any]],
+        segmentation_model: str,
+        device: str,
+        cache_images: int,
+        gpus: str | None,
+    ) -> None:
         if gpus is not None:  # Ray hides the GPUs from an actor that books none; it must come before CUDA starts
             os.environ["CUDA_VISIBLE_DEVICES"] = gpus
         from seg_zero.segmenter import load_segmenter
 
-        self._scorer = MaskScorer(load_segmenter(segmentation_model, device=device), cache_images)
-        self._waiting: list[tuple[MaskQuestion, asyncio.Future[MaskScore]]] = []
+        self._scorer = scorer(load_segmenter(segmentation_model, device=device), cache_images)
+        self._waiting: list[tuple[Asks, asyncio.Future[Any]]] = []
         self._worker: asyncio.Task[None] | None = None
 
     async def ready(self) -> bool:
         """Returns once SAM2 is loaded."""
         return True
 
-    async def score(self, question: MaskQuestion) -> MaskScore:
-        future: asyncio.Future[MaskScore] = asyncio.get_running_loop().create_future()
+    async def score(self, question: Asks) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, future))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
@@ -185,30 +221,33 @@ class MaskScorerActor:
                     future.set_result(score)
 
 
-class MaskScorers:
-    """The actors of a run, seen from a reward worker; the first worker to ask starts them."""
+class MaskScorers(Generic[Question, Score]):
+    """The actors of a run, seen from a reward worker; the first worker to ask starts them.
 
-    def __init__(self, settings: MaskScorerSettings) -> None:
+    scorer: what they run; actors of different ones live beside each other.
+    """
+
+    def __init__(self, settings: MaskScorerSettings, scorer: type[Scorer[Question, Score]]) -> None:
         import ray
 
         remote = ray.remote(MaskScorerActor)
         model, device = settings.segmentation_model, settings.device
         gpus = os.environ.get(VISIBLE_GPUS) if device == "cuda" and not settings.num_gpus else None
-        self._timeout = settings.timeout_seconds
+        self._timeout, self._failed = settings.timeout_seconds, scorer.failed
         self._handles: list[Any] = [
             remote.options(
-                name=f"seg_zero_mask_scorer_{index}",
+                name=f"seg_zero_{scorer.__name__}_{index}",
                 get_if_exists=True,
                 num_cpus=0,  # it must start on a machine whose CPUs verl has booked
                 num_gpus=settings.num_gpus,
                 max_restarts=-1,
                 max_concurrency=4096,  # waiting requests cost nothing
-            ).remote(model, device, settings.cache_images, gpus and _gpu_of(index, gpus))
+            ).remote(scorer, model, device, settings.cache_images, gpus and _gpu_of(index, gpus))
             for index in range(settings.actors)
         ]
         self._ready: asyncio.Task[Any] | None = None
 
-    async def score(self, question: MaskQuestion) -> MaskScore:
+    async def score(self, question: Question) -> Score:
         """Score one sample. Raises if SAM2 cannot be loaded at all; later failures are in the score."""
         import ray
 
@@ -217,11 +256,11 @@ class MaskScorers:
         await self._ready
         handle = self._handles[question.row % len(self._handles)]
         try:
-            score: MaskScore = await asyncio.wait_for(_result(handle.score.remote(question)), self._timeout)
+            score: Score = await asyncio.wait_for(_result(handle.score.remote(question)), self._timeout)
         except asyncio.TimeoutError:
-            return MaskScore(None, f"no mask within {self._timeout:g} s (reward.mask_scorer.timeout_seconds)")
+            return self._failed(f"no mask within {self._timeout:g} s (reward.mask_scorer.timeout_seconds)")
         except ray.exceptions.RayError as error:
-            return MaskScore(None, f"the mask actor failed: {str(error).splitlines()[0]}")
+            return self._failed(f"the mask actor failed: {str(error).splitlines()[0]}")
         return score
 
 

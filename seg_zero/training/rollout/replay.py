@@ -14,20 +14,33 @@ import numpy as np
 import transfer_queue as tq
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+from seg_zero.training.rollout.reward import ROUND
+
 _PATIENCE = 60.0  # seconds of waiting before the queue is looked at in between
 
 
-def reward_metrics(terms: Sequence[Mapping[str, float]], groups: Sequence[str]) -> dict[str, float]:
+def reward_metrics(terms: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> dict[str, float]:
     """Mean of every reward term over a batch, and how much the totals of one prompt differ.
+
+    Of the rounds of dialogues also their means by round: ``dialogue/round_2/score``.
 
     terms: the reward function's result for each sample. groups: the prompt each sample belongs to.
     ``reward/flat_groups`` is the fraction of prompts whose samples all score the same, and which therefore
     contribute no gradient.
     """
-    names = {name for sample in terms for name in sample}
+    names = {name for sample in terms for name in sample if name != ROUND}
     metrics = {f"reward/{name}/mean": float(np.mean([sample[name] for sample in terms])) for name in sorted(names)}
+    rounds: dict[str, list[Mapping[str, Any]]] = {}
+    for sample in terms:
+        if ROUND in sample:
+            rounds.setdefault(sample[ROUND], []).append(sample)
+    for number, some in rounds.items():
+        metrics[f"dialogue/round_{number}/answers"] = float(len(some))
+        means = {name: float(np.mean([sample[name] for sample in some])) for name in sorted(names)}
+        metrics.update({f"dialogue/round_{number}/{name}": value for name, value in means.items()})
     totals: dict[str, list[float]] = {}
-    for group, sample in zip(groups, terms, strict=True):
+    for prompt, sample in zip(groups, terms, strict=True):
+        group = f"{prompt}/{sample.get(ROUND, '')}"
         # verl's manager "dapo" takes its penalty for long answers off what the reward function returned.
         totals.setdefault(group, []).append(float(sample["score"] + sample.get("overlong_reward", 0.0)))
     if totals:

@@ -14,9 +14,12 @@ class Sampled:
     log_probs: list[float] | None
 
 
-def sample_seed(seed: int, step: int, row: int, sample: int) -> int:
-    """The sampling seed of one answer, 0 <= seed < 2**63; the same in every run with the same four numbers."""
-    name = f"{seed}/{step}/{row}/{sample}".encode()
+def sample_seed(seed: int, *numbers: int) -> int:
+    """The sampling seed of one answer, 0 <= seed < 2**63; the same in every run with the same numbers.
+
+    numbers: step, row, sample, and in a dialogue the round.
+    """
+    name = "/".join(map(str, (seed, *numbers))).encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") >> 1
 
 

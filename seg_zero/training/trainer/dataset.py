@@ -38,6 +38,24 @@ def ground_truth_of(row: Row, spec: PromptSpec, view: View) -> str:
         raise InputError(f"row {row.id!r}: {error}; template {spec.template!r} needs it") from error
 
 
+def prompt_lengths_of(processor: Any, spec: PromptSpec, config: DictConfig) -> PromptLengths:
+    """What counts the tokens of prompts. config: verl's ``data``.
+
+    Raises InputError if the policy has no image processor, one of another family, or one that resizes images again.
+    """
+    if processor is None:
+        raise InputError("the policy folder has no image processor; copy preprocessor_config.json there")
+    check_processor(processor, spec, "the policy")
+    lengths = PromptLengths(processor, spec, dict(config.mm_processor_kwargs))
+    if abs(lengths.image_tokens - spec.image_tokens) > 1:  # a prompt's placeholder may be one of them
+        raise InputError(
+            f"the processor of the policy resizes images of {spec.image_size} pixels, the size that "
+            f"policy.image_size says: {lengths.image_tokens} tokens instead of {spec.image_tokens}; correct "
+            "policy.min_pixels and policy.max_pixels, or the size in the policy's processor files"
+        )
+    return lengths
+
+
 def images_of(messages: Sequence[dict[str, Any]]) -> list[Image.Image] | None:
     """The images in chat messages, in order; None if there are none."""
     contents = (m["content"] for m in messages if not isinstance(m["content"], str))
@@ -61,22 +79,13 @@ class SegmentationDataset(Dataset):
         processor: Any = None,
         max_samples: int = -1,
     ):
-        if processor is None:
-            raise InputError("the policy folder has no image processor; copy preprocessor_config.json there")
         self.spec = spec_of_family(**config.prompt)
-        check_processor(processor, self.spec, "the policy")
+        lengths = prompt_lengths_of(processor, self.spec, config)
         # verl does not say which split it wants.
         training = names_of(data_files) == names_of(config.train_files)
         self.use = "training"  # of resizing; the trainer sets "answering" for held-out rows
         self.held_out = False  # set by the trainer; the names do not tell, since both may be the same
         self.augmentation = Augmentation(**config.augmentation) if training else Augmentation()
-        lengths = PromptLengths(processor, self.spec, dict(config.mm_processor_kwargs))
-        if abs(lengths.image_tokens - self.spec.image_tokens) > 1:  # a prompt's placeholder may be one of them
-            raise InputError(
-                f"the processor of the policy resizes images of {self.spec.image_size} pixels, the size that "
-                f"policy.image_size says: {lengths.image_tokens} tokens instead of {self.spec.image_tokens}; correct "
-                "policy.min_pixels and policy.max_pixels, or the size in the policy's processor files"
-            )
         self.sources: list[RowSource] = [
             keep_short(source, lengths, config.max_prompt_length)
             for source in chosen_rows(data_files, training, max_samples, config.bad_rows)

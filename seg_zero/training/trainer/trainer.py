@@ -10,6 +10,8 @@ import json
 import math
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,20 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from seg_zero.files import write_image, write_json, write_text
 from seg_zero.training import queue_images
+from seg_zero.training.dialogue.advantage import DIALOGUE_GRPO, name_samples
+from seg_zero.training.dialogue.agent_loop import EACH_ROUND
 from seg_zero.training.engine import one_update
 from seg_zero.training.engine.shared_prefix import groups
 from seg_zero.training.run_files import RunFiles
-from seg_zero.training.settings import CheckpointSettings, EngineSettings, HealthSettings, ValidationSettings, read
+from seg_zero.training.settings import (
+    CONVERSATIONS,
+    CheckpointSettings,
+    DialogueSettings,
+    EngineSettings,
+    HealthSettings,
+    ValidationSettings,
+    read,
+)
 from seg_zero.training.trainer import validation
 from seg_zero.training.trainer.checkpoints import METRICS, Checkpoints
 
@@ -52,6 +64,8 @@ class SegZeroTrainer(PPOTrainerSync):
         self._trained: tuple[KVBatchMeta, dict[str, Any], float] | None = None
         switches = read(config, EngineSettings)
         self._shares_prefixes, self._stores_images = switches.shared_prefix, switches.group_rollouts
+        self._plays_dialogues = read(config, DialogueSettings).rows == CONVERSATIONS
+        self._updates = config.data.train_batch_size // config.actor_rollout_ref.actor.ppo_mini_batch_size
         self._one_update = one_update.applies(config)
         if self._one_update:
             one_update.leave_out_pass(config)
@@ -112,6 +126,17 @@ class SegZeroTrainer(PPOTrainerSync):
         self._rows = 0
         metrics = super().prepare_step()
         return {**metrics, "data/rows_crc32": float(self._rows)}
+
+    def _get_required_batch_multiple(self, dp_size: int) -> int:
+        """Conversations have any number of rounds, and an update all those of its dialogues: few are padded."""
+        if not self._plays_dialogues:
+            return int(super()._get_required_batch_multiple(dp_size))
+        return self._updates * math.lcm(dp_size, self.config.actor_rollout_ref.rollout.n)
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        if self.config.algorithm.adv_estimator == DIALOGUE_GRPO:
+            name_samples(batch)
+        return super()._compute_advantage(batch, metrics)
 
     def _balance_batch(
         self,
@@ -175,6 +200,9 @@ class SegZeroTrainer(PPOTrainerSync):
         dump_path: str,
     ) -> None:
         if dump_path == self.config.trainer.validation_data_dir:
+            if EACH_ROUND in reward_extra_infos_dict:
+                reward_extra_infos_dict = validation.each_round(reward_extra_infos_dict)
+                scores = [float(value) for value in reward_extra_infos_dict["score"]]
             self._held_out = outputs, reward_extra_infos_dict
         super()._dump_generations(inputs, outputs, gts, scores, reward_extra_infos_dict, dump_path)
 
@@ -236,7 +264,8 @@ class SegZeroTrainer(PPOTrainerSync):
         """verl skips updates whose gradient is not finite; here they are also counted, and too many end the run."""
         if self._one_update:
             batch.extra_info.update(one_update.settings(self.config))
-        batch = super()._update_actor(batch, metrics)
+        with self._whole_updates(batch):
+            batch = super()._update_actor(batch, metrics)
         if self._one_update:
             one_update.rename(metrics)
         names = ("actor/grad_norm", "actor/pg_loss")
@@ -252,6 +281,20 @@ class SegZeroTrainer(PPOTrainerSync):
                 f"the batch is in {path}; lower worker.actor.optim.lr, or look for the first bad term in metrics.jsonl"
             )
         return batch
+
+    @contextmanager
+    def _whole_updates(self, batch: KVBatchMeta) -> Iterator[None]:
+        """As many updates as the configuration says, although verl counts a dialogue as one answer per session."""
+        actor = self.config.actor_rollout_ref.actor
+        before = actor.ppo_mini_batch_size
+        if self._plays_dialogues:
+            with open_dict(self.config):
+                actor.ppo_mini_batch_size = len(batch) // (self._updates * self.config.actor_rollout_ref.rollout.n)
+        try:
+            yield
+        finally:
+            with open_dict(self.config):
+                actor.ppo_mini_batch_size = before
 
     def _dump_batch(self, batch: KVBatchMeta) -> Path:
         """Keep the samples of a step for study: tensors in a file of torch, texts beside it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from seg_zero.answer import parse_answer
 from seg_zero.data.contact_sheet import TILE, draw_row, font_for, wrapped
+from seg_zero.data.rows import Row
 from seg_zero.data.source import open_rows, short_name
+from seg_zero.dialogue.data.records import read_dialogues
 from seg_zero.metrics import MaskCounts, MaskMetrics
 from seg_zero.prompting import PromptSpec
+from seg_zero.training.dialogue.agent_loop import EACH_ROUND
+from seg_zero.training.dialogue.prompts import round_row
+from seg_zero.training.dialogue.scripts import Script
 from seg_zero.training.rollout.reward import HELD_OUT_SAMPLE
 from seg_zero.visualize import draw_answer
 
@@ -30,7 +36,8 @@ _GAP, _TEXT, _LINE = 16, 420, 19
 class HeldOut:
     """One held-out answer. failed: SAM2 gave no mask; mask is COCO RLE of the stored image.
 
-    An answer that cannot be read or segmented is in ``counts`` as not answered, and scores 0.
+    An answer that cannot be read or segmented is in ``counts`` as not answered, and scores 0. round: of a dialogue,
+    from 1; ``row`` is then the dialogue's number.
     """
 
     source: str
@@ -40,6 +47,7 @@ class HeldOut:
     counts: MaskCounts
     well_formed: bool
     mask: dict[str, Any] | None
+    round: int = 0
 
     @property
     def iou(self) -> float:
@@ -54,19 +62,37 @@ def read_samples(texts: Sequence[str], infos: Mapping[str, Sequence[Any]]) -> li
             values = json.loads(encoded)
             counts = MaskCounts(**values.pop("counts"))
             samples.append(HeldOut(text=text, counts=counts, **values))
-    return sorted(samples, key=lambda sample: (sample.source, sample.row))
+    return sorted(samples, key=lambda sample: (sample.source, sample.row, sample.round))
+
+
+def each_round(infos: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """The results of all answers, where verl repeats those of a conversation's last round for the others.
+
+    infos: by name, a value for each answer; ``uid`` is its name, PROMPT_SESSION_ROUND.
+    """
+    own = [
+        json.loads(encoded)[int(key.rsplit("_", 1)[1])]
+        for key, encoded in zip(infos["uid"], infos[EACH_ROUND], strict=True)
+    ]
+    names = dict.fromkeys(name for one in own for name in one)
+    return {"uid": list(infos["uid"]), **{name: [one.get(name) for one in own] for name in names}}
 
 
 def summarise(samples: Sequence[HeldOut]) -> dict[str, float]:
     """gIoU, cIoU, format and the number of rows, over all rows and for each dataset if there are several.
 
-    By LISA's rules, as in :mod:`seg_zero.evaluation`.
+    By LISA's rules, as in :mod:`seg_zero.evaluation`. Of dialogues also for each round, and for those after the first.
     """
     groups: dict[str, list[HeldOut]] = {"": list(samples)}
     for sample in samples:
         groups.setdefault(f"{short_name(sample.source)}/", []).append(sample)
     if len(groups) == 2:
         groups = {"": list(samples)}
+    for sample in samples:
+        if sample.round:
+            groups.setdefault(f"round_{sample.round}/", []).append(sample)
+        if sample.round > 1:
+            groups.setdefault("later_rounds/", []).append(sample)
     metrics: dict[str, float] = {}
     for name, some in groups.items():
         if not some:
@@ -106,11 +132,19 @@ def draw_samples(samples: Sequence[HeldOut], spec: PromptSpec) -> Image.Image:
     return sheet
 
 
+def _row_of(sample: HeldOut) -> Row:
+    if not sample.round:
+        return open_rows(sample.source)[sample.row]
+    dialogue = read_dialogues(Path(sample.source)).dialogues[sample.row]
+    return round_row(Script(sample.source, sample.row, dialogue), sample.round)
+
+
 def _band(sample: HeldOut, spec: PromptSpec) -> Image.Image:
-    row = open_rows(sample.source)[sample.row]
+    row = _row_of(sample)
     truth = draw_row(row)
     answer = parse_answer(sample.text)
     pictures = [truth, draw_answer(row.image(), truth.size, answer, sample.mask, spec)]
+    where = f"dialogue {sample.row}, round {sample.round}" if sample.round else f"row {sample.row}"
     verdict = "no mask" if sample.failed else f"IoU {sample.iou:.2f}"
     if answer.problem is not None:
         verdict += f", unreadable: {answer.problem}"
@@ -127,7 +161,7 @@ def _band(sample: HeldOut, spec: PromptSpec) -> Image.Image:
     small = ImageFont.load_default(12)
     for place, (picture, title) in enumerate(zip(pictures, ("truth", "answer"), strict=True)):
         x = _GAP + place * (TILE + _GAP)
-        draw.text((x, 2), f"{title} · row {sample.row}", (125, 125, 125), small)
+        draw.text((x, 2), f"{title} · {where}", (125, 125, 125), small)
         band.paste(picture, (x, _LINE))
     for number, (text, colour) in enumerate(lines):
         draw.text((_GAP + 2 * (TILE + _GAP), _LINE + _LINE * number), text, colour, font)

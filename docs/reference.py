@@ -24,6 +24,7 @@ GROUPS = {  # in the order of docs/training.md
     "reward": "which terms, their weights and settings ([rewards](rewards.md))",
     "hardware": "layout, memory, speed, but not the result ([GPU layouts](training.md#gpu-layouts))",
     "algorithm": "the loss ([algorithms](algorithms.md))",
+    "dialogue": "what a row is ([dialogues](dialogue.md#training))",
     "schedule": "batch, samples per question, learning rate, length of the run ([training](training.md))",
 }
 OMITTED = (

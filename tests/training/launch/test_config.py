@@ -412,6 +412,48 @@ def test_group_rollouts_exclude_what_needs_a_request_for_each_answer(override: s
     checks.check_group_rollouts(load_config([*TINY, override, "engine.group_rollouts=false"]))
 
 
+CONVERSATIONS = ["policy=tiny", "data=dialogues", "hardware=cpu_2core", "schedule=tiny", "dialogue=conversations"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("engine.group_rollouts=true", r"group_rollouts=true does not work with dialogue\.rows=conversations"),
+        ("engine.shared_prefix=true", r"shared_prefix=true does not work with dialogue\.rows=conversations"),
+        ("algorithm.adv_estimator=grpo", r"adv_estimator=grpo; set it to dialogue_grpo"),
+        ("algorithm.filter_groups.enable=true", r"filter_groups\.enable=true; set it to false"),
+        ("actor_rollout_ref.actor.use_dynamic_bsz=false", r"use_dynamic_bsz=false; set it to true"),
+        ("dialogue.predictions=outputs/x", r"dialogue\.predictions=outputs/x is for dialogue=rounds"),
+        ("data.augmentation.flip=0.5", r"would move what earlier rounds of a dialogue say"),
+        ("policy.template=single", r"policy\.template=single has no answer for a round without an object"),
+        ("dialogue.teacher_history=1.5", r"teacher_history=1\.5 is not a number from 0 to 1"),
+        ("dialogue.references=boxes", r"references=boxes is not one of text, crop, marks, mask"),
+        ("dialogue.techer_history=1", r"nearest existing: dialogue\.teacher_history"),
+        ("+dialogue.extra=1", r"unknown configuration key 'dialogue\.extra'"),
+    ],
+)
+def test_conversations_exclude_what_they_cannot_do(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        checks.check_settings(load_config([*CONVERSATIONS, override]))
+    checks.check_settings(load_config(CONVERSATIONS))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["dialogue.teacher_history=0.5"], r"teacher_history=0\.5 needs earlier answers; set dialogue\.predictions"),
+        (["dialogue.references=mask"], r"set it to text, or dialogue=conversations"),
+        (["algorithm.adv_estimator=dialogue_grpo"], r"is for whole conversations; set dialogue=conversations"),
+    ],
+)
+def test_single_rounds_need_the_history_that_they_hold(overrides: list[str], message: str) -> None:
+    rounds = [*CONVERSATIONS[:-1], "dialogue=rounds"]
+    with pytest.raises(InputError, match=message):
+        checks.check_settings(load_config([*rounds, *overrides]))
+    checks.check_settings(load_config(rounds))
+    assert load_config(rounds).engine.group_rollouts and load_config(rounds).engine.shared_prefix
+
+
 def test_missing_flash_attention() -> None:
     with pytest.raises(InputError, match="flash-attn is not installed"):
         checks.check_attention(load_config(["hardware=4x80g"]), installed=lambda _: None)

@@ -197,7 +197,8 @@ def reward_terms(config: DictConfig) -> tuple[Term, ...]:
 
 def check_reward(config: DictConfig) -> None:
     """Every term can be imported and takes its settings; SAM2 is there if a term needs it."""
-    if segments_held_out(config) or any(term.needs_mask for term in reward_terms(config)):
+    plays = config.dialogue.rows == CONVERSATIONS
+    if plays or segments_held_out(config) or any(term.needs_mask for term in reward_terms(config)):
         check_mask_scorer(config)
 
 

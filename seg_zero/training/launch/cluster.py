@@ -20,10 +20,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from seg_zero.data.source import split_name
 from seg_zero.errors import InputError
 from seg_zero.segmenter.files import FORCE_TRANSFORMERS
+from seg_zero.training.dialogue.scripts import dialogue_files
 from seg_zero.training.environment import training_environment, worker_variables
 from seg_zero.training.launch import checks
 from seg_zero.training.row_files import names_of, open_all
-from seg_zero.training.settings import MaskScorerSettings, read
+from seg_zero.training.settings import QUESTIONS, MaskScorerSettings, read
 
 OWN = "local"
 # Settings of the run's own Ray; ray.init refuses them for an existing cluster.
@@ -98,6 +99,8 @@ def use_absolute_names(config: DictConfig) -> None:
     for key in ("train_files", "val_files"):
         names = [_absolute(name) for name in names_of(config.data[key])]
         config.data[key] = names if OmegaConf.is_list(config.data[key]) else names[0]
+    if config.dialogue.rows != QUESTIONS and config.dialogue.predictions is not None:
+        config.dialogue.predictions = config.data.dialogue.predictions = _absolute(config.dialogue.predictions)
     scorer = config.reward.mask_scorer
     prefix, path = _segmenter_path(scorer.segmentation_model)
     if path.exists():
@@ -118,8 +121,13 @@ def _absolute(name: str) -> str:
 
 def shared_paths(config: DictConfig) -> tuple[str, ...]:
     """Files and folders that processes on every node read: data, model, SAM2, the list of rollout loops."""
-    sources = open_all(config.data.train_files, True) + open_all(config.data.val_files, False)
-    found = [split_name(source.name)[0] for source in sources]
+    if config.dialogue.rows == QUESTIONS:
+        sources = open_all(config.data.train_files, True) + open_all(config.data.val_files, False)
+        rows = [source.name for source in sources]
+    else:
+        files = (*dialogue_files(config.data.train_files), *dialogue_files(config.data.val_files))
+        rows = [*map(str, files), *([config.dialogue.predictions] if config.dialogue.predictions else [])]
+    found = [split_name(name)[0] for name in rows]
     found += [config.actor_rollout_ref.model.path, config.actor_rollout_ref.rollout.agent.agent_loop_config_path]
     segmenter = str(_segmenter_path(config.reward.mask_scorer.segmentation_model)[1])
     found += [segmenter, config.reward.custom_reward_function.path]

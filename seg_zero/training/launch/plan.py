@@ -21,7 +21,7 @@ from seg_zero.training.launch import checks, dialogue_checks
 from seg_zero.training.launch.config import package_folder
 from seg_zero.training.launch.memory import GIB, Memory, estimate
 from seg_zero.training.row_files import names_of
-from seg_zero.training.settings import EngineSettings, HardwareSettings, read
+from seg_zero.training.settings import CONVERSATIONS, EngineSettings, HardwareSettings, read
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,17 @@ def _gib(value: float) -> str:
     return f"{value / GIB:.1f}" if value >= GIB / 10 else f"{value / GIB:.3f}"
 
 
-def _batch_lines(b: Batches, dynamic: bool) -> Iterator[str]:
+def _batch_lines(b: Batches, dynamic: bool, plays: bool) -> Iterator[str]:
+    """plays: the samples are conversations, of as many answers as they have rounds."""
+    what = ("dialogues", "plays", "conversations about") if plays else ("questions", "samples", "answers to")
+    samples = "conversations" if plays else "samples"
     yield (
-        f"Each step asks {b.prompts} questions and samples {b.samples_per_prompt} answers to each: {b.samples} "
-        f"samples, {b.samples_per_worker} for each of {b.workers} worker{'s' * (b.workers > 1)}."
+        f"Each step asks {b.prompts} {what[0]} and {what[1]} {b.samples_per_prompt} {what[2]} each: {b.samples} "
+        f"{samples}, {b.samples_per_worker} for each of {b.workers} worker{'s' * (b.workers > 1)}."
     )
     each = b.samples // b.updates
     if dynamic:
-        yield f"{b.updates} update(s) per step of {each} samples; micro-batches are filled by tokens."
+        yield f"{b.updates} update(s) per step of {each} {samples}; micro-batches are filled by tokens."
     else:
         yield (
             f"{b.updates} update{'s' * (b.updates > 1)} per step of {each} samples: {b.accumulation} "
@@ -247,7 +250,8 @@ def plan(config: DictConfig, rows: int | None) -> list[str]:
     checks.check_weights(config)
     model = find_architecture(resolve_model(config.actor_rollout_ref.model.path))
     b, name = batches(config, rows), config.actor_rollout_ref.model.path
-    lines = [*_batch_lines(b, config.actor_rollout_ref.actor.use_dynamic_bsz), *_loss_lines(config, b)]
+    dynamic, plays = config.actor_rollout_ref.actor.use_dynamic_bsz, config.dialogue.rows == CONVERSATIONS
+    lines = [*_batch_lines(b, dynamic, plays), *_loss_lines(config, b)]
     lines += [*dialogue_checks.plan_lines(config), *_engine_lines(config)]
     if (warning := checks.prompt_warning(config)) is not None:
         lines.append(f"WARNING: {warning}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -71,13 +71,8 @@ class DialogueDataset(Dataset):
     def _fitting(self, scripts: Sequence[Script], lengths: PromptLengths, limit: int) -> list[Script]:
         kept = []
         for script in scripts:
-            prompts = itertools.takewhile(
-                lambda prompt: (
-                    lengths.of_round(prompt.question, prompt.rendered.context, len(prompt.rendered.pictures)) <= limit
-                ),
-                (self._prompt(script, number, self._true_history(script, number)) for number in _numbers(script)),
-            )
-            rounds = script.dialogue.rounds[: len(list(prompts))]
+            fitting = itertools.takewhile(lambda tokens: tokens <= limit, self._lengths(script, lengths))
+            rounds = script.dialogue.rounds[: len(list(fitting))]
             if rounds:
                 kept.append(replace(script, dialogue=replace(script.dialogue, rounds=rounds)))
         there = sum(len(one.dialogue.rounds) for one in scripts)
@@ -92,6 +87,16 @@ class DialogueDataset(Dataset):
                 f"{there - left} of {there} rounds of {scripts[0].source} are skipped: a prompt exceeds {limit} tokens"
             )
         return kept
+
+    def _lengths(self, script: Script, lengths: PromptLengths) -> Iterator[int]:
+        """Tokens of each round's prompt with true history. A blank picture does, since all have one size."""
+        item = script.dialogue
+        blank = Image.new("RGB", (item.width, item.height))
+        earlier = self._true_history(script, len(item.rounds) + 1)
+        for number, one in enumerate(item.rounds, start=1):
+            instances = history(script, number, earlier[: number - 1])
+            prompt = round_prompt(one, blank, instances, self._renderer, self.spec)
+            yield lengths.of_round(prompt.question, prompt.rendered.context, len(prompt.rendered.pictures))
 
     def __len__(self) -> int:
         return len(self.scripts) if self.settings.rows == CONVERSATIONS else len(self._rounds)
@@ -157,7 +162,3 @@ class DialogueDataset(Dataset):
     ) -> tuple[list[Image.Image] | None, None, None]:
         """As :meth:`SegmentationDataset.process_multi_modal_info`."""
         return images_of(messages), None, None
-
-
-def _numbers(script: Script) -> range:
-    return range(1, len(script.dialogue.rounds) + 1)

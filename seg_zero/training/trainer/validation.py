@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from seg_zero.answer import parse_answer
 from seg_zero.data.contact_sheet import TILE, draw_row, font_for, wrapped
 from seg_zero.data.rows import Row
 from seg_zero.data.source import open_rows, short_name
-from seg_zero.dialogue.data.records import read_dialogues
+from seg_zero.dialogue.data.records import DialogueRecord, read_dialogues
 from seg_zero.metrics import MaskCounts, MaskMetrics
 from seg_zero.prompting import PromptSpec
 from seg_zero.training.dialogue.agent_loop import EACH_ROUND
@@ -132,10 +133,15 @@ def draw_samples(samples: Sequence[HeldOut], spec: PromptSpec) -> Image.Image:
     return sheet
 
 
+@lru_cache(maxsize=2)
+def _dialogues(path: str) -> list[DialogueRecord]:
+    return read_dialogues(Path(path)).dialogues
+
+
 def _row_of(sample: HeldOut) -> Row:
     if not sample.round:
         return open_rows(sample.source)[sample.row]
-    dialogue = read_dialogues(Path(sample.source)).dialogues[sample.row]
+    dialogue = _dialogues(sample.source)[sample.row]
     return round_row(Script(sample.source, sample.row, dialogue), sample.round)
 
 

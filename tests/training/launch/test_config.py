@@ -66,7 +66,7 @@ def dry_runs() -> dict[str, DictConfig]:
 
 
 def test_all_scripts_are_listed() -> None:
-    assert {path.stem for path in SCRIPTS} == {*LAYOUTS, *OWN_LAYOUTS, "run_tiny_cpu"}
+    assert {path.stem for path in SCRIPTS} == {*LAYOUTS, *OWN_LAYOUTS, "run_tiny_cpu", "run_tiny_dialogue_cpu"}
 
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
@@ -141,9 +141,18 @@ def test_tiny_recipe(dry_runs: dict[str, DictConfig]) -> None:
     assert config.actor_rollout_ref.model.path == str(ROOT / "seg_zero" / "models" / "tiny_policy")
 
 
+def test_tiny_recipe_of_dialogues(dry_runs: dict[str, DictConfig]) -> None:
+    config = dry_runs["run_tiny_dialogue_cpu"]
+    assert (config.dialogue.rows, config.data.dialogue.rows) == ("conversations", "conversations")
+    assert (config.algorithm.adv_estimator, config.algorithm.gamma) == ("dialogue_grpo", 0.0)
+    assert config.actor_rollout_ref.rollout.agent.default_agent_loop == "dialogue"
+    assert config.actor_rollout_ref.actor.use_dynamic_bsz and not config.engine.group_rollouts
+    assert config.reward.terms.citation.weight == 0.25
+
+
 def _options() -> list[list[str]]:
     """Every option of every group once: the first of each group together, then the second, and so on."""
-    groups = ("policy", "data", "reward", "hardware", "schedule", "algorithm")
+    groups = ("policy", "data", "reward", "hardware", "schedule", "algorithm", "dialogue")
     base = {"data": {"rows"}, "hardware": {"gpu"}, "reward": {"base"}}  # shared parts of other options, not options
     listed = [
         [

@@ -28,9 +28,9 @@ def round_returns(scores: Sequence[float], keys: Sequence[str], discount: float)
     returns = np.zeros(len(keys))
     for rounds in conversations.values():
         later = 0.0
-        for number in sorted(rounds, reverse=True):
-            later = float(scores[rounds[number]]) + discount * later
-            returns[rounds[number]] = later
+        for _, place in sorted(rounds.items(), reverse=True):
+            later = float(scores[place]) + discount * later
+            returns[place] = later
     return returns
 
 

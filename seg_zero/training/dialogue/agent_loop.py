@@ -138,7 +138,8 @@ class DialogueAgentLoop(SeededAgentLoop):
         self, output: AgentLoopOutput, info: Mapping[str, Any], truth: str, instances: tuple[Instance, ...]
     ) -> tuple[RoundScore, dict[str, Any]]:
         """SAM2's masks of an answer, and its reward by term."""
-        text = self.tokenizer.decode(output.response_ids, skip_special_tokens=True)
+        tokenizer: Any = self.tokenizer
+        text = tokenizer.decode(output.response_ids, skip_special_tokens=True)
         response = read_response(text, truth, info, self._terms)
         used = instances if info["way"] == "mask" else ()
         found = await round_scorers(self.config.reward.mask_scorer).score(round_question(response, info, used))

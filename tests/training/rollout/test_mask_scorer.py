@@ -185,7 +185,7 @@ def test_reward_workers_share_one_actor(path: str, rows: list[Row], cluster: Any
     assert [score["score"] for score in scores] == [3.0, 0.0, 0.0, 3.0]
     assert all(score["failures"] == 0.0 for score in scores)
 
-    actor = cluster.get_actor("seg_zero_mask_scorer_0")
+    actor = cluster.get_actor("seg_zero_MaskScorer_0")
     cluster.kill(actor, no_restart=False)
     tries = [ask(path, rows, [right])[0] for _ in range(20)]
     assert all(score["mask"] == 1.0 - score["failures"] for score in tries)

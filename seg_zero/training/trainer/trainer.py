@@ -285,16 +285,16 @@ class SegZeroTrainer(PPOTrainerSync):
     @contextmanager
     def _whole_updates(self, batch: KVBatchMeta) -> Iterator[None]:
         """As many updates as the configuration says, although verl counts a dialogue as one answer per session."""
+        if not self._plays_dialogues:
+            yield
+            return
         actor = self.config.actor_rollout_ref.actor
         before = actor.ppo_mini_batch_size
-        if self._plays_dialogues:
-            with open_dict(self.config):
-                actor.ppo_mini_batch_size = len(batch) // (self._updates * self.config.actor_rollout_ref.rollout.n)
+        actor.ppo_mini_batch_size = len(batch) // (self._updates * self.config.actor_rollout_ref.rollout.n)
         try:
             yield
         finally:
-            with open_dict(self.config):
-                actor.ppo_mini_batch_size = before
+            actor.ppo_mini_batch_size = before
 
     def _dump_batch(self, batch: KVBatchMeta) -> Path:
         """Keep the samples of a step for study: tensors in a file of torch, texts beside it."""

@@ -18,6 +18,7 @@ from seg_zero.training.launch.start import validation_missing
 from seg_zero.training.rollout.samples import sample_seed
 from seg_zero.training.run_files import RunFiles
 from seg_zero.training.settings import HealthSettings
+from seg_zero.training.trainer import trainer as module
 from seg_zero.training.trainer.trainer import SegZeroTrainer
 
 
@@ -43,7 +44,7 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SegZeroTrainer:
     trainer.files = RunFiles(tmp_path)
     trainer.global_steps = 5
     trainer._not_finite = trainer._not_finite_in_a_row = 0
-    trainer._one_update = False
+    trainer._one_update = trainer._plays_dialogues = False
     monkeypatch.setattr(SegZeroTrainer, "_dump_batch", lambda self, batch: tmp_path / "not_finite_step_5")
     return trainer
 
@@ -85,6 +86,41 @@ def test_workers_get_whole_groups_if_prefixes_are_shared(
             assert not found and not metrics
     assert found["order"] == [0, 3, 1, 2]
     assert metrics == {"global_seqlen/balanced_min": 10, "global_seqlen/balanced_max": 10}
+
+
+@pytest.mark.parametrize(("updates", "ranks", "rounds"), [(1, 1, 12), (2, 1, 24), (2, 2, 24), (1, 4, 12)])
+def test_an_update_takes_all_rounds_of_its_dialogues(
+    trainer: SegZeroTrainer, monkeypatch: pytest.MonkeyPatch, updates: int, ranks: int, rounds: int
+) -> None:
+    """With 3 conversations about each dialogue. verl would make an update of as many samples as it has dialogues x 3,
+    and pad up to a multiple of that."""
+    trainer._plays_dialogues, trainer._updates = True, updates
+    trainer.config = OmegaConf.create({"actor_rollout_ref": {"actor": {"ppo_mini_batch_size": 2}, "rollout": {"n": 3}}})
+    multiple = trainer._get_required_batch_multiple(ranks)
+    assert rounds % multiple == 0 and multiple % (updates * 3) == 0 and multiple % ranks == 0
+    seen: list[int] = []
+
+    def upstream(self: Any, batch: Any, metrics: dict[str, Any]) -> Any:
+        actor = self.config.actor_rollout_ref
+        seen.append(actor.actor.ppo_mini_batch_size * actor.rollout.n)
+        return batch
+
+    monkeypatch.setattr(PPOTrainerSync, "_update_actor", upstream)
+    trainer._update_actor([None] * rounds, {})  # type: ignore[arg-type]
+    assert seen == [rounds // updates]
+    assert trainer.config.actor_rollout_ref.actor.ppo_mini_batch_size == 2
+
+
+@pytest.mark.parametrize(("estimator", "named"), [("dialogue_grpo", True), ("grpo", False)])
+def test_the_estimator_of_dialogues_gets_the_names_of_samples(
+    trainer: SegZeroTrainer, monkeypatch: pytest.MonkeyPatch, estimator: str, named: bool
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(module, "name_samples", lambda batch: calls.append("named"))
+    monkeypatch.setattr(PPOTrainerSync, "_compute_advantage", lambda self, batch, metrics: calls.append("computed"))
+    trainer.config = OmegaConf.create({"algorithm": {"adv_estimator": estimator}})
+    trainer._compute_advantage(None, {})  # type: ignore[arg-type]
+    assert calls == [*(["named"] * named), "computed"]
 
 
 def test_many_of_them_in_a_row_end_the_run(trainer: SegZeroTrainer, monkeypatch: pytest.MonkeyPatch) -> None:

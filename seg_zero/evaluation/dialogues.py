@@ -30,6 +30,7 @@ from seg_zero.metrics import MaskCounts, MaskMetrics, RoundMetrics, RoundScore, 
 from seg_zero.segmenter import Embedding, Segmenter
 
 PART_DIALOGUES = 16  # answered round by round in one batch, and stored together
+ALL_DIALOGUES = "dialogues.jsonl"
 TRUE, PREDICTED = "true", "predicted"
 HISTORIES = (TRUE, PREDICTED)
 NATIVE, SEGLLM = "native", "segllm_1024"
@@ -179,7 +180,7 @@ def evaluate_dialogues(
                 _write(path, some)
             played += some
             progress(some, old)
-        _write(out / "dialogues.jsonl", played)
+        _write(out / ALL_DIALOGUES, played)
         results = metrics_of(played)
         write_json(out / "metrics.json", results)
         return results, played

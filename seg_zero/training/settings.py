@@ -124,6 +124,7 @@ class EngineSettings:
 
 
 QUESTIONS, ROUNDS, CONVERSATIONS = "questions", "rounds", "conversations"
+DIALOGUE_GRPO = "dialogue_grpo"  # the advantage estimator of conversations
 
 
 @dataclass(frozen=True)

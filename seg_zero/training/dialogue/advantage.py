@@ -12,7 +12,8 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.core_algos import register_adv_est
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-DIALOGUE_GRPO = "dialogue_grpo"
+from seg_zero.training.settings import DIALOGUE_GRPO
+
 _EPSILON = 1e-6  # added to a standard deviation, as verl's GRPO does
 
 

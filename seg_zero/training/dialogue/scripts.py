@@ -13,12 +13,10 @@ from omegaconf import ListConfig
 from seg_zero.dialogue.data.records import BadRecord, DialogueRecord, read_dialogues
 from seg_zero.dialogue.renderers import MAX_CROPS
 from seg_zero.errors import InputError, one_line
-from seg_zero.evaluation.dialogues import PREDICTED
+from seg_zero.evaluation.dialogues import ALL_DIALOGUES, PREDICTED
 from seg_zero.files import read_lines
 from seg_zero.training.row_files import names_of, read_bad_rows
 from seg_zero.training.settings import ROUNDS, DialogueSettings
-
-PREDICTIONS = "dialogues.jsonl"  # what an evaluation's folder holds
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def earlier_answers(path: str, scripts: Sequence[Script]) -> dict[str, list[dict
     hold every round of the scripts.
     """
     file = Path(path).expanduser()
-    file = file / PREDICTIONS if file.is_dir() else file
+    file = file / ALL_DIALOGUES if file.is_dir() else file
     try:
         records = [json.loads(line) for line in read_lines(file)]
         found = {

@@ -10,9 +10,7 @@ from seg_zero.data.augmentation import Augmentation
 from seg_zero.errors import InputError
 from seg_zero.prompting import PromptSpec
 from seg_zero.training.dialogue.scripts import bad_dialogues, count, earlier_answers, scripts_of
-from seg_zero.training.settings import CONVERSATIONS, QUESTIONS, ROUNDS, DialogueSettings, read
-
-CREDIT = "dialogue_grpo"  # the estimator's name (seg_zero/training/dialogue/advantage.py, which imports torch)
+from seg_zero.training.settings import CONVERSATIONS, DIALOGUE_GRPO, QUESTIONS, ROUNDS, DialogueSettings, read
 
 
 def check(config: DictConfig, spec: PromptSpec) -> None:
@@ -22,7 +20,7 @@ def check(config: DictConfig, spec: PromptSpec) -> None:
     estimator, loop = config.algorithm.adv_estimator, config.actor_rollout_ref.rollout.agent.default_agent_loop
     if settings.rows != CONVERSATIONS:
         for key, value, own in (
-            ("algorithm.adv_estimator", estimator, CREDIT),
+            ("algorithm.adv_estimator", estimator, DIALOGUE_GRPO),
             ("actor_rollout_ref.rollout.agent.default_agent_loop", loop, "dialogue"),
         ):
             if value == own:
@@ -64,7 +62,7 @@ def _check_conversations(config: DictConfig, settings: DialogueSettings) -> None
         )
     rollout = "actor_rollout_ref.rollout"
     wanted: dict[str, tuple[object, object]] = {
-        "algorithm.adv_estimator": (config.algorithm.adv_estimator, CREDIT),
+        "algorithm.adv_estimator": (config.algorithm.adv_estimator, DIALOGUE_GRPO),
         f"{rollout}.agent.default_agent_loop": (config.actor_rollout_ref.rollout.agent.default_agent_loop, "dialogue"),
         "actor_rollout_ref.actor.use_dynamic_bsz": (config.actor_rollout_ref.actor.use_dynamic_bsz, True),
         f"{rollout}.log_prob_use_dynamic_bsz": (config.actor_rollout_ref.rollout.log_prob_use_dynamic_bsz, True),

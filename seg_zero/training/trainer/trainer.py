@@ -26,13 +26,14 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from seg_zero.files import write_image, write_json, write_text
 from seg_zero.training import queue_images
-from seg_zero.training.dialogue.advantage import DIALOGUE_GRPO, name_samples
+from seg_zero.training.dialogue.advantage import name_samples
 from seg_zero.training.dialogue.agent_loop import EACH_ROUND
 from seg_zero.training.engine import one_update
 from seg_zero.training.engine.shared_prefix import groups
 from seg_zero.training.run_files import RunFiles
 from seg_zero.training.settings import (
     CONVERSATIONS,
+    DIALOGUE_GRPO,
     CheckpointSettings,
     DialogueSettings,
     EngineSettings,

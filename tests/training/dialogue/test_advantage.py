@@ -13,11 +13,11 @@ from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 
 from seg_zero.training.dialogue.advantage import (
-    DIALOGUE_GRPO,
     compare_rounds,
     dialogue_grpo,
     round_returns,
 )
+from seg_zero.training.settings import DIALOGUE_GRPO
 
 # Two sessions of one script, three rounds each, in any order, and a session of another script.
 KEYS = ["a_0_0", "a_1_0", "a_0_1", "a_1_2", "a_1_1", "a_0_2", "b_0_0"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from verl.utils import hf_processor
 
-from seg_zero.answer import parse_solution, write_solution_multi
+from seg_zero.answer import parse_solution, write_answer, write_solution_multi
 from seg_zero.dialogue.data.records import DialogueRecord, read_dialogues, write_dialogues
 from seg_zero.dialogue.data.synthetic import make_dialogues
 from seg_zero.dialogue.memory import Instance
@@ -20,8 +21,12 @@ from seg_zero.errors import InputError
 from seg_zero.masks import encode_mask, mask_to_prompt_object
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import build_messages, resize_for_policy
+from seg_zero.segmenter import load_segmenter
 from seg_zero.training.launch.config import load_config
+from seg_zero.training.rollout import reward
 from seg_zero.training.rollout.replay import reward_metrics
+from seg_zero.training.rollout.round_scorer import RoundQuestion, RoundScore, RoundScorer
+from seg_zero.training.trainer import validation
 from seg_zero.training.trainer.dialogue_dataset import DialogueDataset
 
 PROCESSOR = hf_processor(str(TINY_POLICY))
@@ -86,6 +91,32 @@ def test_a_round_is_a_row_with_the_prompt_of_inference(path: Path, records: list
     info = row["extra_info"]
     assert (info["round"], info["row"], info["source"], info["index"]) == (2, 0, str(path), 1)
     assert info["referred"] == [list(earlier.prompts[0].box)] if one.asked.references else info["referred"] == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_the_reward_of_a_round_asks_sam2_about_its_picture(
+    path: Path, records: list[DialogueRecord], held_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = RoundScorer(load_segmenter(device="cpu"), 2)
+
+    class Scorers:
+        async def score(self, question: RoundQuestion) -> RoundScore:
+            return scorer.scores([question])[0]
+
+    monkeypatch.setattr(reward, "round_scorers", lambda _settings: Scorers())
+    rows = dataset(path, "rounds")
+    rows.held_out = held_out
+    row, truth = rows[1], mask_to_prompt_object(records[0].rounds[1].truth())
+    text = write_answer("look", write_solution_multi([truth]))
+    terms = {"mask": {"function": "seg_zero.rewards.masks.mask", "weight": 1.0, "tiers": None}}
+    about = (row["data_source"], text, row["reward_model"]["ground_truth"], row["extra_info"], terms, {})
+    score = asyncio.run(reward.compute_score(*about))
+    assert score["mask_iou"] > 0.7 and score["mask"] == pytest.approx(score["mask_iou"])
+    assert score["round"] == "2" and score["failures"] == 0
+    if held_out:
+        (sample,) = validation.read_samples([text], {reward.HELD_OUT_SAMPLE: [score[reward.HELD_OUT_SAMPLE]]})
+        assert (sample.row, sample.round) == (0, 2) and sample.mask is not None
+        assert validation.draw_samples([sample], rows.spec).width > 200
 
 
 def test_own_answers_take_the_place_of_true_ones(path: Path, records: list[DialogueRecord], answers: Path) -> None:

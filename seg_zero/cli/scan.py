@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seg_zero.cli import scan_ask
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError
 from seg_zero.extras import EXTRAS, require
@@ -24,7 +25,8 @@ def _run_parser(name: str = "scan") -> CommandParser:
     made = CommandParser(
         name,
         "Segment a room in 3D from an RGB-D sequence, online, from the 2D masks of its key frames. "
-        "`scan show DIR` makes the page of a scan, `scan evaluate DIR` compares it with the truth.",
+        "`scan show DIR` makes the page of a scan, `scan ask DIR QUESTION` finds objects in it, `scan evaluate DIR` "
+        "compares it with the truth.",
     )
     made.add_argument("sequence", nargs="?", type=Path, help="folder of a sequence; docs/online3d.md lists the layouts")
     made.add_argument("--all", type=Path, metavar="DATASET", help="instead: every sequence in this folder")
@@ -70,12 +72,17 @@ def _evaluate_parser() -> CommandParser:
 
 
 def parsers() -> dict[str, CommandParser]:
-    return {"run": _run_parser("scan run"), "show": _show_parser(), "evaluate": _evaluate_parser()}
+    return {
+        "run": _run_parser("scan run"),
+        "show": _show_parser(),
+        "ask": scan_ask.parser(),
+        "evaluate": _evaluate_parser(),
+    }
 
 
 def main(argv: Sequence[str]) -> int:
-    """Segment a room from an RGB-D sequence, show the result, or judge it."""
-    tools = {"show": _show, "evaluate": _evaluate}
+    """Segment a room from an RGB-D sequence, show the result, ask about it, or judge it."""
+    tools = {"show": _show, "ask": scan_ask.main, "evaluate": _evaluate}
     if argv and argv[0] in tools:
         return tools[argv[0]](argv[1:])
     return _scan(argv[1:] if argv and argv[0] == "run" else argv)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,51 +10,12 @@ import numpy as np
 
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import whole_file
-from seg_zero.online3d.instances import Instance, point_masks
-from seg_zero.online3d.scene import OnlineScene
+from seg_zero.online3d.result import Result
 
 RESULT = "ckpt_final.npz"
 CLOUD = "final.ply"
 SUMMARY = "scan.json"
 GREY = (150, 150, 150)
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished scan.
-
-    points: float32 P x 3; colours: uint8 P x 3; masks: bool P x N. features: N x D, D 0 without features.
-    numbers, weights: int N, see :class:`Instance`. key_frames: of each instance.
-    """
-
-    points: np.ndarray
-    colours: np.ndarray
-    masks: np.ndarray
-    features: np.ndarray
-    numbers: np.ndarray
-    weights: np.ndarray
-    key_frames: list[np.ndarray]
-
-
-def result_of(scene: OnlineScene) -> Result:
-    """Points of the surface and the instances among them, largest first, everything in that one order."""
-    points = scene.surface.points(scene.config.min_hits)
-    instances = scene.instances
-    return Result(
-        scene.surface.centres(points),
-        scene.surface.colours(points),
-        point_masks(instances, points),
-        _features(instances),
-        np.array([one.number for one in instances], dtype=np.int64),
-        np.array([one.weight for one in instances], dtype=np.int64),
-        [one.frames for one in instances],
-    )
-
-
-def _features(instances: list[Instance]) -> np.ndarray:
-    width = next((len(one.feature) for one in instances if one.feature is not None), 0)
-    rows = [np.zeros(width) if one.feature is None else one.feature for one in instances]
-    return np.array(rows, dtype=np.float32).reshape(len(instances), width)
 
 
 def write_result(result: Result, folder: Path) -> None:
@@ -76,7 +36,7 @@ def write_result(result: Result, folder: Path) -> None:
             key_frames=np.concatenate([np.zeros(0, dtype=np.int64), *result.key_frames]),
             key_frame_ends=ends,
         )
-    owner = owners(result.masks)
+    owner = result.owner
     write_ply(folder / CLOUD, result.points, instance_colours(owner, count), owner)
 
 
@@ -100,14 +60,6 @@ def read_result(folder: Path) -> Result:
             )
     except Exception as error:  # damaged archives raise anything
         raise InputError(f"{path} cannot be read ({one_line(error)}); make the scan again") from error
-
-
-def owners(masks: np.ndarray) -> np.ndarray:
-    """Which instance each point belongs to, the smallest of several; -1 for none. masks: bool P x N."""
-    owner = np.full(len(masks), -1, dtype=np.int32)
-    for column in np.argsort(-masks.sum(0), kind="stable"):
-        owner[masks[:, column]] = column
-    return owner
 
 
 def colour_of(instance: int) -> tuple[int, int, int]:

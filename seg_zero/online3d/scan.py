@@ -17,7 +17,7 @@ from seg_zero.online3d.config import SceneConfig
 from seg_zero.online3d.frames import BadFrame
 from seg_zero.online3d.loaders.layouts import open_sequence
 from seg_zero.online3d.loaders.sequence import KeyFrame, RgbdSequence
-from seg_zero.online3d.outputs import SUMMARY, result_of, write_result
+from seg_zero.online3d.outputs import SUMMARY, write_result
 from seg_zero.online3d.scene import STAGES, Added, MaskSource, OnlineScene
 
 STATE = "state.npz"
@@ -171,7 +171,7 @@ class _Run:
         if not summary.used:
             raise InputError(f"none of {summary.key_frames} key frames could be used; the first: {summary.left_out[0]}")
         self.scene.finish()
-        result = result_of(self.scene)
+        result = self.scene.result()
         write_result(result, self.out)
         summary.instances, summary.points = result.masks.shape[1], len(result.points)
         summary.dropped_masks = dict(self.scene.lifter.dropped)

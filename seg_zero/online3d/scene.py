@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from seg_zero.errors import InputError
+from seg_zero.online3d.answers.ask import MIN_SCORE, Answerer, SceneAnswer, ask
 from seg_zero.online3d.bank import Geometry, MaskBank, NewMask, Rule
 from seg_zero.online3d.config import SceneConfig
 from seg_zero.online3d.frames import BadFrame, Frame, FrameMasks
 from seg_zero.online3d.instances import Instance, instances_of
 from seg_zero.online3d.lifting import Lifter
+from seg_zero.online3d.result import Result, result_of
 from seg_zero.online3d.surface import Surface
 
 MaskSource = Callable[[Frame], FrameMasks]
@@ -109,6 +111,20 @@ class OnlineScene:
     def instances(self) -> list[Instance]:
         """The objects so far, largest first."""
         return instances_of(self.bank, self.surface, self.numbers)
+
+    def result(self) -> Result:
+        """Points of the surface and the objects so far, largest first."""
+        return result_of(self.surface, self.instances, self.config.min_hits)
+
+    def ask(
+        self, question: str, answerer: Answerer, frames: Iterable[Frame], min_score: float = MIN_SCORE
+    ) -> SceneAnswer:
+        """The objects so far that answer a question; columns are places in :attr:`instances`.
+
+        answerer: a :class:`seg_zero.pipeline.ReasoningSegmenter`. frames: those to ask about, which the scene does not
+        keep. See :func:`seg_zero.online3d.answers.ask.ask`.
+        """
+        return ask(self.result(), frames, question, answerer, voxel_size=self.config.voxel_size, min_score=min_score)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

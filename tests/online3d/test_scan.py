@@ -10,23 +10,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from helpers.rooms import ROOM, SETTINGS
 
 from seg_zero.cli.main import main
 from seg_zero.errors import InputError
 from seg_zero.online3d.frames import Frame, FrameMasks
 from seg_zero.online3d.mask_sources import FolderMasks
-from seg_zero.online3d.outputs import owners, read_result
+from seg_zero.online3d.outputs import read_result
 from seg_zero.online3d.page.write import page, upright
+from seg_zero.online3d.result import owners
 from seg_zero.online3d.scan import STATE, ScanSummary, describe, read_summary, scan
 from seg_zero.online3d.synthetic.files import EXACT, read_truth, write_sequence
-from seg_zero.online3d.synthetic.room import make_room
 from seg_zero.online3d.synthetic.sequence import Faults, SyntheticSequence
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-SETTINGS = ["few_pixel=40", "voxel_size=0.05", "query_radius=0.06", "min_instance_points=30", "seg_add_interval=10"]
-ROOM = make_room(3, boxes=4, spheres=2, size=(3.0, 2.6))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,9 @@
   const context = canvas.getContext("2d");
   const store = "seg-zero-names:" + info.key;
   const names = JSON.parse(localStorage.getItem(store) || "{}");
-  const state = { yaw: 0.7, pitch: 0.95, distance: 0.82, panX: 0, panY: 0, photo: false, chosen: -1, cut: 0 };
+  const state = { yaw: 0.7, pitch: 0.95, distance: 0.82, panX: 0, panY: 0, photo: false, chosen: -1, cut: 0, only: info.answer.length > 0 };
+  const answered = new Uint8Array(info.instances.length);
+  info.answer.forEach((i) => { answered[i] = 1; });
 
   // Positions in metres around the middle, with the room's upward direction along z.
   const points = new Float32Array(3 * count);
@@ -49,7 +51,7 @@
       if (depth < near && state.cut > 0 || depth < 0.02) continue;
       const u = Math.round(width / 2 + focal * (a / depth) + state.panX * focal);
       const v = Math.round(height / 2 - focal * ((b * sp + z * cp) / depth) + state.panY * focal);
-      const one = owner[i], dim = state.chosen >= 0 && one !== state.chosen;
+      const one = owner[i], dim = state.chosen >= 0 ? one !== state.chosen : state.only && !answered[one];
       let r, g, bl;
       if (state.photo || one < 0) { r = colours[3 * i]; g = colours[3 * i + 1]; bl = colours[3 * i + 2]; }
       else { const c = info.instances[one].colour, l = 0.75 + 0.25 * (colours[3 * i] + colours[3 * i + 1] + colours[3 * i + 2]) / 765; r = c[0] * l; g = c[1] * l; bl = c[2] * l; }
@@ -73,7 +75,7 @@
   const nameOf = (i) => names[info.instances[i].number] || info.instances[i].label || "object " + (i + 1);
   const choose = (i, scroll) => {
     state.chosen = i === state.chosen ? -1 : i;
-    document.querySelectorAll("#instances li").forEach((item, j) => {
+    items.forEach((item, j) => {
       const on = j === state.chosen;
       item.classList.toggle("chosen", on);
       item.querySelector("button").setAttribute("aria-pressed", on);
@@ -85,7 +87,7 @@
     ask();
   };
 
-  const list = document.getElementById("instances");
+  const list = document.getElementById("instances"), items = [];
   list.hidden = !info.instances.length;
   info.instances.forEach((one, i) => {
     const item = document.createElement("li"), button = document.createElement("button"), input = document.createElement("input");
@@ -103,8 +105,9 @@
       if (state.chosen === i) document.getElementById("status").textContent = nameOf(i) + ": " + one.facts;
     });
     item.append(button, input, facts);
-    list.append(item);
+    items.push(item);
   });
+  list.append(...info.order.map((i) => items[i]));  // what answers a question comes first
 
   // Orbit by dragging, pan with the right button or Shift, zoom with the wheel or two fingers.
   const fingers = new Map();
@@ -145,6 +148,8 @@
     else if (e.key === "+" || e.key === "-") zoom(e.key === "+" ? 0.9 : 1.1);
   });
   document.getElementById("photo").addEventListener("change", (e) => { state.photo = e.target.checked; ask(); });
+  const only = document.getElementById("only");
+  if (only) only.addEventListener("change", () => { state.only = only.checked; ask(); });
   const cut = document.getElementById("cut");
   cut.addEventListener("input", () => { state.cut = cut.value / 100; ask(); });
   state.cut = cut.value / 100;

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from seg_zero.files import write_text
-from seg_zero.online3d.outputs import Result, colour_of, owners, read_result
+from seg_zero.online3d.outputs import colour_of, read_result
+from seg_zero.online3d.result import Result
 from seg_zero.online3d.scan import ScanSummary, read_summary
 from seg_zero.visualize.html_page import document
 
@@ -41,6 +44,14 @@ _STYLE = """
 """
 
 
+@dataclass(frozen=True)
+class Highlight:
+    """Objects to show before all others, by column, and what is said about every object."""
+
+    columns: Sequence[int]
+    remarks: Sequence[str]
+
+
 def write_page(folder: Path, path: Path, max_points: int = 150_000) -> None:
     """The page of the scan in ``folder``, with at most ``max_points`` points. Raises InputError if there is none."""
     write_text(path, page(read_result(folder), read_summary(folder), folder.resolve().name, max_points))
@@ -48,6 +59,20 @@ def write_page(folder: Path, path: Path, max_points: int = 150_000) -> None:
 
 def page(result: Result, summary: ScanSummary | None, name: str, max_points: int) -> str:
     """The HTML text of the page."""
+    title = title_of(summary, name)
+    facts = html.escape(_facts(result, summary))
+    body = f'<h1>{html.escape(title)}</h1><p class="lead">{facts}</p>{cloud(result, summary, name, max_points)}'
+    return document(html.escape(title), body)
+
+
+def title_of(summary: ScanSummary | None, name: str) -> str:
+    return f"Scan of {name if summary is None else Path(summary.sequence).name}"
+
+
+def cloud(
+    result: Result, summary: ScanSummary | None, name: str, max_points: int, highlight: Highlight | None = None
+) -> str:
+    """The points to turn and the list of objects, for the body of a page; names are kept under ``name``."""
     chosen = np.arange(len(result.points))
     if len(chosen) > max_points:
         chosen = np.sort(np.random.default_rng(0).choice(chosen, max_points, replace=False))
@@ -55,48 +80,50 @@ def page(result: Result, summary: ScanSummary | None, name: str, max_points: int
     low = points.min(0) if len(points) else np.zeros(3)
     extent = np.maximum((points.max(0) if len(points) else np.ones(3)) - low, 1e-3)
     grid = np.round((points - low) / extent * 65535).astype("<u2")
-    owner = owners(result.masks)
+    owner = result.owner
+    first = [] if highlight is None else list(highlight.columns)
     info = {
         "key": name,
         "extent": extent.tolist(),
         "turn": upright(summary.up if summary else [0.0, 0.0, 1.0]).tolist(),
         "size": 0.03 * max(1.0, (len(result.points) / max(len(chosen), 1)) ** 0.5),
-        "instances": _instances(result, owner),
+        "instances": _instances(result, owner, None if highlight is None else highlight.remarks),
+        "answer": first,
+        "order": [*first, *(column for column in range(result.count) if column not in first)],
     }
-    title = f"Scan of {name}" if summary is None else f"Scan of {Path(summary.sequence).name}"
-    body = [
-        f"<style>{_STYLE}</style><main><h1>{html.escape(title)}</h1>",
-        f'<p class="lead">{html.escape(_facts(result, summary))}</p>',
-        '<div class="scan"><div>',
+    only = '<label><input type="checkbox" id="only" checked> Only the answer</label>' if first else ""
+    parts = [
+        f'<style>{_STYLE}</style><div class="scan"><div>',
         '<canvas id="view" tabindex="0" role="img" aria-label="Point cloud; arrow keys turn it, plus and minus zoom">'
         "</canvas>",
-        '<div class="controls"><label><input type="checkbox" id="photo"> Colours of the pictures</label>',
+        f'<div class="controls">{only}<label><input type="checkbox" id="photo"> Colours of the pictures</label>',
         '<label>Cut away the front <input type="range" id="cut" min="0" max="90" value="25"></label>',
         '<button type="button" id="save">Save the names</button></div>',
         '<p id="status" role="status"></p>',
         '<p class="note">Drag to turn, Shift and drag to move, wheel or two fingers to zoom.</p>',
-        '</div><ol id="instances" aria-label="Objects" tabindex="0"></ol></div></main>',
+        '</div><ol id="instances" aria-label="Objects" tabindex="0"></ol></div>',
         _data("scan-points", grid.tobytes()),
         _data("scan-colours", np.ascontiguousarray(result.colours[chosen]).tobytes()),
         _data("scan-owner", owner[chosen].astype("<i2").tobytes()),
         f'<script type="application/json" id="scan-info">{_json(info)}</script>',
         f"<script>{files(__package__).joinpath('viewer.js').read_text(encoding='utf-8')}</script>",
     ]
-    return document(html.escape(title), "".join(body))
+    return "".join(parts)
 
 
-def _instances(result: Result, owner: np.ndarray) -> list[dict[str, Any]]:
+def _instances(result: Result, owner: np.ndarray, remarks: Sequence[str] | None) -> list[dict[str, Any]]:
     found = []
-    for column in range(result.masks.shape[1]):
+    for column in range(result.count):
         points = result.points[owner == column]
         edges = np.zeros(3) if not len(points) else points.max(0) - points.min(0)
         size = " x ".join(f"{edge:.1f}" for edge in edges)
         seen = len(result.key_frames[column])
+        remark = f"{remarks[column]}; " if remarks is not None else ""
         found.append(
             {
                 "number": int(result.numbers[column]),
                 "colour": colour_of(column),
-                "facts": f"{size} m, {len(points):,} points, {seen} key frames",
+                "facts": f"{remark}{size} m, {len(points):,} points, {seen} key frames",
             }
         )
     return found

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seg_zero.cli import scan_ask
+from seg_zero.cli import scan_ask, scan_label
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError
 from seg_zero.extras import EXTRAS, require
@@ -25,8 +25,8 @@ def _run_parser(name: str = "scan") -> CommandParser:
     made = CommandParser(
         name,
         "Segment a room in 3D from an RGB-D sequence, online, from the 2D masks of its key frames. "
-        "`scan show DIR` makes the page of a scan, `scan ask DIR QUESTION` finds objects in it, `scan evaluate DIR` "
-        "compares it with the truth.",
+        "`scan show DIR` makes the page of a scan, `scan ask DIR QUESTION` finds objects in it, `scan label DIR` names "
+        "them, `scan evaluate DIR` compares it with the truth.",
     )
     made.add_argument("sequence", nargs="?", type=Path, help="folder of a sequence; docs/online3d.md lists the layouts")
     made.add_argument("--all", type=Path, metavar="DATASET", help="instead: every sequence in this folder")
@@ -44,6 +44,12 @@ def _run_parser(name: str = "scan") -> CommandParser:
         "--segmenter", default="tiny", help="SAM2 that finds the masks: checkpoint, folder or hub id (default: tiny)"
     )
     made.add_argument("--points_per_side", type=int, default=16, help="grid of points that SAM2 is asked about")
+    made.add_argument(
+        "--features",
+        metavar="ENCODER",
+        help="also a vector for each mask, for names and questions by text: siglip2:FOLDER_OR_ID, "
+        "clip:MODEL:PRETRAINED or radio:BACKBONE[:ADAPTOR] (default: none, or those in the folder of masks)",
+    )
     made.add_argument("--device", help="cpu, cuda, cuda:1 ... (default: cuda if available)")
     made.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="thresholds, such as voxel_size=0.05 (default: none)"
@@ -76,13 +82,14 @@ def parsers() -> dict[str, CommandParser]:
         "run": _run_parser("scan run"),
         "show": _show_parser(),
         "ask": scan_ask.parser(),
+        "label": scan_label.parser(),
         "evaluate": _evaluate_parser(),
     }
 
 
 def main(argv: Sequence[str]) -> int:
     """Segment a room from an RGB-D sequence, show the result, ask about it, or judge it."""
-    tools = {"show": _show, "ask": scan_ask.main, "evaluate": _evaluate}
+    tools = {"show": _show, "ask": scan_ask.main, "label": scan_label.main, "evaluate": _evaluate}
     if argv and argv[0] in tools:
         return tools[argv[0]](argv[1:])
     return _scan(argv[1:] if argv and argv[0] == "run" else argv)
@@ -104,14 +111,17 @@ def _scan(argv: Sequence[str]) -> int:
 
 
 def _one(args: argparse.Namespace, sequence: Path, out: Path, masks: Path | None) -> ScanSummary:
+    from seg_zero.encoders.spaces import Space
     from seg_zero.online3d.loaders.layouts import open_sequence
     from seg_zero.online3d.scan import describe, scan, settings_of
 
     settings_of(open_sequence(sequence, args.layout), args.set)  # what is wrong with it is told before models load
+    if args.features is not None and Space.parse(args.features).kind != "siglip2":
+        require("scan --features", EXTRAS["open-vocabulary"])
     source, name = _source(args, masks)
     say = _silent if args.quiet else print
     summary = scan(
-        sequence, out, source, name, layout=args.layout, settings=args.set, say=say,
+        sequence, out, source, name, layout=args.layout, settings=args.set, features=args.features or "", say=say,
         checkpoint_seconds=args.checkpoint_seconds,
     )  # fmt: skip
     print(describe(summary))
@@ -123,6 +133,16 @@ def _silent(line: str) -> None:
 
 
 def _source(args: argparse.Namespace, masks: Path | None) -> tuple[MaskSource, str]:
+    found, name = _masks(args, masks)
+    if args.features is None:
+        return found, name
+    from seg_zero.encoders.spaces import Space
+    from seg_zero.online3d.features import DescribedMasks, features_of
+
+    return DescribedMasks(found, features_of(Space.parse(args.features), args.device)), name
+
+
+def _masks(args: argparse.Namespace, masks: Path | None) -> tuple[MaskSource, str]:
     from seg_zero.online3d.mask_sources import AutomaticMasks, FolderMasks
 
     if masks is not None:

@@ -22,9 +22,18 @@ def parser() -> CommandParser:
     )
     made.add_argument("folder", type=Path, help="folder of a scan")
     made.add_argument("question", help='such as "the chair nearest to the window"')
+    made.add_argument(
+        "--by",
+        choices=("policy", "text"),
+        default="policy",
+        help="text: no policy; the question is a name, compared with the vectors of a scan made with --features",
+    )
     made.add_argument("--frames", type=int, default=8, help="key frames to ask about")
     made.add_argument(
-        "--min_score", type=float, default=0.5, help="fraction of an object's pixels that the answers must cover"
+        "--min_score",
+        type=float,
+        default=0.5,
+        help="fraction of an object's pixels that the answers must cover; with --by text, how well it must fit",
     )
     made.add_argument("--out", type=Path, help="folder for the answer (default: answers/QUESTION in the scan's folder)")
     made.add_argument("--json", action="store_true", help="print the answer as JSON and nothing else")
@@ -40,14 +49,21 @@ def main(argv: Sequence[str]) -> int:
     require("scan ask", EXTRAS["online3d"])
     from seg_zero.files import check_folder_place
     from seg_zero.online3d.page.answer import ANSWER, PAGE, as_json, describe_answer, write_answer
-    from seg_zero.online3d.questions import ask_scan, check_ask, open_scan
+    from seg_zero.online3d.questions import ask_by_text, ask_scan, check_ask, open_scan
 
     check_ask(args.question, args.frames, args.min_score)
     scan = open_scan(args.folder)
     template = prompt_template_of(args)
     out = args.out or args.folder / "answers" / folder_name(args.question)
     check_folder_place(out)
-    answer = ask_scan(scan, args.question, segmenter_of(args, template), args.frames, args.min_score)
+    if args.by == "text":
+        from seg_zero.encoders.text import TextEncoder
+
+        space = scan.described()
+        encoder = TextEncoder(space.text_tower(args.device), "single")
+        answer = ask_by_text(scan, args.question, encoder, args.min_score)
+    else:
+        answer = ask_scan(scan, args.question, segmenter_of(args, template), args.frames, args.min_score)
     write_answer(answer, scan, out)
     if args.json:
         print(json.dumps(as_json(answer, scan), ensure_ascii=False))

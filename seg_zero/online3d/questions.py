@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from seg_zero.encoders.spaces import Space
 from seg_zero.errors import InputError
 from seg_zero.online3d.answers.ask import FRAMES, MIN_SCORE, Answerer, SceneAnswer, ask, check_min_score
+from seg_zero.online3d.answers.texts import CANONICAL, described, relevance
 from seg_zero.online3d.answers.views import best_frames
 from seg_zero.online3d.config import SceneConfig
 from seg_zero.online3d.frames import BadFrame, Frame
@@ -15,6 +20,9 @@ from seg_zero.online3d.outputs import read_result
 from seg_zero.online3d.result import Result
 from seg_zero.online3d.scan import ScanSummary, read_summary
 from seg_zero.prompting import check_question
+
+if TYPE_CHECKING:
+    from seg_zero.encoders.text import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,12 @@ class FinishedScan:
     @property
     def config(self) -> SceneConfig:
         return SceneConfig().replaced(**self.summary.settings)
+
+    def described(self) -> Space:
+        """The encoder of the objects' vectors. Raises InputError if they have none."""
+        if not self.summary.features or not self.result.features.shape[1]:
+            raise InputError(f"the objects of {self.folder} have no vectors; scan again with --features")
+        return Space.parse(self.summary.features)
 
     def frames(self, count: int) -> tuple[list[Frame], list[str]]:
         """The ``count`` frames that show most objects, and those of them that cannot be read, in words."""
@@ -68,3 +82,16 @@ def ask_scan(
     given, left_out = scan.frames(frames)
     size = scan.config.voxel_size
     return ask(scan.result, given, question, answerer, voxel_size=size, min_score=min_score, left_out=left_out)
+
+
+def ask_by_text(scan: FinishedScan, question: str, encoder: TextEncoder, min_score: float = MIN_SCORE) -> SceneAnswer:
+    """The objects whose vectors fit a text better than any object's do; no frame is read and no policy asked.
+
+    encoder: of the scan's encoder, see :meth:`FinishedScan.described`. Scores are those of
+    :func:`seg_zero.online3d.answers.texts.relevance`.
+    """
+    check_ask(question, FRAMES, min_score)
+    question_vector, *canonical = encoder.encode([question, *CANONICAL]).numpy()
+    features = scan.result.features
+    scores = relevance(features, question_vector, np.stack(canonical))
+    return SceneAnswer(question, scores, described(features).astype(np.int64), min_score)

@@ -27,12 +27,17 @@ Say = Callable[[str], None]
 
 @dataclass
 class ScanSummary:
-    """What a scan did. left_out: problems by frame, in order; milliseconds: mean per key frame by stage."""
+    """What a scan did.
+
+    left_out: problems by frame, in order; milliseconds: mean per key frame by stage; features: the encoder that made
+    the vectors of masks (:mod:`seg_zero.encoders.spaces`), empty if none did.
+    """
 
     sequence: str
     layout: str
     source: str
     settings: dict[str, Any]
+    features: str = ""
     key_frames: int = 0
     used: int = 0
     masks: int = 0
@@ -50,7 +55,7 @@ class ScanSummary:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a scan to go on."""
-        return {name: getattr(self, name) for name in ("sequence", "layout", "source", "settings")}
+        return {name: getattr(self, name) for name in ("sequence", "layout", "source", "settings", "features")}
 
 
 def read_summary(folder: Path) -> ScanSummary | None:
@@ -77,18 +82,20 @@ def scan(
     *,
     layout: str | None = None,
     settings: Sequence[str] = (),
+    features: str = "",
     say: Say = print,
     checkpoint_seconds: float = 30.0,
 ) -> ScanSummary:
     """Segment a sequence and write the result to ``out``; goes on where an earlier run of the same scan stopped.
 
-    source: finds the masks of a frame; source_name: identifies it. say: takes lines about the progress.
+    source: finds the masks of a frame; source_name: identifies it. features: names the encoder of their
+    vectors. say: takes lines about the progress.
     checkpoint_seconds: time between two checkpoints. Raises InputError before any work for what no run could use.
     """
     sequence = open_sequence(folder, layout)
     config = settings_of(sequence, settings)
     keys = sequence.key_frames(config.seg_add_interval)
-    summary = ScanSummary(str(folder.resolve()), sequence.layout, source_name, dataclasses.asdict(config))
+    summary = ScanSummary(str(folder.resolve()), sequence.layout, source_name, dataclasses.asdict(config), features)
     earlier = read_summary(out)
     if earlier is not None and earlier.identity() != summary.identity():
         raise InputError(f"{out} holds another scan (other frames, masks or settings); name another folder")

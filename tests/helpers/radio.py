@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from timm.models.naflexvit import NaFlexVit
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, SamConfig, SamModel, Siglip2TextConfig, Siglip2TextModel
+from transformers import (
+    PreTrainedTokenizerFast,
+    SamConfig,
+    SamModel,
+    Siglip2TextConfig,
+    Siglip2TextModel,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
 
 from seg_zero.encoders.adaptors import AdaptorHead
 from seg_zero.encoders.radio_convert import convert
@@ -88,6 +97,17 @@ def small_text_tower(folder: Path) -> Path:
         max_position_embeddings=64, projection_size=TEXT_WIDTH, pad_token_id=0, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     Siglip2TextModel(config).save_pretrained(folder)
+    return folder
+
+
+def small_images(folder: Path) -> Path:
+    """A SigLIP2 image tower of random weights, with its preprocessor."""
+    torch.manual_seed(0)
+    config = SiglipVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    SiglipVisionModel(config).save_pretrained(folder)
+    SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 
 

@@ -89,6 +89,8 @@ def describe_answer(answer: SceneAnswer, scan: FinishedScan) -> str:
 
 
 def _counts(answer: SceneAnswer) -> str:
+    if not answer.views:
+        return "found by their vectors"
     unread = sum(view.result.problem is not None for view in answer.views)
     text = f"asked on {len(answer.views)} frames"
     return f"{text}, of which {unread} had no usable answer" if unread else text
@@ -98,18 +100,19 @@ def answer_page(answer: SceneAnswer, scan: FinishedScan, max_points: int) -> str
     """The HTML text of the page: what was found, the points with only that in colour, and the frames."""
     result, found = scan.result, answer.found
     remarks = [
-        f"score {score:.2f}" if asked else "not in the frames asked"
+        f"score {score:.2f}" if asked else ("not in the frames asked" if answer.views else "no vector")
         for score, asked in zip(answer.scores, answer.asked, strict=True)
     ]
     points = cloud(result, scan.summary, scan.folder.resolve().name, max_points, Highlight(found, remarks))
     names = f"{len(found)} of {result.count} objects" if found else f"None of {result.count} objects"
     lead = f"{names} in {Path(scan.summary.sequence).name}; {_counts(answer)}"
     title = html.escape(answer.question)
-    body = [f'<h1>{title}</h1><p class="lead">{html.escape(lead)}.</p>{points}<h2>Frames</h2>']
-    body.append(
-        '<p class="note">Of each frame first the masks of its answer, then the objects found in 3D. The score of '
-        "an object is the fraction of its pixels that the answers cover.</p>"
-    )
+    body = [f'<h1>{title}</h1><p class="lead">{html.escape(lead)}.</p>{points}']
+    if answer.views:
+        body.append(
+            '<h2>Frames</h2><p class="note">Of each frame first the masks of its answer, then the objects found in '
+            "3D. The score of an object is the fraction of its pixels that the answers cover.</p>"
+        )
     body += [_case(answer, view) for view in answer.views]
     return document(title, "".join(body))
 

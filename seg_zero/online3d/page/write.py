@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from seg_zero.files import write_text
+from seg_zero.online3d.naming import read_names
 from seg_zero.online3d.outputs import colour_of, read_result
 from seg_zero.online3d.result import Result
 from seg_zero.online3d.scan import ScanSummary, read_summary
@@ -54,14 +55,17 @@ class Highlight:
 
 def write_page(folder: Path, path: Path, max_points: int = 150_000) -> None:
     """The page of the scan in ``folder``, with at most ``max_points`` points. Raises InputError if there is none."""
-    write_text(path, page(read_result(folder), read_summary(folder), folder.resolve().name, max_points))
+    result, summary = read_result(folder), read_summary(folder)
+    write_text(path, page(result, summary, folder.resolve().name, max_points, read_names(folder, result)))
 
 
-def page(result: Result, summary: ScanSummary | None, name: str, max_points: int) -> str:
-    """The HTML text of the page."""
+def page(
+    result: Result, summary: ScanSummary | None, name: str, max_points: int, names: Sequence[str] | None = None
+) -> str:
+    """The HTML text of the page. names: of the objects, empty where there is none."""
     title = title_of(summary, name)
-    facts = html.escape(_facts(result, summary))
-    body = f'<h1>{html.escape(title)}</h1><p class="lead">{facts}</p>{cloud(result, summary, name, max_points)}'
+    points = cloud(result, summary, name, max_points, names=names)
+    body = f'<h1>{html.escape(title)}</h1><p class="lead">{html.escape(_facts(result, summary))}</p>{points}'
     return document(html.escape(title), body)
 
 
@@ -70,7 +74,12 @@ def title_of(summary: ScanSummary | None, name: str) -> str:
 
 
 def cloud(
-    result: Result, summary: ScanSummary | None, name: str, max_points: int, highlight: Highlight | None = None
+    result: Result,
+    summary: ScanSummary | None,
+    name: str,
+    max_points: int,
+    highlight: Highlight | None = None,
+    names: Sequence[str] | None = None,
 ) -> str:
     """The points to turn and the list of objects, for the body of a page; names are kept under ``name``."""
     chosen = np.arange(len(result.points))
@@ -87,7 +96,7 @@ def cloud(
         "extent": extent.tolist(),
         "turn": upright(summary.up if summary else [0.0, 0.0, 1.0]).tolist(),
         "size": 0.03 * max(1.0, (len(result.points) / max(len(chosen), 1)) ** 0.5),
-        "instances": _instances(result, owner, None if highlight is None else highlight.remarks),
+        "instances": _instances(result, owner, None if highlight is None else highlight.remarks, names),
         "answer": first,
         "order": [*first, *(column for column in range(result.count) if column not in first)],
     }
@@ -111,7 +120,9 @@ def cloud(
     return "".join(parts)
 
 
-def _instances(result: Result, owner: np.ndarray, remarks: Sequence[str] | None) -> list[dict[str, Any]]:
+def _instances(
+    result: Result, owner: np.ndarray, remarks: Sequence[str] | None, names: Sequence[str] | None
+) -> list[dict[str, Any]]:
     found = []
     for column in range(result.count):
         points = result.points[owner == column]
@@ -123,6 +134,7 @@ def _instances(result: Result, owner: np.ndarray, remarks: Sequence[str] | None)
             {
                 "number": int(result.numbers[column]),
                 "colour": colour_of(column),
+                "label": names[column] if names is not None else "",
                 "facts": f"{remark}{size} m, {len(points):,} points, {seen} key frames",
             }
         )

@@ -91,7 +91,7 @@ def _apart(found: dict[int, np.ndarray], count: int) -> dict[int, np.ndarray]:
 def _largest(index: VoxelIndex, voxels: np.ndarray, local: np.ndarray, steps: np.ndarray) -> np.ndarray:
     if not len(voxels):
         return np.zeros(0, dtype=bool)
-    clusters, _ = clusters_of(index.slots, index.numbers, index.packed, voxels, local, steps, 1)
+    clusters, _ = clusters_of(*index.table, index.packed, voxels, local, steps, 1)
     return largest_cluster(clusters)
 
 

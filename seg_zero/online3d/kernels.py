@@ -1,4 +1,4 @@
-"""The compiled loops over the hash table of voxels.
+"""The compiled loops over the hash table of voxels: blocks by their keys, and in each block the numbers of its cells.
 
 They stand in one file because numba's cache of compiled code only notices changes of the file a function is in: a loop
 elsewhere would go on with an earlier ``place`` and look for voxels where they are not.
@@ -12,51 +12,94 @@ import numpy as np
 BITS = 21
 LIMIT = 1 << (BITS - 1)  # keys are from -LIMIT to LIMIT - 1: 26 km at 0.025 m
 EMPTY = -1
+CELLS = 64  # of a block, 4 x 4 x 4 voxels: neighbours lie close in memory, and few steps leave a block
+IN_BLOCKS = ~((3 << (2 * BITS)) | (3 << BITS) | 3)  # a packed key without its place in the block
 
 
 @numba.njit(cache=True, inline="always")
-def place(slots: np.ndarray, key: int) -> int:
-    """Where a packed key is in the slots, or the empty slot where it belongs."""
+def place(slots: np.ndarray, block: int) -> int:
+    """Where a block is in the slots, or the empty slot where it belongs."""
     mask = len(slots) - 1
-    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = np.uint64(block) * np.uint64(0x9E3779B97F4A7C15)
     at = np.int64(mixed >> np.uint64(20)) & mask
-    while slots[at] != EMPTY and slots[at] != key:
+    while slots[at] != EMPTY and slots[at] != block:
         at = (at + 1) & mask
     return at
 
 
+@numba.njit(cache=True, inline="always")
+def _cell(key: int) -> int:
+    """Which of the cells of its block a packed key is."""
+    return ((key >> (2 * BITS)) & 3) << 4 | ((key >> BITS) & 3) << 2 | (key & 3)
+
+
 @numba.njit(cache=True)
-def add_keys(slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, count: int, keys: np.ndarray) -> tuple:
+def _larger_slots(slots: np.ndarray, rows: np.ndarray) -> tuple:
+    new_slots = np.full(2 * len(slots), EMPTY, dtype=np.int64)
+    new_rows = np.zeros(2 * len(slots), dtype=np.int32)
+    for i in range(len(slots)):
+        if slots[i] != EMPTY:
+            at = place(new_slots, slots[i])
+            new_slots[at], new_rows[at] = slots[i], rows[i]
+    return new_slots, new_rows
+
+
+@numba.njit(cache=True)
+def _opened(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, block: int) -> tuple:
+    """The table with one more block."""
+    if 5 * used >= 3 * len(slots):
+        slots, rows = _larger_slots(slots, rows)
+    if used == len(cells):
+        larger = np.full((2 * used, CELLS), -1, dtype=np.int32)
+        larger[:used] = cells
+        cells = larger
+    at = place(slots, block)
+    slots[at], rows[at] = block, used
+    return slots, rows, cells, used + 1
+
+
+@numba.njit(cache=True)
+def add_keys(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, packed: np.ndarray, count: int,
+             keys: np.ndarray) -> tuple:  # fmt: skip
     out = np.empty(len(keys), dtype=np.int32)
+    last, row = np.int64(EMPTY), 0
     for i in range(len(keys)):
-        at = place(slots, keys[i])
-        if slots[at] == EMPTY:
-            slots[at] = keys[i]
-            numbers[at] = count
-            packed[count] = keys[i]
+        key = keys[i]
+        block = key & IN_BLOCKS
+        if block != last:
+            at = place(slots, block)
+            if slots[at] == EMPTY:
+                slots, rows, cells, used = _opened(slots, rows, cells, used, block)
+                at = place(slots, block)
+            last, row = block, rows[at]
+        cell = _cell(key)
+        if cells[row, cell] < 0:
+            cells[row, cell] = count
+            packed[count] = key
             count += 1
-        out[i] = numbers[at]
-    return out, count
+        out[i] = cells[row, cell]
+    return out, slots, rows, cells, used, count
 
 
 @numba.njit(cache=True)
-def find_keys(slots: np.ndarray, numbers: np.ndarray, keys: np.ndarray) -> np.ndarray:
+def find_keys(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, keys: np.ndarray) -> np.ndarray:
     out = np.empty(len(keys), dtype=np.int32)
     for i in range(len(keys)):
-        at = place(slots, keys[i])
-        out[i] = numbers[at] if slots[at] != EMPTY else -1
+        at = place(slots, keys[i] & IN_BLOCKS)
+        out[i] = cells[rows[at], _cell(keys[i])] if slots[at] != EMPTY else -1
     return out
 
 
 @numba.njit(cache=True)
 def project(
-    slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, count: int,
+    slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, packed: np.ndarray, count: int,
     depth: np.ndarray, intrinsics: np.ndarray, pose: np.ndarray, size: float,
 ) -> tuple:  # fmt: skip
     """The voxel number of every pixel, -1 where there is no depth; points beyond the lattice count as no depth."""
     height, width = depth.shape
     out = np.full((height, width), -1, dtype=np.int32)
     last, number = np.int64(EMPTY), np.int32(-1)
+    last_block, row = np.int64(EMPTY), 0
     fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
     for v in range(height):
         y = (v - cy) / fy
@@ -72,15 +115,21 @@ def project(
                 continue
             key = (a << (2 * BITS)) + (b << BITS) + c
             if key != last:
-                at = place(slots, key)
-                if slots[at] == EMPTY:
-                    slots[at] = key
-                    numbers[at] = count
+                block = key & IN_BLOCKS
+                if block != last_block:
+                    at = place(slots, block)
+                    if slots[at] == EMPTY:
+                        slots, rows, cells, used = _opened(slots, rows, cells, used, block)
+                        at = place(slots, block)
+                    last_block, row = block, rows[at]
+                cell = _cell(key)
+                if cells[row, cell] < 0:
+                    cells[row, cell] = count
                     packed[count] = key
                     count += 1
-                last, number = key, numbers[at]
+                last, number = key, cells[row, cell]
             out[v, u] = number
-    return out, count
+    return out, slots, rows, cells, used, count
 
 
 @numba.njit(cache=True, inline="always")
@@ -95,8 +144,8 @@ def _link(parent: np.ndarray, i: int, j: int) -> None:
 
 
 @numba.njit(cache=True)
-def clusters_of(slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, voxels: np.ndarray, local: np.ndarray,
-                steps: np.ndarray, least: int) -> tuple:  # fmt: skip
+def clusters_of(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, packed: np.ndarray, voxels: np.ndarray,
+                local: np.ndarray, steps: np.ndarray, least: int) -> tuple:  # fmt: skip
     """Cluster of each of a mask's voxels, -1 for noise, and how many of the 27 voxels around it the mask holds.
 
     local: scratch by voxel number, -1 before and after.
@@ -108,13 +157,23 @@ def clusters_of(slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, voxe
     pairs = np.empty((len(steps) * count if least > 1 else 0, 2), dtype=np.int32)
     parent = np.arange(count)
     end = 0
+    last, row = np.int64(EMPTY), 0
     for i in range(count):
         key = packed[voxels[i]]
+        block = key & IN_BLOCKS
+        if block != last:
+            last, row = block, rows[place(slots, block)]
         for step in steps:
-            at = place(slots, key + step)
-            if slots[at] == EMPTY:
+            other = key + step
+            if other & IN_BLOCKS == block:
+                number = cells[row, _cell(other)]
+            else:
+                at = place(slots, other & IN_BLOCKS)
+                if slots[at] == EMPTY:
+                    continue
+                number = cells[rows[at], _cell(other)]
+            if number < 0:
                 continue
-            number = numbers[at]
             j = local[number] if number < len(local) else -1
             if j >= 0:
                 around[i] += 1
@@ -148,23 +207,35 @@ def clusters_of(slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, voxe
 
 
 @numba.njit(cache=True)
-def dilate(slots: np.ndarray, numbers: np.ndarray, packed: np.ndarray, count: int, voxels: np.ndarray,
-            steps: np.ndarray, stamps: np.ndarray, serial: int) -> tuple:  # fmt: skip
+def dilate(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, packed: np.ndarray, count: int,
+           voxels: np.ndarray, steps: np.ndarray, stamps: np.ndarray, serial: int) -> tuple:  # fmt: skip
     """Numbers of all voxels one of the steps away from these, new ones included, without repetition."""
     out = np.empty(len(voxels) * len(steps), dtype=np.int32)
     end = 0
+    last, own = np.int64(EMPTY), 0
     for voxel in voxels:
         key = packed[voxel]
+        block = key & IN_BLOCKS
+        if block != last:
+            last, own = block, rows[place(slots, block)]
         for step in steps:
-            at = place(slots, key + step)
-            if slots[at] == EMPTY:
-                slots[at] = key + step
-                numbers[at] = count
-                packed[count] = key + step
+            other = key + step
+            row = own
+            if other & IN_BLOCKS != block:
+                at = place(slots, other & IN_BLOCKS)
+                if slots[at] == EMPTY:
+                    slots, rows, cells, used = _opened(slots, rows, cells, used, other & IN_BLOCKS)
+                    at = place(slots, other & IN_BLOCKS)
+                row = rows[at]
+            cell = _cell(other)
+            number = cells[row, cell]
+            if number < 0:
+                number = np.int32(count)
+                cells[row, cell] = number
+                packed[count] = other
                 count += 1
-            number = numbers[at]
             if stamps[number] != serial:
                 stamps[number] = serial
                 out[end] = number
                 end += 1
-    return out[:end].copy(), count
+    return out[:end].copy(), slots, rows, cells, used, count

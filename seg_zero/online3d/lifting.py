@@ -143,9 +143,7 @@ class Lifter:
         The largest cluster is that with the most pixels; as released, with the most voxels, which favours what is far.
         """
         index, config = self.surface.index, self.config
-        clusters, around = clusters_of(
-            index.slots, index.numbers, index.packed, voxels, self._local, self._steps, config.cluster_min
-        )
+        clusters, around = clusters_of(*index.table, index.packed, voxels, self._local, self._steps, config.cluster_min)
         kept = largest_cluster(clusters, None if config.released else pixels, config.released)
         places = np.flatnonzero(kept)
         if config.released:
@@ -158,10 +156,9 @@ class Lifter:
     def _around(self, voxels: np.ndarray) -> np.ndarray:
         """Numbers of all voxels within ``query_radius`` of these."""
         index, steps = self.surface.index, self._ball
-        index.make_room(len(voxels) * len(steps))
         self._stamps = grown(self._stamps, index.count + len(voxels) * len(steps), -1)
         self._serial += 1
-        found, index.count = dilate(
-            index.slots, index.numbers, index.packed, index.count, voxels, steps, self._stamps, self._serial
-        )
+        state = index.state(len(voxels) * len(steps))
+        found, *table = dilate(*state, voxels, steps, self._stamps, self._serial)
+        index.keep(*table)
         return np.asarray(found)

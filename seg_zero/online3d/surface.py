@@ -62,12 +62,12 @@ class Surface:
     def project(self, depth: np.ndarray, intrinsics: np.ndarray, pose: np.ndarray) -> np.ndarray:
         """The voxel number int32 H x W of every pixel, -1 without depth; arguments of :func:`back_project`."""
         index = self.index
-        index.make_room(int(np.count_nonzero(depth > 0)))
-        voxels, index.count = project(
-            index.slots, index.numbers, index.packed, index.count,
+        voxels, *table = project(
+            *index.state(int(np.count_nonzero(depth > 0))),
             np.ascontiguousarray(depth, dtype=np.float32), np.asarray(intrinsics, dtype=np.float64),
             np.asarray(pose, dtype=np.float64), self.size,
         )  # fmt: skip
+        index.keep(*table)
         return np.asarray(voxels)
 
     def record(self, row: int, voxels: np.ndarray, colour: np.ndarray) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from seg_zero.errors import InputError
-from seg_zero.online3d.kernels import BITS, EMPTY, LIMIT, add_keys, find_keys
+from seg_zero.online3d.kernels import BITS, CELLS, EMPTY, LIMIT, add_keys, find_keys
 
 STEP = np.array([1 << (2 * BITS), 1 << BITS, 1], dtype=np.int64)  # what one voxel along x, y and z adds to a number
-_FULL = 0.6  # share of the slots in use at which the table grows
 
 
 def voxel_keys(points: np.ndarray, size: float) -> np.ndarray:
@@ -61,43 +60,47 @@ def half_ball(radius: float, size: float) -> np.ndarray:
 
 
 class VoxelIndex:
-    """Numbers voxels from 0 on in the order in which they appear: a hash table with open addresses.
+    """Numbers voxels from 0 on in the order in which they appear: a hash table of blocks with open addresses.
 
-    slots, numbers: the table; packed: the key of each number; kernels use these three and ``count`` directly.
+    slots, rows: keys of blocks, and which row of ``cells`` each has; cells: the numbers of its voxels, -1 for none;
+    packed: the key of each number. :meth:`table` and :meth:`keep` pass them to kernels and back.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self.slots = np.full(1 << 12, EMPTY, dtype=np.int64)
-        self.numbers = np.zeros(1 << 12, dtype=np.int32)
         self.packed = np.zeros(1 << 11, dtype=np.int64)
+        self._slots = np.full(1 << 8, EMPTY, dtype=np.int64)
+        self._rows = np.zeros(1 << 8, dtype=np.int32)
+        self._cells = np.full((1 << 7, CELLS), -1, dtype=np.int32)
+        self._used = 0
 
     def __len__(self) -> int:
         return self.count
 
-    def make_room(self, more: int) -> None:
-        """See to it that ``more`` new voxels fit."""
-        needed = self.count + more
-        if needed > len(self.packed):
-            self.packed = np.resize(self.packed, max(needed, 2 * len(self.packed)))
-        size = len(self.slots)
-        while needed > _FULL * size:
-            size *= 2
-        if size > len(self.slots):
-            self.slots = np.full(size, EMPTY, dtype=np.int64)
-            self.numbers = np.zeros(size, dtype=np.int32)
-            known = self.packed[: self.count].copy()
-            add_keys(self.slots, self.numbers, self.packed, 0, known)
+    @property
+    def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a kernel needs to look voxels up."""
+        return self._slots, self._rows, self._cells
+
+    def state(self, more: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, np.ndarray, int]:
+        """What a kernel needs to add up to ``more`` new voxels; it returns all but ``packed`` for :meth:`keep`."""
+        if self.count + more > len(self.packed):
+            self.packed = np.resize(self.packed, max(self.count + more, 2 * len(self.packed)))
+        return self._slots, self._rows, self._cells, self._used, self.packed, self.count
+
+    def keep(self, slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, count: int) -> None:
+        """Take over what a kernel returned."""
+        self._slots, self._rows, self._cells, self._used, self.count = slots, rows, cells, used, count
 
     def add(self, keys: np.ndarray) -> np.ndarray:
         """Numbers int32 N of packed keys, new ones for those not seen before."""
-        self.make_room(len(keys))
-        found, self.count = add_keys(self.slots, self.numbers, self.packed, self.count, keys)
-        return found
+        found, *table = add_keys(*self.state(len(keys)), keys)
+        self.keep(*table)
+        return np.asarray(found)
 
     def find(self, keys: np.ndarray) -> np.ndarray:
         """Numbers int32 N of packed keys, -1 for those not seen before."""
-        found: np.ndarray = find_keys(self.slots, self.numbers, keys)
+        found: np.ndarray = find_keys(*self.table, keys)
         return found
 
     def keys(self, numbers: np.ndarray) -> np.ndarray:
@@ -106,4 +109,4 @@ class VoxelIndex:
 
     @property
     def nbytes(self) -> int:
-        return self.slots.nbytes + self.numbers.nbytes + self.packed.nbytes
+        return self._slots.nbytes + self._rows.nbytes + self._cells.nbytes + self.packed.nbytes

@@ -6,6 +6,7 @@ containment is kept for pairs that overlap, and a new mask is compared with what
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from seg_zero.online3d import merging
+from seg_zero.online3d.claims import Claims
 from seg_zero.online3d.config import SceneConfig
 from seg_zero.online3d.merging import Pairs, Vectors
 from seg_zero.online3d.table import VoxelTable
@@ -71,6 +73,7 @@ class MaskBank:
         self.live: dict[int, LiveMask] = {}
         self.contains: dict[int, dict[int, float]] = {}
         self.raw: list[RawMask] = []
+        self._claims = Claims()
         self.rows = 0
         self.events = 0  # updates in which anything was merged
         self.removed = 0
@@ -88,16 +91,21 @@ class MaskBank:
         """
         row, config = self.rows, self.config
         self.rows += 1
-        covered, claims = _union(masks)
-        self.visibility.record(row, covered)
-        boundary = covered[claims > 1]
+        claims = self._claims.of([mask.voxels for mask in masks])
+        self.visibility.record(row, claims.covered)
+        # Own voxels and boundaries are all that is covered, each once: so the lists of each are walked once.
+        overlaps = [self.table.overlaps(voxels) for voxels in (*claims.own, claims.boundary)]
+        in_view = Counter[int]()
+        for others, common in overlaps:
+            in_view.update(dict(zip(others.tolist(), common.tolist(), strict=True)))
         kept: list[tuple[int, NewMask, np.ndarray]] = []
-        for position, mask in enumerate(masks):
-            voxels = mask.voxels if not len(boundary) else np.setdiff1d(mask.voxels, boundary, assume_unique=True)
+        found = []
+        for position, (mask, voxels) in enumerate(zip(masks, claims.own, strict=True)):
             if len(voxels) > config.min_mask_voxels:
-                kept.append((position, mask, voxels.astype(np.int32)))
-        in_view = dict(zip(*(part.tolist() for part in self.table.overlaps(covered)), strict=True))
-        found = [self._compare(voxels, in_view) for _, _, voxels in kept]
+                kept.append((position, mask, voxels))
+                others, common = overlaps[position]
+                names = others.tolist()
+                found.append(self._relations(voxels, names, common, [in_view[other] for other in names]))
         numbers = [-1] * len(masks)
         for (position, mask, voxels), relations in zip(kept, found, strict=True):
             number = self.table.add(voxels)
@@ -110,17 +118,8 @@ class MaskBank:
             self._refresh_geometry()
         return numbers
 
-    def _compare(self, voxels: np.ndarray, in_view: dict[int, int]) -> dict[int, tuple[float, float]]:
-        """How much of each earlier mask lies in a new one, and the reverse.
-
-        in_view: how many voxels of each live mask are covered in this frame, the only one that the new mask knows.
-        """
-        others, common = self.table.overlaps(voxels)
-        names = others.tolist()
-        return self._relations(voxels, names, common, [in_view[other] for other in names])
-
     def _compare_merged(self, number: int) -> dict[int, tuple[float, float]]:
-        """As :meth:`_compare` for a live mask that knows several frames."""
+        """How much of each other live mask lies in this one, which knows several frames, and the reverse."""
         mine = self.live[number]
         others, common = self.table.overlaps(mine.voxels)
         common, others = common[others != number], others[others != number]
@@ -291,14 +290,6 @@ class MaskBank:
         """Bytes of the arrays of table, visibility and live masks."""
         own = sum(mask.voxels.nbytes + mask.frames.nbytes for mask in self.live.values())
         return self.table.nbytes + self.visibility.nbytes + own
-
-
-def _union(masks: Sequence[NewMask]) -> tuple[np.ndarray, np.ndarray]:
-    """All voxels of these masks, and how many of them claim each."""
-    parts = [mask.voxels for mask in masks]
-    everything = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
-    voxels, claims = np.unique(everything, return_counts=True)
-    return voxels.astype(np.int32), claims
 
 
 def _sum_of(vectors: list[np.ndarray | None]) -> np.ndarray | None:

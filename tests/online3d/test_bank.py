@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from seg_zero.online3d.bank import MaskBank, NewMask
+from seg_zero.online3d.claims import Claims
 from seg_zero.online3d.config import SceneConfig
 from seg_zero.online3d.scene import OnlineScene
 from seg_zero.online3d.table import VoxelTable
@@ -231,3 +234,14 @@ def test_a_point_that_several_hold_goes_to_the_smallest_instance_except_as_relea
         found = scene.instances
         assert [len(one.points) for one in found] == sizes and [one.weight for one in found] == [2, 2]
         assert [one.frames.tolist() for one in found] == [[0, 1], [2, 3]]
+
+
+def test_claims_of_a_frame_are_own_voxels_and_boundaries() -> None:
+    claims = Claims()
+    for masks in ([[9, 2, 5], [5, 7], [2, 5, 1]], [[2000, 3]], [[], [4]], []):
+        arrays = [np.array(mask, dtype=np.int32) for mask in masks]
+        counts = Counter(voxel for mask in masks for voxel in mask)
+        found = claims.of(arrays)
+        assert found.covered.tolist() == sorted(counts)
+        assert [own.tolist() for own in found.own] == [[v for v in mask if counts[v] == 1] for mask in masks]
+        assert found.boundary.tolist() == sorted(v for v in counts if counts[v] > 1)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from seg_zero.online3d.scene import MaskSource
 
 PAGE = "index.html"
+REPORT = "evaluation.html"
 DEMO_FRAMES = 30
 LAYOUT_NAMES = ("7-scenes", "scannet", "scenenn", "tum", "replica", "folder")
 
@@ -68,10 +69,19 @@ def _show_parser() -> CommandParser:
 
 
 def _evaluate_parser() -> CommandParser:
-    made = CommandParser("scan evaluate", "AP, AP50 and AP25 of scans, class-agnostic, by the ScanNet rules.")
+    made = CommandParser("scan evaluate", "AP, AP50 and AP25 of scans, by the ScanNet rules.")
     made.add_argument("folders", nargs="+", type=Path, help="folders of scans")
     made.add_argument(
         "--truth", type=Path, help="npz with points V x 3 and ids V, class * 1000 + instance (default: the sequence's)"
+    )
+    made.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help='also AP by class: JSON such as {"chair": 2}, the numbers of the truth by the names of `scan label`',
+    )
+    made.add_argument(
+        "--out", type=Path, help=f"folder for evaluation.json and {REPORT} (default: that of the scan, if it is one)"
     )
     made.add_argument("--min_vertices", type=int, default=100, help="smaller instances do not count")
     return made
@@ -207,11 +217,18 @@ def _show(argv: Sequence[str]) -> int:
 def _evaluate(argv: Sequence[str]) -> int:
     args = _evaluate_parser().parse_args(argv)
     require("scan evaluate", EXTRAS["online3d"])
-    from seg_zero.files import write_json
-    from seg_zero.online3d.evaluate import judge_folders
+    from seg_zero.files import check_folder_place, make_folder, write_json, write_text
+    from seg_zero.online3d.evaluate import judge_folders, read_classes
+    from seg_zero.online3d.page.evaluation import evaluation_page
 
-    judged = judge_folders(args.folders, args.truth, args.min_vertices)
+    classes = None if args.classes is None else read_classes(args.classes)
+    if args.out is not None:
+        check_folder_place(args.out)
+    judged = judge_folders(args.folders, args.truth, args.min_vertices, classes)
     print(judged.table())
-    if len(args.folders) == 1:
-        write_json(args.folders[0] / "evaluation.json", judged.as_json())
+    out = args.out or (args.folders[0] if len(args.folders) == 1 else None)
+    if out is not None:
+        write_json(make_folder(out) / "evaluation.json", judged.as_json())
+        write_text(out / REPORT, evaluation_page(judged, args.min_vertices))
+        print(f"open {(out / REPORT).resolve()}")
     return 0

@@ -11,8 +11,9 @@ from seg_zero.errors import InputError
 from seg_zero.evaluation.sets import FOLDER
 
 
-def _mrseg(name: str, masks: str) -> str:
-    command = f"seg-zero data dialogues --mrseg conversations_folder/{name}_val.json --images images_folder"
+def _mrseg(name: str, masks: str, file: str = "") -> str:
+    conversations = f"conversations_folder/{file or f'{name}_val'}.json"
+    command = f"seg-zero data dialogues --mrseg {conversations} --images images_folder"
     return f"{command} --masks {masks} --out {FOLDER}/{name}.jsonl"
 
 
@@ -30,6 +31,11 @@ DIALOGUE_SETS: dict[str, str] = {
     "mr_refcoco+": _mrseg("mr_refcoco+", "refcoco+=instances.json"),
     "mr_refcocog": _mrseg("mr_refcocog", "refcocog=instances.json"),
     "mr_paco": _mrseg("mr_paco", "paco_lvis=paco_lvis_v1_val.json"),
+    **{
+        f"{name}_{forms}": _mrseg(f"{name}_{forms}", f"{name}=instances.json", f"{name}_val_{forms}_templates")
+        for name in ("refcoco", "refcoco+", "refcocog")
+        for forms in ("lisa", "sesame")
+    },
     "regiondial_refcoco+": _regiondial("regiondial_refcoco+"),
     "regiondial_refcocog": _regiondial("regiondial_refcocog"),
 }

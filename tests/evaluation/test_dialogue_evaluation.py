@@ -222,6 +222,7 @@ def test_the_command_evaluates_a_file_with_the_embedded_models(
     ("arguments", "words"),
     [
         (["--data", "mr_refcoco"], "are not at data/mr_refcoco.jsonl; make them from the originals: seg-zero data"),
+        (["--data", "refcoco+_sesame"], "--mrseg conversations_folder/refcoco+_val_sesame_templates.json --images"),
         (["--data", "TALKS", "--votes", "3"], "there is no --votes and --workers"),
         (["--data", "TALKS", "--rule", "lisa"], "there is no --rule"),
         (["--data", "synthetic", "--references", "crop"], "--references crop is for dialogues"),

@@ -26,7 +26,8 @@ PHRASES: dict[str, tuple[str, ...]] = {
     PART: ("the {x} of instance {k}",),
     BETWEEN: ("the {x} between instance {k} and instance {l}",),
 }
-# How it is asked for. "lisa": the short forms that LISA's data sets use.
+# How it is asked for. "lisa": the short forms that LISA's data sets use. "sesame": the form of SESAME's questions, in our
+# own words: whether it is there, its mask if so, and otherwise that it is missing and what could be taken for it.
 FORMS: dict[str, tuple[str, ...]] = {
     "own": ("{phrase}",),
     "sentences": ("Please mark {phrase}.", "Where is {phrase}?", "Show me {phrase}.", "Which one is {phrase}?"),
@@ -35,6 +36,13 @@ FORMS: dict[str, tuple[str, ...]] = {
         "Please segment {phrase} in this image.",
         "What is {phrase} in this image? Please respond with segmentation mask.",
         "What is {phrase} in this image? Please output segmentation mask.",
+    ),
+    "sesame": (
+        "Can you see {phrase} here? Segment it if you can. If it is missing, say so and name what comes close.",
+        "Is {phrase} in the picture? If it is, give me its mask. If not, tell me, and name anything similar.",
+        "Look for {phrase}. Return its mask if you find it; otherwise say that it is not there and what could be "
+        "confused with it.",
+        "Tell me whether the image shows {phrase}, and segment it if so. Otherwise deny it and list what looks alike.",
     ),
 }
 _KINDS = {PLAIN: "", PART: HIERARCHICAL}  # the relation's kind, where it is not positional

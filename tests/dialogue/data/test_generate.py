@@ -136,11 +136,22 @@ def test_parts_are_hierarchical_and_forms_wrap_the_phrase() -> None:
     rounds = make_rounds(things, rng, 4, forms="lisa", general="shape")
     assert [one.asked.relation for one in rounds] == ["", HIERARCHICAL]
     assert " of instance 1 in this image" in rounds[1].asked.question and "core" in rounds[1].asked.question
-    for forms in FORMS.values():
+    for name, forms in FORMS.items():
         assert all("{phrase}" in form for form in forms)
+        # A form must not read as a reference or rule of its own ("without instance 1").
+        for form in forms:
+            asked = read_question(form.replace("{phrase}", "the core of instance 1"))
+            assert (asked.references, asked.excluded) == ((1,), ()), name
     assert all("{x}" in phrase for phrases in PHRASES.values() for phrase in phrases)
-    with pytest.raises(InputError, match="forms 'sesame' are not known; choose one of own"):
-        make_rounds(things, rng, 4, forms="sesame")
+    with pytest.raises(InputError, match="forms 'poem' are not known; choose one of own, sentences, lisa, sesame"):
+        make_rounds(things, rng, 4, forms="poem")
+
+
+@pytest.mark.parametrize("forms", FORMS)
+def test_every_form_keeps_the_proof(forms: str) -> None:
+    for number in range(4):
+        found = make_dialogue(SEEDS["train"], number, parts=True, forms=forms)[1]
+        assert prove(found) == []
 
 
 def test_without_a_general_noun_the_things_own_noun_is_always_said() -> None:

@@ -26,8 +26,8 @@ PHRASES: dict[str, tuple[str, ...]] = {
     PART: ("the {x} of instance {k}",),
     BETWEEN: ("the {x} between instance {k} and instance {l}",),
 }
-# How it is asked for. "lisa": the short forms that LISA's data sets use. "sesame": the form of SESAME's questions, in our
-# own words: whether it is there, its mask if so, and otherwise that it is missing and what could be taken for it.
+# How it is asked for. "lisa": the short forms that LISA's data sets use. "sesame": the form of SESAME's questions, in
+# our own words: whether it is there, its mask if so, and otherwise that it is missing and what could be taken for it.
 FORMS: dict[str, tuple[str, ...]] = {
     "own": ("{phrase}",),
     "sentences": ("Please mark {phrase}.", "Where is {phrase}?", "Show me {phrase}.", "Which one is {phrase}?"),

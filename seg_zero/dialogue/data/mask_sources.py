@@ -14,6 +14,7 @@ from seg_zero.data.builders.labelme import read_annotation
 from seg_zero.data.builders.reasonseg import TARGET, paint
 from seg_zero.data.inputs import upright_size
 from seg_zero.dialogue.data.markers import Marker, MarkerId
+from seg_zero.dialogue.data.pascal_parts import pascal_mask
 from seg_zero.errors import InputError
 from seg_zero.masks import segmentation_to_mask
 
@@ -34,7 +35,8 @@ class MaskFiles:
     places: by the set's name in the markers. A place is
 
     * an instances file of COCO, RefCOCO, PACO or LVIS (JSON with annotations);
-    * a JSON object of id to COCO RLE (as the masks of Visual Genome);
+    * a JSON object of id to COCO RLE (as those of Visual Genome and Pascal that SegLLM published);
+    * a folder of Pascal-Part's MATLAB files, of the pictures' names; see :mod:`seg_zero.dialogue.data.pascal_parts`;
     * a folder of class maps: PNGs of the pictures' names; the id is a class. ade20k's pixels count from 1, with 0 for
       no class; those of other sets are the class itself;
     * for ids that are empty (ReasonSeg): a folder of LISA's JSON files, of the pictures' names.
@@ -67,19 +69,21 @@ class MaskFiles:
 
 def _open(name: str, place: Path) -> Find:
     if place.is_dir():
+        if any(place.glob("*.mat")):
+            return lambda number, image, size: pascal_mask(place, _named(number), image)
         offset = 1 if name == "ade20k" else 0
         return lambda number, image, size: _in_folder(place, offset, number, image)
     content = read_json(place, f"masks of {name}")
     if isinstance(content, dict) and "annotations" not in content:
-        return lambda number, image, size: segmentation_to_mask(content[_text(number)], size[1], size[0])
+        return lambda number, image, size: segmentation_to_mask(content[str(_named(number))], size[1], size[0])
     annotations: dict[Any, Any] = instances_of(place, content).annotations
     return lambda number, image, size: segmentation_to_mask(annotations[number]["segmentation"], size[1], size[0])
 
 
-def _text(number: MarkerId) -> str:
+def _named(number: MarkerId) -> int | str:
     if number is None:
         raise KeyError(number)
-    return str(number)
+    return number
 
 
 def _in_folder(place: Path, offset: int, number: MarkerId, image: Path) -> np.ndarray:

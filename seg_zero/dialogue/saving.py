@@ -50,9 +50,9 @@ class SavedDialogue:
         return memory.rounds
 
 
-def write_dialogue(path: Path, image_name: str, image: Image.Image, rounds: Sequence[Round]) -> None:
-    """Write a dialogue about an RGB image atomically. Raises InputError for a place that cannot be a file."""
-    record = {
+def dialogue_record(image_name: str, image: Image.Image, rounds: Sequence[Round]) -> dict[str, Any]:
+    """A dialogue about an RGB image as JSON values: masks as COCO RLE, and the name and a hash of the image."""
+    return {
         "version": VERSION,
         "image": image_name,
         "image_hash": pixel_hash(image).hex(),
@@ -60,6 +60,10 @@ def write_dialogue(path: Path, image_name: str, image: Image.Image, rounds: Sequ
         "height": image.height,
         "rounds": [_record(item) for item in rounds],
     }
+
+
+def write_dialogue(path: Path, record: dict[str, Any]) -> None:
+    """Write what :func:`dialogue_record` gave atomically. Raises InputError for a place that cannot be a file."""
     try:
         write_json(path, record)
     except OSError as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,7 +16,7 @@ from PIL import Image
 from seg_zero.dialogue.memory import GIVEN, Instance, Memory, Round
 from seg_zero.dialogue.references import Asked, read_question
 from seg_zero.dialogue.renderers import ReferenceRenderer
-from seg_zero.dialogue.saving import SavedDialogue, write_dialogue
+from seg_zero.dialogue.saving import SavedDialogue, dialogue_record, write_dialogue
 from seg_zero.errors import InputError
 from seg_zero.objects import PromptObject
 from seg_zero.policy import Policy, Request
@@ -141,6 +143,15 @@ class Dialogue:
     def rounds(self) -> tuple[Round, ...]:
         return self._memory.rounds
 
+    def check(
+        self, question: str, references: Sequence[int] = (), *, relation: str = "", allow_empty: bool = False
+    ) -> Asked:
+        """The question as it is read. Raises InputError for what :meth:`ask` would refuse before the policy runs."""
+        asked = read_question(question, references, relation)
+        check_question(asked.question)
+        self._memory.check(asked, allow_empty=allow_empty)
+        return asked
+
     def ask(
         self,
         question: str,
@@ -158,9 +169,7 @@ class Dialogue:
         question or region.
         """
         numbers = [item for item in references if isinstance(item, int)]
-        asked = read_question(question, numbers, relation)
-        check_question(asked.question)
-        self._memory.check(asked, allow_empty=allow_empty)
+        asked = self.check(question, numbers, relation=relation, allow_empty=allow_empty)
         given = [self._region(item) for item in references if not isinstance(item, int)]
         instances = self._memory.instances
         if given:
@@ -172,6 +181,10 @@ class Dialogue:
         result, low_res = answered
         self._memory = self._memory.added(Round(asked, result, np.stack(given) if given else None, low_res))
         return result
+
+    def branch(self) -> Dialogue:
+        """A dialogue that goes on from the same rounds, with the same embedding of the image."""
+        return copy(self)  # a memory is never changed, only replaced
 
     def undo(self) -> Round:
         """Take the last round back and return it. Raises InputError if there is none."""
@@ -185,7 +198,11 @@ class Dialogue:
 
     def save(self, path: str | Path) -> None:
         """Write the dialogue as one JSON file, atomically: masks as COCO RLE, and the name and a hash of the image."""
-        write_dialogue(Path(path), self.name, self.image, self.rounds)
+        write_dialogue(Path(path), self.record())
+
+    def record(self) -> dict[str, Any]:
+        """What :meth:`save` writes, as JSON values."""
+        return dialogue_record(self.name, self.image, self.rounds)
 
     def restore(self, saved: SavedDialogue) -> None:
         """Take the rounds of a saved dialogue. Raises InputError if it was held about another image."""

@@ -2,11 +2,6 @@
 
 # Without postponed annotations: FastAPI reads those of the routes, which name what is local here.
 
-import secrets
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
@@ -17,7 +12,7 @@ from fastapi.responses import Response
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from seg_zero.dialogue.memory import MAX_ROUNDS, Memory, Round
+from seg_zero.dialogue.memory import Memory, Round
 from seg_zero.dialogue.references import Asked, read_question
 from seg_zero.dialogue.renderers import ReferenceRenderer, renderer_for
 from seg_zero.dialogue.session import segment
@@ -27,6 +22,7 @@ from seg_zero.prompting import check_question
 from seg_zero.results.result import SegmentationResult
 from seg_zero.segmenter import Embedding
 from seg_zero.serving.answers import FoundObject, Problem, RunLengths, as_utf8
+from seg_zero.serving.open_dialogues import DialogueLimits, Dialogues, Held
 from seg_zero.serving.service import Outcome, Refused, Service, Setting, in_time
 from seg_zero.serving.uploads import Limits, read_image
 from seg_zero.serving.uploads import read_question as check_length
@@ -35,15 +31,6 @@ DIALOGUES = "/v1/dialogues"
 DialogueId = Annotated[str, Path(description="The id that POST /v1/dialogues gave", max_length=64)]
 GONE: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "No such dialogue, or it has ended"}}
 BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "A round of it is being answered"}}
-
-
-@dataclass(frozen=True)
-class DialogueLimits:
-    """number: open dialogues; rounds: of one dialogue; idle: seconds after its last round when it ends."""
-
-    number: int = 64
-    rounds: int = MAX_ROUNDS
-    idle: float = 1800.0
 
 
 class NewDialogue(BaseModel):
@@ -83,66 +70,10 @@ class Rounds(BaseModel):
 
 
 @dataclass(eq=False)
-class _Open:
-    id: str
+class _Talk:
     image: Image.Image
     memory: Memory
-    used: float
-    busy: bool = False
     embedding: list[Embedding] = field(default_factory=list)
-
-
-class Dialogues:
-    """The open dialogues of all users; each is known by a random id alone."""
-
-    def __init__(self, limits: DialogueLimits, clock: Callable[[], float] = time.monotonic) -> None:
-        self.limits, self._clock = limits, clock
-        self._lock = threading.Lock()
-        self._open: dict[str, _Open] = {}
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def begin(self, image: Image.Image) -> _Open:
-        """Raises Refused (429) if there are as many as there may be."""
-        with self._lock:
-            now = self._clock()
-            ended = [one.id for one in self._open.values() if self._ended(one, now)]
-            for key in ended:
-                del self._open[key]
-            if len(self._open) >= self.limits.number:
-                raise Refused(429, f"the server already holds {self.limits.number} dialogues; try again later")
-            made = _Open(secrets.token_urlsafe(18), image, Memory((), self.limits.rounds), now)
-            self._open[made.id] = made
-            return made
-
-    def get(self, key: str) -> _Open:
-        """Raises Refused (404) for one that there is not, or that has ended."""
-        with self._lock:
-            found = self._open.get(key)
-            if found is None or self._ended(found, self._clock()):
-                raise Refused(404, "there is no such dialogue, or it has ended; begin a new one")
-            return found
-
-    def end(self, key: str) -> None:
-        with self._lock:
-            self._open.pop(key, None)
-
-    @contextmanager
-    def alone(self, one: _Open) -> Iterator[None]:
-        """Work on a dialogue. Raises Refused (409) if another request does."""
-        with self._lock:
-            if one.busy:
-                raise Refused(409, "a round of this dialogue is being answered; wait for it")
-            one.busy = True
-        try:
-            yield
-        finally:
-            with self._lock:
-                one.busy, one.used = False, self._clock()
-
-    def _ended(self, one: _Open, now: float) -> bool:
-        return not one.busy and now - one.used > self.limits.idle
 
 
 def add_dialogues(
@@ -153,9 +84,9 @@ def add_dialogues(
     refusals: dict[int | str, dict[str, Any]],
     warning: str | None = None,
     dialogue_limits: DialogueLimits | None = None,
-) -> Dialogues:
+) -> Dialogues[_Talk]:
     """Add the routes of dialogues to the server; refusals: what every route may answer, for the schema."""
-    dialogues = Dialogues(dialogue_limits or DialogueLimits())
+    dialogues = Dialogues[_Talk](dialogue_limits or DialogueLimits())
     renderer = renderer_for()
 
     @app.post(DIALOGUES, status_code=201, responses=refusals)
@@ -165,8 +96,8 @@ def add_dialogues(
         """Begin a dialogue about a picture."""
         service.admit()
         picture = (await run_in_threadpool(read_image, await image.read(), limits)).image
-        made = dialogues.begin(picture)
         asked = dialogues.limits
+        made = dialogues.begin(_Talk(picture, Memory((), asked.rounds)))
         return NewDialogue(
             id=made.id,
             width=picture.width,
@@ -189,20 +120,21 @@ def add_dialogues(
             try:
                 asked = read_question(question)
                 check_question(asked.question)
-                one.memory.check(asked)
+                one.talk.memory.check(asked)
                 setting = await run_in_threadpool(_setting, service, renderer, one, asked)
             except InputError as error:
                 raise Refused(422, str(error)) from error
-            job = service.submit(one.image, asked.question, partial(_round, one.image, asked, warning), setting)
+            image = one.talk.image
+            job = service.submit(image, asked.question, partial(_round, image, asked, warning), setting)
             item = await in_time(job, timeout)
-            one.memory = one.memory.added(item)
+            one.talk.memory = one.talk.memory.added(item)
             return _answer(one, item, warning)
 
     @app.get(f"{DIALOGUES}/{{dialogue}}", responses={**refusals, **GONE})
     async def rounds(dialogue: DialogueId) -> Rounds:
         """The questions of a dialogue."""
         one = dialogues.get(dialogue)
-        return Rounds(id=one.id, questions=[item.question for item in one.memory.rounds])
+        return Rounds(id=one.id, questions=[item.question for item in one.talk.memory.rounds])
 
     @app.delete(f"{DIALOGUES}/{{dialogue}}/rounds", responses={**refusals, **GONE, **BUSY})
     async def undo(dialogue: DialogueId) -> Rounds:
@@ -210,10 +142,10 @@ def add_dialogues(
         one = dialogues.get(dialogue)
         with dialogues.alone(one):
             try:
-                one.memory = one.memory.undone()
+                one.talk.memory = one.talk.memory.undone()
             except InputError as error:
                 raise Refused(422, str(error)) from error
-        return Rounds(id=one.id, questions=[item.question for item in one.memory.rounds])
+        return Rounds(id=one.id, questions=[item.question for item in one.talk.memory.rounds])
 
     @app.delete(f"{DIALOGUES}/{{dialogue}}", status_code=204, responses={**refusals, **GONE})
     async def end(dialogue: DialogueId) -> Response:
@@ -224,15 +156,15 @@ def add_dialogues(
     return dialogues
 
 
-def _setting(service: Service, renderer: ReferenceRenderer, one: _Open, asked: Asked) -> Setting:
-    instances = one.memory.instances
-    made = renderer.render(one.image, instances, asked, service.policy.spec)
+def _setting(service: Service, renderer: ReferenceRenderer, one: Held[_Talk], asked: Asked) -> Setting:
+    instances = one.talk.memory.instances
+    made = renderer.render(one.talk.image, instances, asked, service.policy.spec)
     segmenter = service.segmenter
 
     def embed() -> Embedding:
-        if not one.embedding:
-            one.embedding.append(segmenter.embed([one.image])[0])
-        return one.embedding[0]
+        if not one.talk.embedding:
+            one.talk.embedding.append(segmenter.embed([one.talk.image])[0])
+        return one.talk.embedding[0]
 
     segment_as_asked = partial(segment, segmenter, renderer, instances=instances, asked=asked)
     return Setting(made.image, made.context, made.pictures, embed, segment_as_asked)
@@ -253,11 +185,11 @@ def _round(image: Image.Image, asked: Asked, warning: str | None, outcome: Outco
     return Round(asked, result, low_res=outcome.low_res)
 
 
-def _answer(one: _Open, item: Round, warning: str | None) -> RoundAnswer:
+def _answer(one: Held[_Talk], item: Round, warning: str | None) -> RoundAnswer:
     result = item.result
     return RoundAnswer(
         dialogue=one.id,
-        round=len(one.memory.rounds),
+        round=len(one.talk.memory.rounds),
         references=list(item.references),
         question=item.question,
         thinking=as_utf8(result.thinking),
@@ -272,8 +204,8 @@ def _answer(one: _Open, item: Round, warning: str | None) -> RoundAnswer:
             for found in result.objects
         ],
         mask=RunLengths(**encode_mask(result.mask)),
-        width=one.image.width,
-        height=one.image.height,
+        width=one.talk.image.width,
+        height=one.talk.image.height,
         problem=None if result.problem is None else as_utf8(result.problem),
         text=as_utf8(result.text),
         warning=warning,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import cast
 
 from PIL import Image
 
+from seg_zero.dialogue.session import Dialogue, Reference
 from seg_zero.objects import PromptObject
 from seg_zero.pipeline import ReasoningSegmenter
 from seg_zero.results.result import SegmentationResult
@@ -27,8 +28,7 @@ class Waiting:
 
 @dataclass(eq=False)
 class _Job:
-    image: Image.Image
-    question: str
+    events: Callable[[], Iterator[str | SegmentationResult]]
     stop: threading.Event
     text: str = ""
     ended: bool = False
@@ -58,7 +58,34 @@ class Asker:
         Setting ``stop``, or closing the iterator, ends the policy's writing; there is no result then. Raises
         what :meth:`ReasoningSegmenter.stream` raises.
         """
-        job = _Job(image, question, stop)
+        yield from self._run(lambda: self._segmenter.stream(image, question), stop)
+
+    def dialogue(self, image: Image.Image, name: str, max_rounds: int) -> Dialogue:
+        """As :meth:`ReasoningSegmenter.dialogue`, about a picture of this name."""
+        made = self._segmenter.dialogue(image, max_rounds=max_rounds)
+        made.name = name
+        return made
+
+    def ask_round(
+        self, dialogue: Dialogue, question: str, references: Sequence[Reference], stop: threading.Event
+    ) -> Iterator[Waiting | SegmentationResult]:
+        """The next round of a dialogue, in line with other questions; a Waiting if nothing happens.
+
+        Setting ``stop``, or closing the iterator, gives no result. The models may still work on this dialogue then;
+        ask a branch of it, and go on from that once there is a result. Raises what :meth:`Dialogue.ask` raises.
+        """
+
+        def events() -> Iterator[SegmentationResult]:
+            yield dialogue.ask(question, references)
+
+        for event in self._run(events, stop):
+            assert not isinstance(event, str)
+            yield event
+
+    def _run(
+        self, events: Callable[[], Iterator[str | SegmentationResult]], stop: threading.Event
+    ) -> Iterator[Waiting | str | SegmentationResult]:
+        job = _Job(events, stop)
         with self._lock:
             self._jobs.append(job)
         self._worker.submit(self._work, job)
@@ -100,9 +127,7 @@ class Asker:
                 job.changed.notify_all()
 
     def _answer(self, job: _Job) -> None:
-        events = cast(
-            "Generator[str | SegmentationResult, None, None]", self._segmenter.stream(job.image, job.question)
-        )
+        events = cast("Generator[str | SegmentationResult, None, None]", job.events())
         try:
             for event in events:
                 if job.stop.is_set():

@@ -6,11 +6,14 @@ from typing import Any
 
 import gradio as gr
 
+from seg_zero.serving.open_dialogues import DialogueLimits, Dialogues
 from seg_zero.serving.uploads import Limits
 from seg_zero.web.asker import Asker
 from seg_zero.web.clips import ClipAsker
 from seg_zero.web.picture_tab import build_picture_tab
+from seg_zero.web.pictures import example_pictures
 from seg_zero.web.style import CSS, HEAD
+from seg_zero.web.talk_tab import build_talk_tab
 from seg_zero.web.video_tab import build_video_tab
 
 FILES_KEPT = 4 * 3600  # seconds; those of uploads and shown pictures
@@ -18,15 +21,19 @@ FILES_KEPT = 4 * 3600  # seconds; those of uploads and shown pictures
 
 def build(asker: Asker, clips: ClipAsker, limits: Limits, about: str) -> gr.Blocks:
     """The page over models shared by all its users. ``about``: one line that names them."""
+    examples = example_pictures(limits)
     with gr.Blocks(title="Seg-Zero", analytics_enabled=False, delete_cache=(600, FILES_KEPT)) as page:
         gr.HTML(
-            "<h1>Seg-Zero</h1><p>Ask for something in a picture or a clip. A policy reasons about it and names "
-            f"objects; SAM2 outlines them.</p><p class='about'>{about}</p>",
+            "<h1>Seg-Zero</h1><p>Ask for something in a picture or a clip, once or in a conversation. A policy reasons "
+            "about it and names objects; SAM2 outlines them.</p>"
+            f"<p class='about'>{about}</p>",
             elem_id="header",
         )
         with gr.Tabs(elem_id="kinds"):
             with gr.Tab("Picture"):
-                build_picture_tab(asker, limits)
+                build_picture_tab(asker, limits, examples)
+            with gr.Tab("Conversation"):
+                build_talk_tab(asker, limits, examples, Dialogues(DialogueLimits()))
             with gr.Tab("Video"):
                 build_video_tab(clips, limits)
     return page

@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
-from gradio.processing_utils import save_pil_to_cache
 
-from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.errors import InputError
-from seg_zero.images import encode_png
 from seg_zero.objects import PromptObject
 from seg_zero.results.result import SegmentationResult
 from seg_zero.serving.service import Refused
@@ -20,9 +17,18 @@ from seg_zero.serving.uploads import Limits, read_question
 from seg_zero.visualize import DIMMED
 from seg_zero.web import show
 from seg_zero.web.asker import Asker, Waiting
+from seg_zero.web.pictures import (
+    Examples,
+    Updates,
+    example_strip,
+    path_of,
+    picture_input,
+    show_picture,
+    strip,
+    take_picture,
+)
 from seg_zero.web.session import (
     Item,
-    Picture,
     Session,
     Turn,
     check_room,
@@ -31,44 +37,19 @@ from seg_zero.web.session import (
     usable,
     write_points,
 )
-from seg_zero.web.style import SCROLL_TO_ANSWER
+from seg_zero.web.style import scroll_to
 
 log = logging.getLogger(__name__)
 
-EXAMPLE_SEED, EXAMPLES, EXAMPLE_SIDE = 5, 6, 448
 BOX, POINT = "sets two corners of its box", "adds a point to it"
 
-Updates = dict[Any, Any]
 
-
-def path_of(file: dict[str, Any] | None) -> str | None:
-    """Of what a picture component holds, unprocessed: gradio would open the file first, and what it cannot open would
-    end in an error without a reason. Gradio has checked that it was uploaded to this server."""
-    return None if file is None else file["path"]
-
-
-def example_pictures(limits: Limits) -> list[tuple[Picture, str]]:
-    """Synthetic scenes with a question of each kind: attribute, size, position, relation, several and no object."""
-    found = []
-    for number, sample in enumerate(make_samples(EXAMPLE_SEED, EXAMPLES, EXAMPLE_SIDE), start=1):
-        picture = Picture.read(f"scene_{number}.png", encode_png(sample.scene.image), limits)
-        found.append((picture, sample.question.text))
-    return found
-
-
-def build_picture_tab(asker: Asker, limits: Limits) -> None:
+def build_picture_tab(asker: Asker, limits: Limits, examples: Examples) -> None:
     """The tab's contents, in the current Blocks, over models shared by all users."""
-    examples = example_pictures(limits)
     session = gr.State(Session())
     with gr.Row(elem_classes="columns"):
-        with gr.Column(scale=5, min_width=320, elem_id="ask-side"):
-            picture = gr.Image(
-                label="Picture",
-                height=260,
-                sources=["upload", "webcam", "clipboard"],
-                buttons=[],
-                elem_id="picture",
-            )
+        with gr.Column(scale=5, min_width=320, elem_id="ask-side", elem_classes="ask-side"):
+            picture = picture_input("picture")
             question = gr.Textbox(
                 label="Question", placeholder="the cup that is still full", lines=1, max_lines=4, elem_id="question"
             )
@@ -76,25 +57,11 @@ def build_picture_tab(asker: Asker, limits: Limits) -> None:
                 ask = gr.Button("Ask", variant="primary", elem_id="ask")
                 stop = gr.Button("Stop", visible=False, elem_id="stop")
             message = gr.HTML(elem_id="message")
-            strip: dict[str, Any] = {
-                "columns": 3,
-                "fit_columns": False,
-                "height": "auto",
-                "object_fit": "cover",
-                "allow_preview": False,
-                "interactive": False,
-                "buttons": [],
-                "elem_classes": "strip",
-            }
-            history = gr.Gallery(label="Your questions", format="jpeg", visible=False, elem_id="history", **strip)
-            example = gr.Gallery(
-                [(one.view, text) for one, text in examples],
-                label="Examples",
-                format="png",
-                elem_id="examples",
-                **strip,
+            history = strip(
+                label="Your questions", format="jpeg", visible=False, elem_id="history", elem_classes="strip"
             )
-        with gr.Column(scale=7, min_width=320, elem_id="answer-side"):
+            example = example_strip(examples, "examples")
+        with gr.Column(scale=7, min_width=320, elem_id="answer-side", elem_classes="answer-side"):
             headline = gr.HTML(show.WELCOME, elem_id="headline")
             shown = gr.Image(
                 label="Answer",
@@ -103,6 +70,7 @@ def build_picture_tab(asker: Asker, limits: Limits) -> None:
                 buttons=["download", "fullscreen"],
                 visible=False,
                 elem_id="shown",
+                elem_classes="shown",
             )
             with gr.Group(visible=False, elem_id="looks") as looks:
                 objects = gr.CheckboxGroup(label="Objects shown", elem_id="objects")
@@ -187,25 +155,12 @@ def build_picture_tab(asker: Asker, limits: Limits) -> None:
 
     # Pictures and questions ---------------------------------------------------------------------------------
 
-    def take_picture(file: dict[str, Any] | None, state: Session) -> Updates:
-        try:
-            opened = state.open(path_of(file), limits)
-        except Refused as refused:
-            return {picture: None, message: show.notice(refused.line)}
-        if opened is None:
-            return {message: ""}
-        line = show.notice(show.about_picture(opened), "note")
-        return {message: line} if opened.in_browsers else {message: line, picture: show_picture(state, opened)}
-
-    def show_picture(state: Session, chosen: Picture) -> str:
-        """The file for the picture component to show, remembered as that of the picture."""
-        path = save_pil_to_cache(chosen.view, picture.GRADIO_CACHE, format="png")
-        state.picture, state.path = chosen, path
-        return path
+    def take(file: dict[str, Any] | None, state: Session) -> Updates:
+        return take_picture(file, state, limits, picture, message)
 
     def choose_example(state: Session, event: gr.SelectData) -> Updates:
         chosen, text = examples[event.index]
-        return {picture: show_picture(state, chosen), question: text, message: ""}
+        return {picture: show_picture(state, chosen, picture), question: text, message: ""}
 
     def answering(
         file: dict[str, Any] | None, text: str, state: Session, dimmed: float, prompts: bool
@@ -244,14 +199,10 @@ def build_picture_tab(asker: Asker, limits: Limits) -> None:
         finally:
             state.stop = None
 
-    def end(state: Session) -> None:
-        if state.stop is not None:
-            state.stop.set()
-
     def choose_past(state: Session, dimmed: float, prompts: bool, event: gr.SelectData) -> Updates:
         turn = state.turns[event.index]
         state.choose(turn)
-        chosen = {picture: show_picture(state, turn.picture), question: turn.question, message: ""}
+        chosen = {picture: show_picture(state, turn.picture, picture), question: turn.question, message: ""}
         return {**present(state, dimmed, prompts), **chosen}
 
     # Looking and correcting: no policy ----------------------------------------------------------------------
@@ -319,19 +270,19 @@ def build_picture_tab(asker: Asker, limits: Limits) -> None:
     looking = [session, dimmed, prompts]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     fast: dict[str, Any] = {**quiet, "concurrency_limit": 8}
-    picture.input(take_picture, [picture, session], [picture, message], preprocess=False, **fast)
+    picture.input(take, [picture, session], [picture, message], preprocess=False, **fast)
     example.select(choose_example, session, [picture, question, message], **fast)
     gr.on(
         [ask.click, question.submit],
         answering,
         [picture, question, *looking],
         [*answer, *asked],
-        js=SCROLL_TO_ANSWER,
+        js=scroll_to("answer-side"),
         preprocess=False,
         concurrency_limit=32,
         **quiet,
     )
-    stop.click(end, session, None, **fast)
+    stop.click(Session.end, session, None, **fast)
     history.select(choose_past, looking, [*answer, *asked], **fast)
     objects.input(show_objects, [objects, *looking], shown, **fast)
     for control in (dimmed.release, prompts.input):

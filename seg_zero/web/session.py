@@ -148,20 +148,12 @@ class Turn:
 
 
 @dataclass(eq=False)
-class Session:
-    """The state of one user.
-
-    picture: asked about next, and path: the file that the page shows of it; turns: the newest first; current: the one
-    shown; selected: the object of it that is corrected, from 0 up (its number of objects: a new one); corner: of a box,
-    set by a first click; stop: ends the question that is being answered.
-    """
+class Asking:
+    """What one user asks about. picture: asked about next, and path: the file that the page shows of it; stop: ends the
+    question that is being answered."""
 
     picture: Picture | None = None
     path: str | None = None
-    turns: list[Turn] = field(default_factory=list)
-    current: Turn | None = None
-    selected: int = 0
-    corner: Point | None = None
     stop: threading.Event | None = None
 
     def open(self, path: str | None, limits: Limits) -> Picture | None:
@@ -172,6 +164,25 @@ class Session:
                 file = Path(path)
                 self.picture, self.path = Picture.read(file.name, file.read_bytes(), limits), path
         return self.picture
+
+    def end(self) -> None:
+        """End the question that is being answered, if there is one."""
+        if self.stop is not None:
+            self.stop.set()
+
+
+@dataclass(eq=False)
+class Session(Asking):
+    """The state of one user.
+
+    turns: the newest first; current: the one shown; selected: the object of it that is corrected, from 0 up (its number
+    of objects: a new one); corner: of a box, set by a first click.
+    """
+
+    turns: list[Turn] = field(default_factory=list)
+    current: Turn | None = None
+    selected: int = 0
+    corner: Point | None = None
 
     def answered(self, turn: Turn) -> None:
         self.turns = [turn, *self.turns][:HISTORY]

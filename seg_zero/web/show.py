@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image, ImageDraw
 from seg_zero.errors import counted
 from seg_zero.images import encode_png
 from seg_zero.masks import decode_mask, resize_mask
-from seg_zero.objects import Point
+from seg_zero.objects import Point, PromptObject
 from seg_zero.results.collection import AnswerCollection
 from seg_zero.results.files import OVERLAY_SIDE
 from seg_zero.results.labelme import labelme_file, labelme_shapes
@@ -43,12 +44,13 @@ def draw(session: Session, dimmed: float, prompts: bool) -> Image.Image | None:
     view = turn.picture.view
     sx, sy = view.width / turn.picture.size[0], view.height / turn.picture.size[1]
     shown = [(number, item) for number, item in enumerate(turn.items, start=1) if item.shown]
-    masks = np.zeros((len(shown), view.height, view.width), dtype=bool)
-    for mask, (_, item) in zip(masks, shown, strict=True):
-        mask[:] = resize_mask(decode_mask(item.mask), view.size)
-    drawn = [item.prompt.scaled(sx, sy) for _, item in shown] if prompts else []
-    numbers = [number for number, _ in shown] if len(turn.items) > 1 else None
-    picture = overlay(view, masks, drawn, dimmed=dimmed, numbers=numbers, min_side=OVERLAY_SIDE)
+    picture = draw_masks(
+        turn.picture,
+        [decode_mask(item.mask) for _, item in shown],
+        [number for number, _ in shown] if len(turn.items) > 1 else None,
+        [item.prompt.scaled(sx, sy) for _, item in shown] if prompts else [],
+        dimmed,
+    )
     if session.corner is not None:
         x, y = (
             c * side / whole for c, side, whole in zip(session.corner, picture.size, turn.picture.size, strict=True)
@@ -60,9 +62,24 @@ def draw(session: Session, dimmed: float, prompts: bool) -> Image.Image | None:
     return picture
 
 
+def draw_masks(
+    picture: Picture,
+    masks: Sequence[np.ndarray],
+    numbers: Sequence[int] | None = None,
+    objects: Sequence[PromptObject] = (),
+    dimmed: float = DIMMED,
+) -> Image.Image:
+    """Masks (boolean, of any size) over the picture, at the size at which :func:`draw` shows it; objects: in pixels of
+    its view. The numbers choose the colours."""
+    fitted = np.zeros((len(masks), *picture.view.size[::-1]), dtype=bool)
+    for place, mask in zip(fitted, masks, strict=True):
+        place[:] = resize_mask(mask, picture.view.size)
+    return overlay(picture.view, fitted, objects, dimmed=dimmed, numbers=numbers, min_side=OVERLAY_SIDE)
+
+
 def plain(picture: Picture) -> Image.Image:
     """The picture at the size at which :func:`draw` shows it."""
-    return overlay(picture.view, np.zeros((0, *picture.view.size[::-1]), dtype=bool), min_side=OVERLAY_SIDE)
+    return draw_masks(picture, [])
 
 
 def in_picture(click: tuple[float, float], picture: Picture) -> Point:
@@ -221,11 +238,16 @@ def _objects(turn: Turn) -> str:
 
 def downloads(turn: Turn) -> str:
     """Links that contain the files themselves, so that no user's data stays on the server."""
-    links = "".join(
+    return links(files_of(turn))
+
+
+def links(files: Iterable[tuple[str, str, bytes, str]]) -> str:
+    """Links to files that they contain: each its name, media type, contents and words."""
+    made = "".join(
         f'<a download="{html.escape(name)}" href="data:{kind};base64,{base64.b64encode(data).decode()}">{words}</a>'
-        for name, kind, data, words in files_of(turn)
+        for name, kind, data, words in files
     )
-    return f'<div class="downloads">{links}</div>'
+    return f'<div class="downloads">{made}</div>'
 
 
 def files_of(turn: Turn) -> list[tuple[str, str, bytes, str]]:
@@ -233,7 +255,7 @@ def files_of(turn: Turn) -> list[tuple[str, str, bytes, str]]:
 
     A LabelMe annotation belongs beside the picture; small pictures are embedded in it.
     """
-    stem = re.sub(r"[^\w.-]+", "_", PurePath(turn.picture.name).stem)[:80] or "picture"
+    stem = stem_of(turn.picture)
     result, picture = turn.result(), turn.picture
     together = AnswerCollection(("coco", "label_studio"))
     together.add(result, stem, picture.name)
@@ -252,3 +274,8 @@ def files_of(turn: Turn) -> list[tuple[str, str, bytes, str]]:
         (f"{stem}_rle.json", text, record.encode("utf-8"), "Objects and masks (JSON)"),
         *((name, text, json.dumps(value, ensure_ascii=False).encode("utf-8"), words) for name, value, words in made),
     ]
+
+
+def stem_of(picture: Picture) -> str:
+    """The picture's name as the beginning of those of files about it."""
+    return re.sub(r"[^\w.-]+", "_", PurePath(picture.name).stem)[:80] or "picture"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from seg_zero.visualize import OBJECT_COLOURS
 
 # The switch of an object has the colour of its mask.
@@ -50,9 +52,9 @@ footer {{ display: none !important; }}
 .downloads a {{ padding: 8px 14px; border: 1px solid var(--border-color-primary); border-radius: 8px;
   color: var(--body-text-color); text-decoration: none; }}
 .downloads a:hover {{ border-color: var(--primary-500); }}
-#shown img {{ cursor: crosshair; width: 100%; max-height: 70vh; object-fit: contain; }}
-#shown {{ align-self: stretch; }}
-.html-container, #header, #headline, #message, #reasoning, #hint, #downloads {{ padding: 0 !important; }}
+.gradio-container .shown img {{ cursor: crosshair; width: 100%; max-height: 70vh; object-fit: contain; }}
+.gradio-container .shown {{ align-self: stretch; }}
+.html-container, #header, #headline, #message, #reasoning, #hint, #downloads, #refers {{ padding: 0 !important; }}
 #kinds button[role=tab][aria-selected=true] {{ color: var(--primary-700); }}
 .dark #kinds button[role=tab][aria-selected=true] {{ color: var(--primary-300); }}
 {_TRIMMING} {{ display: none; }}
@@ -66,9 +68,9 @@ footer {{ display: none !important; }}
 .answers li {{ padding: 6px 0; border-top: 1px solid var(--border-color-primary); overflow-wrap: anywhere; }}
 .answers b {{ display: block; font-size: 13px; font-weight: 500; color: var(--body-text-color-subdued); }}
 .swatch {{ display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 8px; }}
-#message:not(:has(.notice)), #clip-message:not(:has(.notice)), #hint:not(:has(.notice)),
-  #reasoning:not(:has(p, pre, .cursor, table)),
-  #downloads:not(:has(a)) {{ display: none; }}
+:is(#message, #clip-message, #talk-message, #hint, #refers):not(:has(.notice)),
+  :is(#reasoning, #talk-reasoning):not(:has(p, pre, .cursor, table)),
+  :is(#downloads, #talk-downloads):not(:has(a)) {{ display: none; }}
 .strip .grid-wrap {{ height: auto; min-height: 0; max-height: none; padding-top: 30px; }}
 .reasoning b {{ display: block; font-size: 13px; font-weight: 500; color: var(--body-text-color-subdued); }}
 .reasoning b:not(:first-child) {{ margin-top: 10px; }}
@@ -84,25 +86,31 @@ footer {{ display: none !important; }}
   #box > *, #box .form {{ width: 100% !important; max-width: none !important; }}
   #box .form {{ display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); }}
   #looks .row > *, #box .form > * {{ min-width: 0 !important; }}
-  #ask-side {{ display: contents; }}
-  .columns > *, #ask-side > * {{ width: 100%; min-width: 0 !important; }}
-  #answer-side {{ order: 1; scroll-margin-top: 8px; }}
+  .columns > .ask-side {{ display: contents; }}
+  .columns > *, .columns > .ask-side > * {{ width: 100%; min-width: 0 !important; }}
+  .columns > .answer-side {{ order: 1; scroll-margin-top: 8px; }}
   #history {{ order: 2; }}
-  #examples {{ order: 3; }}
+  .ask-side > .examples {{ order: 3; }}
 }}
 {_COLOURS}
 """
 
 # Gradio makes a picture that can be clicked a button without a name.
-HEAD = """<meta name="color-scheme" content="light dark">
+_NAMES = {
+    "shown": "Answer. A click corrects the chosen object, as the numbers below do.",
+    "talk-shown": "Answer. A click refers to what is there, as the thumbnails below do.",
+}
+HEAD = f"""<meta name="color-scheme" content="light dark">
 <script>
-new MutationObserver(() => document.querySelectorAll('#shown button:has(img):not([aria-label])').forEach(
-  button => button.setAttribute('aria-label', 'Answer. A click corrects the chosen object, as the numbers below do.')
-)).observe(document, {childList: true, subtree: true});
+new MutationObserver(() => Object.entries({json.dumps(_NAMES)}).forEach(([id, name]) => document.querySelectorAll(
+  `#${{id}} button:has(img):not([aria-label])`).forEach(button => button.setAttribute('aria-label', name))
+)).observe(document, {{childList: true, subtree: true}});
 </script>"""
 
-# On a phone the answer is below the fold.
-SCROLL_TO_ANSWER = """(...values) => {
-  if (window.innerWidth < 720) document.getElementById('answer-side').scrollIntoView();
+
+def scroll_to(elem_id: str) -> str:
+    """Script of a button: on a phone the answer is below the fold."""
+    return f"""(...values) => {{
+  if (window.innerWidth < 720) document.getElementById('{elem_id}').scrollIntoView();
   return values;
-}"""
+}}"""

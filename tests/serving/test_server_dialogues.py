@@ -7,19 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from helpers.pictures import encoded
 from helpers.serving import PICTURE, Serving, until
-from PIL import Image
 from pycocotools import mask as coco
 
 from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.policy import GREEDY, Policy, Reply, Request, Sampling
 from seg_zero.prompting import PromptSpec
-from seg_zero.serving.dialogues import DialogueLimits, Dialogues
-from seg_zero.serving.service import Refused
 
 SCENE = next(s for s in make_samples(33, 40) if len(s.scene.objects) >= 3).scene
 IMAGE = encoded(SCENE.image)
@@ -150,23 +146,3 @@ def test_a_round_that_takes_too_long_is_no_round(gated: Any) -> None:
     assert ask(server, key, "the cup").status_code == 504
     policy.gate.set()
     assert ask(server, key, "the dog").json()["round"] == 1
-
-
-def test_number_and_age_of_dialogues_are_limited() -> None:
-    now = [0.0]
-    dialogues = Dialogues(DialogueLimits(number=2, rounds=3, idle=10.0), lambda: now[0])
-    image = Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8))
-    first, second = dialogues.begin(image), dialogues.begin(image)
-    with pytest.raises(Refused, match="already holds 2 dialogues") as refused:
-        dialogues.begin(image)
-    assert refused.value.status == 429 and first.memory.max_rounds == 3
-    now[0] = 8.0
-    with dialogues.alone(second):
-        now[0] = 30.0
-        assert dialogues.get(second.id) is second  # a long answer does not end it
-    with pytest.raises(Refused, match="it has ended"):
-        dialogues.get(first.id)
-    now[0] = 39.0
-    assert dialogues.get(second.id) is second
-    dialogues.begin(image)
-    assert len(dialogues) == 2

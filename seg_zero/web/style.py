@@ -79,6 +79,8 @@ footer {{ display: none !important; }}
 .strip .thumbnail-item img {{ aspect-ratio: 4 / 3; height: auto; width: 100%; }}
 .strip .caption-label {{ position: static; max-width: 100%; width: 100%; padding: 4px 6px; white-space: normal;
   text-align: left; font-size: 12px; line-height: 1.35; border: 0; border-radius: 0; }}
+#rounds .thumbnail-item.selected:not(:focus-visible) {{ --ring-color: transparent;
+  border-color: var(--border-color-primary) !important; box-shadow: none !important; }}
 @media (max-width: 719px) {{
   .gradio-container {{ padding: 12px 10px 32px !important; }}
   .columns {{ flex-direction: column; flex-wrap: nowrap; gap: 14px; }}

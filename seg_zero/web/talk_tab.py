@@ -144,8 +144,7 @@ def build_talk_tab(asker: Asker, limits: Limits, examples: Examples, dialogues: 
         try:
             check_new_picture(state)
         except InputError as error:
-            assert state.picture is not None
-            back = show_picture(state, state.picture, picture)
+            back = None if state.picture is None else show_picture(state, state.picture, picture)
             return {picture: back, message: show.notice(str(error))}
         return {**take_picture(file, state, limits, picture, message), **present(state)}
 

@@ -62,7 +62,11 @@ def test_rounds_refer_to_earlier_ones_and_are_kept_apart_from_those_of_another_u
     ask(two, "the red square")
     has_rounds(one, "1 · the green circle")
     has_rounds(two, "1 · the red square")
-    # A thumbnail.
+    # A thumbnail, and no longer, and again.
+    one.click("#rounds button.thumbnail-item")
+    has_rounds(one, "✓ 1 · the green circle")
+    one.click("#rounds button.thumbnail-item")
+    has_rounds(one, "1 · the green circle")
     one.click("#rounds button.thumbnail-item")
     said(one, "#refers", "The next question refers to round 1.")
     has_rounds(one, "✓ 1 · the green circle")

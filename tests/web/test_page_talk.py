@@ -96,7 +96,8 @@ def test_rounds_refer_to_earlier_ones_and_are_kept_apart_from_those_of_another_u
         ask(one, question)
         said(one, "#talk-message", words)
     one.click("#undo")
-    has_rounds(one, "1 · the green circle")
+    said(one, "#talk-message", "Round 2 is taken back.")
+    assert one.locator("#rounds .caption-label").count() == 1, "referred to still, if the click was on it"
     assert one.input_value("#talk-question textarea") == "[REF:1] the shape beside it"
     one.click("#clear")
     said(one, "#talk-headline", "Choose an example")

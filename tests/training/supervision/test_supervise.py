@@ -254,6 +254,8 @@ def test_a_run_whose_ray_is_too_late_starts_once_more(
         return start([sys.executable, "-c", f"import sys; sys.exit({error!r} or 0)"], environment, log, lock)
 
     monkeypatch.setattr(supervise.processes, "start", child)
+    for name in ("adopt_orphans", "kill_descendants"):  # of this process, which has others to keep
+        monkeypatch.setattr(supervise.processes, name, lambda: None)
     assert supervise.supervise(tiny_run, tmp_path, 1) == code
     assert len(ends) - len(list(left)) == starts
     printed = capfd.readouterr()

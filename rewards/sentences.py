@@ -38,7 +38,9 @@ def sentences(text: str) -> list[str]:
     found.append(text[start:])
     whole, fragment = [], ""
     for part in found:
-        plain = " ".join(_MARKER.sub("", part.strip(), count=1).split()).casefold()
+        stripped = part.strip()
+        marker = _MARKER.match(stripped)  # at the start alone: a search is quadratic in a long run of "#"
+        plain = " ".join(stripped[marker.end() if marker else 0 :].split()).casefold()
         fragment = f"{fragment} {plain}".strip() if any(c.isalnum() for c in plain) else fragment
         if count_words(fragment) >= _SHORTEST:
             whole.append(fragment)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
-from cachetools import LRUCache
+from PIL import Image
 
 from seg_zero.data.augmentation import View
 from seg_zero.data.source import RowSource, open_rows
@@ -21,12 +21,12 @@ from seg_zero.masks import encode_mask
 from seg_zero.metrics import MaskCounts, count_pixels, iou_of
 from seg_zero.objects import PromptObject
 from seg_zero.training.environment import VISIBLE_GPUS
+from seg_zero.training.rollout.embeddings import LatestEmbeddings
 from seg_zero.training.settings import MaskScorerSettings
 
 if TYPE_CHECKING:
     from seg_zero.segmenter import Embedding, Segmenter
 
-EMBEDDING_BATCH = 8  # images in the encoder at a time
 REQUEST_BATCH = 128  # samples taken from the queue at a time
 
 
@@ -72,9 +72,12 @@ class MaskScorer:
 
     def __init__(self, segmenter: Segmenter, cache_images: int) -> None:
         self.segmenter = segmenter
-        self.images_embedded = 0
         self._sources: dict[str, RowSource] = {}
-        self._cache: LRUCache[tuple[str, int], tuple[Embedding, np.ndarray]] = LRUCache(cache_images)
+        self._embeddings = LatestEmbeddings(segmenter, cache_images, self._read, _in_words)
+
+    @property
+    def images_embedded(self) -> int:
+        return self._embeddings.computed
 
     @staticmethod
     def failed(problem: str) -> MaskScore:
@@ -87,45 +90,21 @@ class MaskScorer:
         groups: dict[tuple[str, int], list[int]] = {}
         for index, question in enumerate(questions):
             groups.setdefault((question.source, question.row), []).append(index)
-        keys = list(groups)
-        for start in range(0, len(keys), EMBEDDING_BATCH):
-            some = keys[start : start + EMBEDDING_BATCH]
-            # Held here, since the cache may have room for fewer than are worked on together.
-            held = {key: self._cache[key] for key in some if key in self._cache}
-            new, problems = self._embed([key for key in some if key not in held])
-            held |= new
-            self._cache.update(new)
-            for key in some:
-                if key in problems:
-                    scores = [MaskScore(None, problems[key])] * len(groups[key])
-                else:
-                    scores = self._group(key, *held[key], [questions[index] for index in groups[key]])
-                results.update(zip(groups[key], scores, strict=True))
+        for key, known in self._embeddings.of(list(groups)):
+            if isinstance(known, str):
+                scores = [MaskScore(None, known)] * len(groups[key])
+            else:
+                scores = self._group(key, *known, [questions[index] for index in groups[key]])
+            results.update(zip(groups[key], scores, strict=True))
         return [results[index] for index in range(len(questions))]
 
-    def _embed(
-        self, keys: Sequence[tuple[str, int]]
-    ) -> tuple[dict[tuple[str, int], tuple[Embedding, np.ndarray]], dict[tuple[str, int], str]]:
-        """Embeddings and true masks of rows, and the problems of the others."""
-        problems: dict[tuple[str, int], str] = {}
-        ready = []
-        for key in keys:
-            try:
-                row = self._source(key[0])[key[1]]
-                image, truth = row.image(), row.truth()
-                if truth is None or truth.shape != (image.height, image.width):
-                    raise ValueError(f"row {row.id!r} has no mask of its image's size")
-                ready.append((key, image, truth))
-            except Exception as error:  # whatever is wrong with one row must not cost the others their score
-                problems[key] = f"{key[0]}, row {key[1]}: {error}"
-        try:
-            embeddings = self.segmenter.embed([image for _, image, _ in ready])
-        except Exception as error:
-            problems.update({key: f"SAM2 cannot embed {key[0]}, row {key[1]}: {error}" for key, _, _ in ready})
-            return {}, problems
-        self.images_embedded += len(embeddings)
-        found = zip(ready, embeddings, strict=True)
-        return {key: (embedding, truth) for (key, _, truth), embedding in found}, problems
+    def _read(self, key: tuple[str, int]) -> tuple[Image.Image, np.ndarray]:
+        """Image and true mask of a row."""
+        row = self._source(key[0])[key[1]]
+        image, truth = row.image(), row.truth()
+        if truth is None or truth.shape != (image.height, image.width):
+            raise ValueError(f"row {row.id!r} has no mask of its image's size")
+        return image, truth
 
     def _source(self, name: str) -> RowSource:
         if name not in self._sources:
@@ -140,7 +119,7 @@ class MaskScorer:
             return self._decode(embedding, truth, samples)
         except Exception as error:
             if len(samples) == 1:
-                problem = f"SAM2 failed on {key[0]}, row {key[1]}: {error}"
+                problem = f"SAM2 failed on {_in_words(key)}: {error}"
                 return [MaskScore(None, problem, count_pixels(None, truth))]
             return [score for one in samples for score in self._group(key, embedding, truth, [one])]  # one by one
 
@@ -155,6 +134,10 @@ class MaskScorer:
             mask = encode_mask(union) if sample.with_mask else None
             scores.append(MaskScore(iou_of(counts.intersection, counts.union), None, counts, mask))
         return scores
+
+
+def _in_words(key: tuple[str, int]) -> str:
+    return f"{key[0]}, row {key[1]}"
 
 
 class Asks(Protocol):

@@ -84,7 +84,7 @@ def _key(settings: Any) -> str:
 
 async def _ask_sam2(response: Response, info: Mapping[str, Any], settings: Any) -> MaskScore:
     """SAM2's mask for the response against the true one."""
-    if info.get("round"):
+    if info.get(ROUND):
         asked = round_question(response, info)
         return (await round_scorers(settings).score(asked)).score
     question = MaskQuestion(
@@ -119,7 +119,7 @@ def _held_out_sample(response: Response, info: Mapping[str, Any], mask: MaskScor
     sample = {
         "source": info["source"],
         "row": int(info["row"]),
-        "round": int(info.get("round", 0)),
+        "round": int(info.get(ROUND, 0)),
         "well_formed": well_formed(response),
         "failed": mask.problem is not None,
         "counts": asdict(replace(mask.counts, answered=mask.counts.answered and response.answer.problem is None)),
@@ -189,8 +189,8 @@ def judge(
             log.warning("no mask for one sample: %s", mask.problem)
         if info.get("held_out"):
             result[HELD_OUT_SAMPLE] = _held_out_sample(response, info, mask)
-    if info.get("round"):
-        result[ROUND] = str(info["round"])  # text, of which verl makes no mean
+    if info.get(ROUND):
+        result[ROUND] = str(info[ROUND])  # text, of which verl makes no mean
     total = 0.0
     for term in terms:
         try:

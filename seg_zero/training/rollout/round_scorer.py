@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cachetools import LRUCache
+from PIL import Image
 
 from seg_zero.dialogue.memory import Instance
 from seg_zero.dialogue.references import Asked
@@ -21,7 +21,8 @@ from seg_zero.images import load_image
 from seg_zero.masks import decode_mask, encode_mask
 from seg_zero.metrics import MaskCounts, count_pixels, iou_of
 from seg_zero.objects import PromptObject
-from seg_zero.training.rollout.mask_scorer import EMBEDDING_BATCH, MaskScore
+from seg_zero.training.rollout.embeddings import LatestEmbeddings
+from seg_zero.training.rollout.mask_scorer import MaskScore
 
 if TYPE_CHECKING:
     from seg_zero.segmenter import Embedding, Segmenter
@@ -63,13 +64,20 @@ class RoundScore:
         return Instance(number, name, self.masks[kept], None if self.low_res is None else self.low_res[kept])
 
 
+def _read(image: str) -> tuple[Image.Image, None]:
+    return load_image(Path(image)), None
+
+
 class RoundScorer:
     """A SAM2 with a cache of its latest image embeddings, at most ``cache_images``."""
 
     def __init__(self, segmenter: Segmenter, cache_images: int) -> None:
         self.segmenter = segmenter
-        self.images_embedded = 0
-        self._cache: LRUCache[str, Embedding] = LRUCache(cache_images)
+        self._embeddings = LatestEmbeddings[str, None](segmenter, cache_images, _read, str)
+
+    @property
+    def images_embedded(self) -> int:
+        return self._embeddings.computed
 
     @staticmethod
     def failed(problem: str) -> RoundScore:
@@ -82,37 +90,13 @@ class RoundScorer:
         by_image: dict[str, list[int]] = {}
         for place, question in enumerate(questions):
             by_image.setdefault(question.image, []).append(place)
-        images = list(by_image)
-        for start in range(0, len(images), EMBEDDING_BATCH):
-            some = images[start : start + EMBEDDING_BATCH]
-            held, problems = self._embeddings(some)
-            for image in some:
-                for place in by_image[image]:
-                    known = held.get(image)
-                    results[place] = (
-                        self.failed(problems[image]) if known is None else self._score(known, questions[place])
-                    )
+        for image, known in self._embeddings.of(list(by_image)):
+            for place in by_image[image]:
+                if isinstance(known, str):
+                    results[place] = self.failed(known)
+                else:
+                    results[place] = self._score(known[0], questions[place])
         return [results[place] for place in range(len(questions))]
-
-    def _embeddings(self, images: Sequence[str]) -> tuple[dict[str, Embedding], dict[str, str]]:
-        """Embeddings of pictures, and the problems of the others."""
-        held = {image: self._cache[image] for image in images if image in self._cache}
-        problems: dict[str, str] = {}
-        pictures = {}
-        for image in images:
-            if image not in held:
-                try:
-                    pictures[image] = load_image(Path(image))
-                except Exception as error:  # whatever is wrong with one picture must not cost the others their score
-                    problems[image] = f"{image}: {error}"
-        try:
-            new = dict(zip(pictures, self.segmenter.embed(list(pictures.values())), strict=True)) if pictures else {}
-        except Exception as error:
-            problems.update({image: f"SAM2 cannot embed {image}: {error}" for image in pictures})
-            new = {}
-        self.images_embedded += len(new)
-        self._cache.update(new)
-        return held | new, problems
 
     def _score(self, embedding: Embedding, question: RoundQuestion) -> RoundScore:
         truth: np.ndarray | None = None

@@ -59,6 +59,26 @@ def _opened(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, b
 
 
 @numba.njit(cache=True)
+def _row_of(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, block: int) -> tuple:
+    """The row of a block's cells, and the table, with one more block if it was not there."""
+    at = place(slots, block)
+    if slots[at] == EMPTY:
+        slots, rows, cells, used = _opened(slots, rows, cells, used, block)
+        at = place(slots, block)
+    return rows[at], slots, rows, cells, used
+
+
+@numba.njit(cache=True, inline="always")
+def _count_with(cells: np.ndarray, row: int, cell: int, packed: np.ndarray, count: int, key: int) -> int:
+    """How many voxels there are once the one in this cell has a number, the next one if it had none."""
+    if cells[row, cell] >= 0:
+        return count
+    cells[row, cell] = count
+    packed[count] = key
+    return count + 1
+
+
+@numba.njit(cache=True)
 def add_keys(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, packed: np.ndarray, count: int,
              keys: np.ndarray) -> tuple:  # fmt: skip
     out = np.empty(len(keys), dtype=np.int32)
@@ -67,16 +87,10 @@ def add_keys(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, 
         key = keys[i]
         block = key & IN_BLOCKS
         if block != last:
-            at = place(slots, block)
-            if slots[at] == EMPTY:
-                slots, rows, cells, used = _opened(slots, rows, cells, used, block)
-                at = place(slots, block)
-            last, row = block, rows[at]
+            row, slots, rows, cells, used = _row_of(slots, rows, cells, used, block)
+            last = block
         cell = _cell(key)
-        if cells[row, cell] < 0:
-            cells[row, cell] = count
-            packed[count] = key
-            count += 1
+        count = _count_with(cells, row, cell, packed, count, key)
         out[i] = cells[row, cell]
     return out, slots, rows, cells, used, count
 
@@ -117,16 +131,10 @@ def project(
             if key != last:
                 block = key & IN_BLOCKS
                 if block != last_block:
-                    at = place(slots, block)
-                    if slots[at] == EMPTY:
-                        slots, rows, cells, used = _opened(slots, rows, cells, used, block)
-                        at = place(slots, block)
-                    last_block, row = block, rows[at]
+                    row, slots, rows, cells, used = _row_of(slots, rows, cells, used, block)
+                    last_block = block
                 cell = _cell(key)
-                if cells[row, cell] < 0:
-                    cells[row, cell] = count
-                    packed[count] = key
-                    count += 1
+                count = _count_with(cells, row, cell, packed, count, key)
                 last, number = key, cells[row, cell]
             out[v, u] = number
     return out, slots, rows, cells, used, count

@@ -20,6 +20,7 @@ from seg_zero.web.asker import Asker, Waiting
 from seg_zero.web.pictures import (
     Examples,
     Updates,
+    answer_picture,
     example_strip,
     path_of,
     picture_input,
@@ -63,15 +64,7 @@ def build_picture_tab(asker: Asker, limits: Limits, examples: Examples) -> None:
             example = example_strip(examples, "examples")
         with gr.Column(scale=7, min_width=320, elem_id="answer-side", elem_classes="answer-side"):
             headline = gr.HTML(show.WELCOME, elem_id="headline")
-            shown = gr.Image(
-                label="Answer",
-                interactive=False,
-                format="png",
-                buttons=["download", "fullscreen"],
-                visible=False,
-                elem_id="shown",
-                elem_classes="shown",
-            )
+            shown = answer_picture("Answer", "shown")
             with gr.Group(visible=False, elem_id="looks") as looks:
                 objects = gr.CheckboxGroup(label="Objects shown", elem_id="objects")
                 with gr.Row():

@@ -34,6 +34,19 @@ def picture_input(elem_id: str) -> gr.Image:
     return gr.Image(label="Picture", height=260, sources=["upload", "webcam", "clipboard"], buttons=[], elem_id=elem_id)
 
 
+def answer_picture(label: str, elem_id: str) -> gr.Image:
+    """The large picture that shows an answer and takes clicks; hidden until there is one."""
+    return gr.Image(
+        label=label,
+        interactive=False,
+        format="png",
+        buttons=["download", "fullscreen"],
+        visible=False,
+        elem_id=elem_id,
+        elem_classes="shown",
+    )
+
+
 def strip(value: Any = None, **options: Any) -> gr.Gallery:
     """Small pictures with captions, of which a click chooses one."""
     return gr.Gallery(

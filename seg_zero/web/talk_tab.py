@@ -22,6 +22,7 @@ from seg_zero.web.asker import Asker, Waiting
 from seg_zero.web.pictures import (
     Examples,
     Updates,
+    answer_picture,
     example_strip,
     path_of,
     picture_input,
@@ -56,15 +57,7 @@ def build_talk_tab(asker: Asker, limits: Limits, examples: Examples, dialogues: 
             example = example_strip(examples, "talk-examples")
         with gr.Column(scale=7, min_width=320, elem_id="talk-side", elem_classes="answer-side"):
             headline = gr.HTML(talk.WELCOME, elem_id="talk-headline")
-            shown = gr.Image(
-                label="Click on an object to refer to it",
-                interactive=False,
-                format="png",
-                buttons=["download", "fullscreen"],
-                visible=False,
-                elem_id="talk-shown",
-                elem_classes="shown",
-            )
+            shown = answer_picture("Click on an object to refer to it", "talk-shown")
             rounds = strip(
                 label="Rounds: click on one to refer to it",
                 format="jpeg",

@@ -24,7 +24,7 @@ from seg_zero.open_vocabulary.labels import parse_labels, separated
 from seg_zero.open_vocabulary.pictures import label_picture
 from seg_zero.open_vocabulary.result import LabelledImage
 from seg_zero.serving.answers import Problem, RunLengths
-from seg_zero.serving.service import SHUTTING_DOWN, Refused, in_time
+from seg_zero.serving.service import SHUTTING_DOWN, Refused, check_room, in_time
 from seg_zero.serving.uploads import KINDS, Limits, read_image
 
 log = logging.getLogger(__name__)
@@ -86,10 +86,7 @@ class LabelService:
 
     def admit(self) -> None:
         """Raises Refused if no further picture would be taken now."""
-        if self.closing:
-            raise Refused(503, SHUTTING_DOWN)
-        if self._open >= self.max_open:
-            raise Refused(429, f"the server already labels {self.max_open} pictures; try again in a moment")
+        check_room(self.closing, self._open, self.max_open, "labels", "pictures")
 
     def submit(
         self, image: Image.Image, labels: list[str], finish: Callable[[LabelledImage, dict[str, float]], T]

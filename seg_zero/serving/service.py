@@ -122,6 +122,14 @@ async def in_time(job: Future[T], timeout: float) -> T:
         raise Refused(504, f"no answer within {timeout:g} seconds; the server is busy, try again later") from None
 
 
+def check_room(closing: bool, count: int, most: int, does: str, what: str) -> None:
+    """Raises Refused for one more job in a service that shuts down, or that holds ``count`` of at most ``most``."""
+    if closing:
+        raise Refused(503, SHUTTING_DOWN)
+    if count >= most:
+        raise Refused(429, f"the server already {does} {most} {what}; try again in a moment")
+
+
 class Service:
     """One policy and one SAM2 for any number of users.
 
@@ -158,10 +166,7 @@ class Service:
 
     def admit(self) -> None:
         """Raises Refused if no further job would be taken now."""
-        if self.closing:
-            raise Refused(503, SHUTTING_DOWN)
-        if self._open >= self.max_open:
-            raise Refused(429, f"the server already works on {self.max_open} requests; try again in a moment")
+        check_room(self.closing, self._open, self.max_open, "works on", "requests")
 
     def submit(
         self,

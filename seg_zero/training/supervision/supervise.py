@@ -65,21 +65,19 @@ def supervise(config: DictConfig, output: Path, total_steps: int, resumed: Metri
     """
     started = time.time()
     with only_run(output) as lock:
-        code = _run(config, output, total_steps, resumed, lock)
+        code = _run(config, output, total_steps, resumed, lock, may_be_late=True)
         if code == _RAY_TOO_LATE:
             print("Ray did not start in the time it gives itself, as on a busy machine; starting once more", flush=True)
-            code = _run(config, output, total_steps, resumed, lock)
-    if code == _RAY_TOO_LATE:
-        log = output / "train.log"
-        print_error(f"training failed: {last_error(log)}; log: {log}")
-        return 1
+            code = _run(config, output, total_steps, resumed, lock, may_be_late=False)
     if code == 0:
         print(f"done in {time.time() - started:.0f} s: {output}", flush=True)
     return code
 
 
-def _run(config: DictConfig, output: Path, total_steps: int, resumed: Metrics | None, lock: int) -> int:
-    """One start of verl, followed to its end; returns the exit code, or ``_RAY_TOO_LATE``."""
+def _run(
+    config: DictConfig, output: Path, total_steps: int, resumed: Metrics | None, lock: int, may_be_late: bool
+) -> int:
+    """One start of verl, followed to its end; returns the exit code, or, if it may be, ``_RAY_TOO_LATE``."""
     files, log, started = RunFiles(output), output / "train.log", time.time()
     command = [sys.executable, "-m", "seg_zero.training.supervision.keeper"]
     command += [sys.executable, "-m", "seg_zero.training.run", "--config-path", str(output), "--config-name", "config"]
@@ -122,7 +120,7 @@ def _run(config: DictConfig, output: Path, total_steps: int, resumed: Metrics | 
             signal.signal(number, handler)
     if code:
         cause = last_error(log)
-        if _TOO_LATE in cause and not stop.asked:
+        if may_be_late and _TOO_LATE in cause and not stop.asked:
             return _RAY_TOO_LATE
         died = watchdog.died()
         print_error(f"training failed: {f'{died} died; last error: ' if died else ''}{cause}; log: {log}")

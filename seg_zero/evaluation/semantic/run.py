@@ -45,8 +45,11 @@ class Judged:
 
     def confusion(self, classes: int) -> Confusion:
         made = Confusion(classes)
-        made.matrix[self.cells[:, 0], self.cells[:, 1]] += self.cells[:, 2]
+        self.add_to(made)
         return made
+
+    def add_to(self, total: Confusion) -> None:
+        total.matrix[self.cells[:, 0], self.cells[:, 1]] += self.cells[:, 2]
 
     def record(self) -> dict[str, Any]:
         return {"name": self.name, "cells": self.cells.tolist(), "problem": self.problem}
@@ -64,7 +67,7 @@ class Results:
     def confusion(self) -> Confusion:
         total = Confusion(len(self.data.labels))
         for one in self.images:
-            total.matrix[one.cells[:, 0], one.cells[:, 1]] += one.cells[:, 2]
+            one.add_to(total)
         return total
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.data.augmentation import Augmentation
 from seg_zero.errors import InputError
@@ -61,18 +61,19 @@ def _check_conversations(config: DictConfig, settings: DialogueSettings) -> None
             f"dialogue.predictions={settings.predictions} is for dialogue=rounds; conversations make their own answers"
         )
     rollout = "actor_rollout_ref.rollout"
-    wanted: dict[str, tuple[object, object]] = {
-        "algorithm.adv_estimator": (config.algorithm.adv_estimator, DIALOGUE_GRPO),
-        f"{rollout}.agent.default_agent_loop": (config.actor_rollout_ref.rollout.agent.default_agent_loop, "dialogue"),
-        "actor_rollout_ref.actor.use_dynamic_bsz": (config.actor_rollout_ref.actor.use_dynamic_bsz, True),
-        f"{rollout}.log_prob_use_dynamic_bsz": (config.actor_rollout_ref.rollout.log_prob_use_dynamic_bsz, True),
-        "actor_rollout_ref.ref.log_prob_use_dynamic_bsz": (config.actor_rollout_ref.ref.log_prob_use_dynamic_bsz, True),
-        "algorithm.filter_groups.enable": (config.algorithm.filter_groups.enable, False),
-        "reward.reward_manager.name": (config.reward.reward_manager.name, "naive"),
-        "reward.reward_model.enable": (config.reward.reward_model.enable, False),
-        "distillation.enabled": (config.distillation.enabled, False),
+    wanted: dict[str, object] = {
+        "algorithm.adv_estimator": DIALOGUE_GRPO,
+        f"{rollout}.agent.default_agent_loop": "dialogue",
+        "actor_rollout_ref.actor.use_dynamic_bsz": True,
+        f"{rollout}.log_prob_use_dynamic_bsz": True,
+        "actor_rollout_ref.ref.log_prob_use_dynamic_bsz": True,
+        "algorithm.filter_groups.enable": False,
+        "reward.reward_manager.name": "naive",
+        "reward.reward_model.enable": False,
+        "distillation.enabled": False,
     }
-    for key, (value, need) in wanted.items():
+    for key, need in wanted.items():
+        value = OmegaConf.select(config, key)
         if value != need:
             raise InputError(
                 f"dialogue=conversations does not work with {key}={str(value).lower()}; set it to {str(need).lower()}"

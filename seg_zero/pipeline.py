@@ -9,7 +9,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +18,7 @@ from cachetools import LRUCache
 from PIL import Image
 
 from seg_zero.devices import choose_device, choose_dtype
+from seg_zero.dialogue.correction import Corrector, check_turns
 from seg_zero.dialogue.memory import MAX_ROUNDS, Memory
 from seg_zero.dialogue.renderers import renderer_for
 from seg_zero.dialogue.saving import read_dialogue
@@ -159,10 +160,17 @@ class ReasoningSegmenter:
         return loaded
 
     def __call__(
-        self, image: ImageLike, question: str, *, votes: int = 1, temperature: float | None = None, seed: int = 0
+        self,
+        image: ImageLike,
+        question: str,
+        *,
+        votes: int = 1,
+        temperature: float | None = None,
+        seed: int = 0,
+        refine: int = 0,
     ) -> SegmentationResult:
         """Answer one question; the options are those of :meth:`batch`."""
-        return self.batch([image], [question], votes=votes, temperature=temperature, seed=seed)[0]
+        return self.batch([image], [question], votes=votes, temperature=temperature, seed=seed, refine=refine)[0]
 
     def batch(
         self,
@@ -172,13 +180,18 @@ class ReasoningSegmenter:
         votes: int = 1,
         temperature: float | None = None,
         seed: int = 0,
+        refine: int = 0,
     ) -> list[SegmentationResult]:
         """Answer a question about each image; the policy runs in batches, and equal images are embedded once.
 
         votes: answers per question, whose masks are fused by majority; temperature: of the sampling (None: 0.7
-        with several votes, otherwise greedy); seed: of the sampling. Raises InputError, before any work, for an
-        unusable image, question or option, and for a question longer than the policy's context.
+        with several votes, otherwise greedy); seed: of the sampling; refine: further turns, in each of which the policy
+        sees its answer drawn on the picture and may correct it (``turns`` of the result). Raises InputError, before any
+        work, for an unusable image, question or option, and for a question longer than the policy's context.
         """
+        check_turns(refine)
+        if refine and votes != 1:
+            raise InputError(f"refine={refine} corrects one answer, and votes={votes} are several; give one of the two")
         if len(images) != len(questions):
             raise InputError(f"there are {len(images)} images and {len(questions)} questions; give one for each")
         sampling = sampling_of(votes, temperature, seed)
@@ -203,6 +216,10 @@ class ReasoningSegmenter:
             start = time.perf_counter()
         for result in results.values():
             result.seconds["policy"] = policy_seconds / len(results)
+        if refine:
+            corrector = Corrector(self.policy, self.segmenter, self.warning)
+            embeds = [partial(self._embeddings.start, open_asks[key]) for key in results]
+            results = dict(zip(results, corrector.correct(list(results.values()), embeds, refine), strict=True))
         return [results[ask.key] for ask in asks]
 
     def stream(self, image: ImageLike, question: str) -> Iterator[str | SegmentationResult]:

@@ -17,6 +17,7 @@ from seg_zero.cli.infer_video import add_video_options, check_no_video_options, 
 from seg_zero.cli.options import add_model_options, outputs_of, prompt_template_of, segmenter_of
 from seg_zero.command_line import CommandParser
 from seg_zero.data.inputs import PICTURES
+from seg_zero.dialogue.turns import check_turns
 from seg_zero.errors import InputError, counted, print_error
 from seg_zero.prompting import check_question
 from seg_zero.results.outputs import KINDS, LABELME_FOLDER, OUTPUTS
@@ -49,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
     sort_inputs(args)
     if args.max_new_tokens < 1:
         raise InputError(f"--max_new_tokens {args.max_new_tokens} must be at least 1")
+    check_turns(args.refine)
     template = prompt_template_of(args)
     if args.video is not None:
         if args.text is None:
@@ -75,9 +77,9 @@ def main(argv: Sequence[str]) -> int:
     from tqdm import tqdm
 
     segmenter = segmenter_of(args, template)
-    options = {"votes": args.votes, "temperature": args.temperature, "seed": args.seed}
+    options = {"votes": args.votes, "temperature": args.temperature, "seed": args.seed, "refine": args.refine}
     # A single answer is shown as it is written.
-    watched = plan.overlay is not None and not args.json and sampling == GREEDY and sys.stdout.isatty()
+    watched = plan.overlay is not None and not (args.json or args.refine) and sampling == GREEDY and sys.stdout.isatty()
     answers = _watched(segmenter, plan.jobs[0]) if watched else _answers(segmenter, plan.jobs, options)
     failures: dict[str, None] = {}
     answered = 0
@@ -170,6 +172,13 @@ def parser() -> CommandParser:
         "--temperature", type=float, help="sampling temperature (default: 0.7 with several votes, else 0)"
     )
     parser.add_argument("--seed", type=int, default=0, help="sampling seed (default: 0)")
+    parser.add_argument(
+        "--refine",
+        type=int,
+        default=0,
+        metavar="N",
+        help="further turns, in which the policy sees its answer drawn on the picture and may correct it (default: 0)",
+    )
     add_video_options(parser)
     return parser
 
@@ -282,6 +291,11 @@ def in_full(result: SegmentationResult, files: dict[str, str], *, written: bool)
     if result.problem is not None or not result.objects:
         lines.append(f"no object found{f' ({result.problem})' if result.problem else ''}")
         lines += [] if written else ["the policy wrote:", result.text]
+    for number, turn in enumerate(result.turns, start=1):
+        problem = f" ({turn.problem}; it does not count)" if turn.problem else ""
+        lines.append(
+            f"turn {number}:    {counted(len(turn.objects), 'object')}, {int(turn.mask.sum())} pixels{problem}"
+        )
     for number, item in enumerate(result.objects, start=1):
         box = "none" if item.box is None else [round(v) for v in item.box]
         points = [[round(x), round(y)] for x, y in item.points]

@@ -51,7 +51,11 @@ def run_video(args: argparse.Namespace, question: str, folder: Path, template: P
             raise InputError(
                 f"--video and --{name} are given together; ask about pictures and clips one after the other"
             )
-    for name, given in (("votes", args.votes != 1), ("per_object", args.per_object)):
+    for name, given in (
+        ("votes", args.votes != 1),
+        ("per_object", args.per_object),
+        ("refine", args.refine != 0),
+    ):
         if given:
             raise InputError(f"--{name} does nothing with --video; leave it out")
     check_question(question)

@@ -65,7 +65,7 @@ class SegmentationResult:
     answers, of which with votes the one nearest to ``mask`` is shown in the other fields; seconds: time in the
     stages policy, embedding (0 if the image was known) and segmenter, of which the first two overlap; image: RGB;
     name: the image's path if it was given as one, else empty; warning: None, or why the policy answers worse than it
-    could.
+    could; turns: the answer of each turn if the policy corrected itself (the last that can be read is this one).
 
     Equal results say the same about pictures of one size: seconds, name, warning and the picture's pixels do not count.
     A notebook shows a result as its overlay.
@@ -83,6 +83,7 @@ class SegmentationResult:
     image: Image.Image = field(kw_only=True, repr=False)
     name: str = field(kw_only=True, default="")
     warning: str | None = field(kw_only=True, default=None, repr=False)
+    turns: tuple[SegmentationResult, ...] = field(kw_only=True, default=(), repr=False)
 
     @classmethod
     def of_answer(
@@ -159,7 +160,7 @@ class SegmentationResult:
         """The answer as JSON types; ``segmentation`` is COCO RLE of the mask, with ``per_object`` of each object's too.
 
         Boxes are x1, y1, x2, y2, as the policy wrote them, in pixels of the image. ``texts`` is there with votes,
-        ``warning`` if there is one.
+        ``warning`` if there is one, ``turns`` if the policy corrected itself.
         """
         objects = []
         for item in self.objects:
@@ -185,6 +186,8 @@ class SegmentationResult:
         }
         if len(self.texts) > 1:
             record["texts"] = list(self.texts)
+        if self.turns:
+            record["turns"] = [turn.to_dict(per_object=per_object) for turn in self.turns]
         return record if self.warning is None else {**record, "warning": self.warning}
 
     def to_json(self, *, per_object: bool = True) -> str:

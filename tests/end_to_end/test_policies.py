@@ -1,12 +1,11 @@
-"""Every policy family, and LoRA, from rollout to inference: two steps of real training each, then merging.
+"""Every policy family, one of them with LoRA, from rollout to inference: two steps of real training, then merging.
 
-Qwen2.5-VL with all its weights is the policy of test_training.py.
+Qwen2.5-VL is the policy of test_training.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,27 +44,44 @@ def check_agreement(metrics: list[dict[str, Any]]) -> None:
 
 @dataclass(frozen=True)
 class Family:
-    """A trained and merged model, and its greedy texts by engine."""
+    """A model before training, its metrics, the trained model as merged, and its greedy texts by engine."""
 
+    start: Path
     metrics: list[dict[str, Any]]
     merged: Path
     texts: dict[str, list[str]]
 
 
-def family_run(folder: Path, family: str) -> Family:
+def family_run(folder: Path, family: str, *overrides: str) -> Family:
     from helpers.tiny_models import image_side, save_tiny_model
 
     from seg_zero.export.merge import merge
 
     model, side = save_tiny_model(family, folder / "model"), image_side(family)
     settings = [f"worker.actor.model.model_path={model}", f"policy.family={family}", f"policy.image_size={side}"]
-    # Weights move a lot, but not so far that the model answers every question alike.
-    trained = two_steps(folder, *settings, f"policy.max_pixels={side**2}", "worker.actor.optim.lr=1e-3")
+    trained = two_steps(folder, *settings, f"policy.max_pixels={side**2}", *overrides)
     merged = merge(trained.out / "checkpoints" / "global_step_2", folder / "merged")
-    return Family(trained.metrics, merged, greedy_texts(merged, trained.scenes, 24)[0])
+    return Family(model, trained.metrics, merged, greedy_texts(merged, trained.scenes, 24)[0])
 
 
-FAMILIES = {family: partial(family_run, family=family) for family in ("qwen2_vl", "qwen3_vl", "glm4v")}
+# Weights move a lot, but not so far that the model answers every question alike.
+ALL_WEIGHTS = ("worker.actor.optim.lr=1e-3",)
+ADAPTERS = ("policy.lora.rank=8", "policy.lora.alpha=16", "worker.actor.optim.lr=1e-2")
+
+
+def qwen2_vl(folder: Path) -> Family:
+    return family_run(folder, "qwen2_vl", *ALL_WEIGHTS)
+
+
+def qwen3_vl_with_adapters(folder: Path) -> Family:
+    return family_run(folder, "qwen3_vl", *ADAPTERS)
+
+
+def glm4v(folder: Path) -> Family:
+    return family_run(folder, "glm4v", *ALL_WEIGHTS)
+
+
+FAMILIES = {"qwen2_vl": qwen2_vl, "qwen3_vl": qwen3_vl_with_adapters, "glm4v": glm4v}
 
 
 @pytest.mark.parametrize("family", [pytest.param(family, marks=needs(job)) for family, job in FAMILIES.items()])
@@ -85,26 +101,17 @@ def test_family(family: str, finished: Background) -> None:
     assert len(set(texts)) > 1 and texts == found.texts["vllm"]
 
 
-def lora_run(folder: Path) -> Trained:
-    return two_steps(folder, "policy.lora.rank=8", "policy.lora.alpha=16", "worker.actor.optim.lr=1e-2")
-
-
-@needs(lora_run)
-def test_lora(finished: Background, tmp_path: Path) -> None:
-    """Adapters reach vLLM; the merged folder is a whole model and holds the adapters, which give it from the start."""
+@needs(qwen3_vl_with_adapters)
+def test_the_merged_folder_of_lora_is_a_whole_model_and_holds_the_adapters(finished: Background) -> None:
+    """The adapters give it from the start; nothing else has changed."""
     from peft import PeftModel
     from transformers import AutoModelForImageTextToText
 
-    from seg_zero.export.merge import merge
-    from seg_zero.policy.model_files import TINY_POLICY
-
-    trained = finished(lora_run)
-    check_agreement(trained.metrics)
-    merged = merge(trained.out / "checkpoints" / "global_step_2", tmp_path / "merged")
+    found = finished(qwen3_vl_with_adapters)
     load = AutoModelForImageTextToText.from_pretrained
-    weights, base = load(merged, dtype="float32").state_dict(), load(TINY_POLICY, dtype="float32")
+    weights, base = load(found.merged, dtype="float32").state_dict(), load(found.start, dtype="float32")
     start = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     changed = {name for name in weights if not weights[name].equal(start[name])}
     assert changed and all(".language_model." in name and name.endswith("_proj.weight") for name in changed)
-    adapted = PeftModel.from_pretrained(base, str(merged / "lora_adapter")).merge_and_unload().state_dict()
+    adapted = PeftModel.from_pretrained(base, str(found.merged / "lora_adapter")).merge_and_unload().state_dict()
     assert max(float((adapted[name] - weights[name]).abs().max()) for name in weights) < 1e-6

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seg_zero.answer import write_solution_multi
 from seg_zero.data.rows import Row, write_rows
-from seg_zero.data.synthetic.scenes import KINDS, Sample, make_samples
+from seg_zero.data.synthetic.scenes import KINDS, Question, Sample, make_samples
 from seg_zero.errors import InputError, counted
 from seg_zero.images import encode_png
 from seg_zero.masks import encode_mask
@@ -39,10 +39,32 @@ def write_split(path: Path | str, seed: int, count: int, side: int = 112, kinds:
     return write_rows(path, (sample_to_row(s, f"synthetic-{seed}-{i:06d}") for i, s in enumerate(samples)))
 
 
+def write_hops(path: Path | str, seed: int, count: int, sets: Sequence[str], side: int = 112) -> int:
+    """Write ``count`` questions that take several hops, the sets (:data:`HOP_SETS`) in turn; returns their number."""
+    from seg_zero.data.synthetic.shortcuts import HOP_SETS, draw_one
+
+    def rows() -> Iterator[Row]:
+        for index in range(count):
+            wanted = HOP_SETS[sets[index % len(sets)]]
+            scene, chain = draw_one(seed, index, wanted, side)
+            question = Question(f"hops-{wanted.name}", chain.text, (chain.target,))
+            yield sample_to_row(Sample(scene, question), f"hops-{seed}-{index:06d}")
+
+    return write_rows(path, rows())
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="parquet file to write")
     parser.add_argument("--split", choices=tuple(SEEDS), default="train", help="which scenes")
     parser.add_argument("--count", type=int, default=600, help="questions")
+    parser.add_argument(
+        "--hops",
+        nargs="+",
+        choices=("1", "2", "2-new", "3", "4"),
+        metavar="SET",
+        help="questions that take several steps instead: 1, 2, 3 or 4 hops, or 2-new, whose pairs of steps the other "
+        "sets lack; several sets take turns",
+    )
     parser.add_argument("--side", type=int, default=112, help="image side in pixels")
 
 
@@ -50,6 +72,9 @@ def run(args: argparse.Namespace) -> int:
     """The command ``seg-zero data synthetic``."""
     if args.count < 1:
         raise InputError(f"--count {args.count}: a dataset needs at least one row")
-    written = write_split(args.out, SEEDS[args.split], args.count, args.side)
+    if args.hops:
+        written = write_hops(args.out, SEEDS[args.split], args.count, args.hops, args.side)
+    else:
+        written = write_split(args.out, SEEDS[args.split], args.count, args.side)
     print(f"{counted(written, 'row')} of split {args.split} written to {args.out}")
     return 0

@@ -6,7 +6,7 @@ machine and in every process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,8 +109,15 @@ def background(rng: np.random.Generator, side: int) -> np.ndarray:
     return base + rng.uniform(6, 22) * pattern[..., None] + noise
 
 
-def make_scene(rng: np.random.Generator, side: int = 112, shapes: int | None = None) -> Scene:
+def make_scene(
+    rng: np.random.Generator,
+    side: int = 112,
+    shapes: int | None = None,
+    radii: Mapping[str, tuple[float, float]] = RADII,
+) -> Scene:
     """Draw a scene of 2 to 5 (or ``shapes``) disjoint shapes on a ``side`` x ``side`` image.
+
+    ``radii`` gives the smallest and the largest radius of each size, as fractions of the side.
 
     Colours and shapes come from small palettes of the scene, so that objects often share an attribute
     and a question has to tell them apart.
@@ -124,7 +131,7 @@ def make_scene(rng: np.random.Generator, side: int = 112, shapes: int | None = N
         if len(placed) == wanted:
             break
         size = "small" if rng.random() < 0.55 else "large"
-        radius = float(rng.uniform(*RADII[size])) * side
+        radius = float(rng.uniform(*radii[size])) * side
         cx, cy = rng.uniform(radius + 1, side - radius - 1, size=2)
         if all(np.hypot(cx - px, cy - py) > radius + pr + 3 for *_, px, py, pr in placed):
             placed.append((str(rng.choice(colours)), str(rng.choice(kinds)), size, float(cx), float(cy), radius))

@@ -18,11 +18,12 @@ from cachetools import LRUCache
 from PIL import Image
 
 from seg_zero.devices import choose_device, choose_dtype
-from seg_zero.dialogue.correction import Corrector, check_turns
+from seg_zero.dialogue.correction import Corrector
 from seg_zero.dialogue.memory import MAX_ROUNDS, Memory
 from seg_zero.dialogue.renderers import renderer_for
 from seg_zero.dialogue.saving import read_dialogue
 from seg_zero.dialogue.session import Answerer, Dialogue
+from seg_zero.dialogue.turns import check_turns
 from seg_zero.errors import InputError, print_warning
 from seg_zero.images import ImageLike, load_image, pixel_hash
 from seg_zero.objects import PromptObject

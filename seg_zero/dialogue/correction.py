@@ -44,7 +44,8 @@ class Corrector:
 
     def _ask(self, answers: Sequence[SegmentationResult], number: int, embed: Embed) -> Ask:
         shown = _standing(answers)
-        earlier = Round(Asked(shown.question), shown).instance(number)
+        asked = correction_of(shown.question, number - 1) if number > 1 else Asked(shown.question)
+        earlier = Round(asked, shown).instance(number)
         return Ask(shown.image, correction_of(shown.question, number), (earlier,), embed, shown.name)
 
 

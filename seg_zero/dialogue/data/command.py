@@ -12,9 +12,11 @@ from typing import Any
 from seg_zero.data.builders.instances import existing_folder, read_json
 from seg_zero.data.inputs import add_split_options
 from seg_zero.dialogue.data import instances, mrseg, proof, regiondial, synthetic
+from seg_zero.dialogue.data.corrections import dialogues_of_rows
 from seg_zero.dialogue.data.generate import FORMS
 from seg_zero.dialogue.data.mask_sources import MaskFiles
 from seg_zero.dialogue.data.records import Reading, read_dialogues, read_each, write_dialogues
+from seg_zero.dialogue.turns import check_turns
 from seg_zero.errors import InputError
 from seg_zero.files import check_file_place, write_text
 
@@ -26,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--instances", type=Path, metavar="FILE", help="make dialogues from an instances file (COCO's)")
     source.add_argument("--mrseg", type=Path, metavar="FILE", help="import conversations of MRSeg (SegLLM)")
     source.add_argument("--regiondial", type=Path, metavar="FILE", help="import turns of RegionReasoner")
+    source.add_argument("--rows", metavar="DATA", help="dataset rows with masks: ask, then ask to correct the answer")
     source.add_argument("--check", type=Path, metavar="FILE", help="check a file of dialogues; nothing is written")
     parser.add_argument("--out", type=Path, help="file to write, .jsonl (default source: synthetic scenes, beside it)")
     parser.add_argument("--images", help="folder of the pictures of --instances, --mrseg and --regiondial")
@@ -38,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--count", type=int, help="dialogues (default: 300 of synthetic scenes, else all)")
     parser.add_argument("--rounds", type=int, default=6, help="most rounds of a made dialogue (default: 6)")
+    parser.add_argument("--turns", type=int, default=1, help="with --rows: corrections of each answer (default: 1)")
     parser.add_argument("--side", type=int, default=112, help="side of synthetic pictures in pixels (default: 112)")
     parser.add_argument("--parts", action="store_true", help="synthetic shapes have a core, which can be asked for")
     parser.add_argument("--forms", choices=tuple(FORMS), default="own", help="how questions are put (default: own)")
@@ -54,13 +58,14 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix.lower() != ".jsonl":
         raise InputError(f"--out {args.out} does not end in .jsonl; name a file of JSON lines")
     check_file_place(args.out)
-    for name, least in (("count", 1), ("rounds", 2), ("side", 32)):
+    for name, least in (("count", 1), ("rounds", 2), ("side", 32), ("turns", 1)):
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f"--{name} {value} must be at least {least}")
     if args.masks and args.mrseg is None:
         raise InputError(f"--masks {args.masks[0]} is for --mrseg")
-    reading = _imported(args) if args.instances or args.mrseg or args.regiondial else _synthetic(args)
+    check_turns(args.turns)
+    reading = _made(args)
     for line in _lines(reading):
         print(f"{'skipped: ' if args.skip_bad else ''}{line}")
     if reading.bad and args.skip_bad:
@@ -72,11 +77,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _made(args: argparse.Namespace) -> Reading:
+    if args.instances or args.mrseg or args.regiondial:
+        return _imported(args)
+    if args.rows is not None:
+        return dialogues_of_rows(args.rows, _pictures(args.out), args.turns, args.count)
+    return _synthetic(args)
+
+
+def _pictures(out: Path) -> Path:
+    return out.with_name(f"{out.stem}_images")
+
+
 def _synthetic(args: argparse.Namespace) -> Reading:
     seed = synthetic.SEEDS["val" if args.split == "val" else "train"]
-    folder = args.out.with_name(f"{args.out.stem}_images")
     options = {"side": args.side, "rounds": args.rounds, "parts": args.parts, "forms": args.forms}
-    made = synthetic.make_dialogues(folder, seed, args.count or 300, **options)
+    made = synthetic.make_dialogues(_pictures(args.out), seed, args.count or 300, **options)
     return proof.with_proofs(Reading("synthetic scenes", list(made)))
 
 

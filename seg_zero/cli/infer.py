@@ -18,7 +18,7 @@ from seg_zero.cli.options import add_model_options, outputs_of, prompt_template_
 from seg_zero.command_line import CommandParser
 from seg_zero.data.inputs import PICTURES
 from seg_zero.dialogue.turns import check_turns
-from seg_zero.errors import InputError, counted, print_error
+from seg_zero.errors import InputError, counted, print_error, print_note
 from seg_zero.prompting import check_question
 from seg_zero.results.outputs import KINDS, LABELME_FOLDER, OUTPUTS
 
@@ -77,6 +77,8 @@ def main(argv: Sequence[str]) -> int:
     from tqdm import tqdm
 
     segmenter = segmenter_of(args, template)
+    if args.image_path is None and args.questions is None:
+        print_note(f"no image given: the example {plan.jobs[0].image}")
     options = {"votes": args.votes, "temperature": args.temperature, "seed": args.seed, "refine": args.refine}
     # A single answer is shown as it is written.
     watched = plan.overlay is not None and not (args.json or args.refine) and sampling == GREEDY and sys.stdout.isatty()
@@ -199,6 +201,10 @@ def _plan(args: argparse.Namespace) -> Plan:
         check_question(questions[0].text)
     else:
         questions = read_questions(args.questions)
+        if questions[0].image is None and args.image_path is None:
+            raise InputError(
+                f"--questions {args.questions} names no images; give --image_path, or call their column image"
+            )
     given = args.image_path or [str(EXAMPLE_IMAGE)]
     if questions[0].image is None:
         images = find_images(given)
@@ -220,6 +226,10 @@ def _plan(args: argparse.Namespace) -> Plan:
             raise InputError(f"--output_path {place} would overwrite the image {source}; give another name")
     elif place.resolve() in {source.parent for source in sources}:
         raise InputError(f"--output_path {place} holds images that are asked about; name another folder")
+    if args.image_path and args.text is None and args.questions is None:
+        raise InputError(
+            f"{args.image_path[0]} comes without a question; add it in quotes after the image, or with --text"
+        )
     return Plan(jobs, place.parent if single else place, place if single else None)
 
 

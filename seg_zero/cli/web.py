@@ -94,6 +94,7 @@ def main(argv: Sequence[str]) -> int:
                 server_name=args.host,
                 server_port=args.port,
                 share=args.share,
+                _frontend=False,  # else gradio gives its own page 3 s to answer, and a busy machine is refused
                 **launch_options(max(limits.upload_bytes, clip_limits.bytes)),
             )
         except (OSError, ValueError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 from seg_zero.data.rows import Row
 from seg_zero.data.source import RowSource
 from seg_zero.devices import choose_device
-from seg_zero.errors import InputError, counted
+from seg_zero.errors import InputError, counted, one_line
 from seg_zero.evaluation.answering import answer_rows
 from seg_zero.evaluation.predictions import PART_ROWS, Prediction
 from seg_zero.evaluation.store import Store, only_evaluation
@@ -212,16 +212,23 @@ def _parallel(
     cores = max(1, len(os.sched_getaffinity(0)) // workers)
     environment = {"OMP_NUM_THREADS": str(cores), "OMP_WAIT_POLICY": "PASSIVE", "RAY_USAGE_STATS_ENABLED": "0"}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as in training: Ray's own workers give way to any other job
     os.environ.setdefault("RAY_TMPDIR", str(short_temporary_folder(RAY_SOCKETS)))
-    ray.init(
-        address="local",
-        num_cpus=workers,
-        num_gpus=gpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": environment},
-    )
+    print(f"starting {counted(workers, 'worker')} on Ray; each loads its own models", flush=True)
+    try:
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            num_gpus=gpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": environment},
+        )
+    except Exception as error:  # Ray raises a plain Exception if its node is late
+        raise InputError(
+            f"Ray did not start ({one_line(error)}); rerun the same command with less beside it, or omit --workers"
+        ) from error
     actor: Any = ray.remote(_Worker).options(num_cpus=1, num_gpus=each)
     left = [list(pending[i::workers]) for i in range(workers)]
     deaths = 0

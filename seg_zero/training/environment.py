@@ -68,6 +68,8 @@ def training_environment(config: DictConfig, output: Path, base: Mapping[str, st
         VERL_FILE_LOGGER_PATH=str(output / "verl_metrics.jsonl"),
         TENSORBOARD_DIR=str(output / "tensorboard"),
     )
+    # Ray makes its workers 15 steps nicer than the launcher, so that beside any other job they stand still.
+    environment.setdefault("RAY_worker_niceness", "0")
     short = short_temporary_folder(RAY_SOCKETS)
     if str(short) != tempfile.gettempdir():
         environment["TMPDIR"] = environment["RAY_TMPDIR"] = str(short)

@@ -27,6 +27,7 @@ from seg_zero.visualize import colour_of
 
 SHORT = ["--max_new_tokens", "96"]
 WARNED = f"warning: {embedded_warning(str(TINY_POLICY))}\n"  # all that is on standard error
+NOTED = f"note: no image given: the example {EXAMPLE_IMAGE}\n"  # if none was given
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,21 @@ def test_a_question_too_long_for_the_policy_costs_the_others_nothing(
 
 
 def test_a_folder_of_one_picture_has_a_folder_of_answers(scenes: Path, tmp_path: Path) -> None:
-    assert main(["infer", "--image_path", str(scenes / "b"), "--output_path", str(tmp_path / "out"), *SHORT]) == 0
+    assert (
+        main(
+            [
+                "infer",
+                "--image_path",
+                str(scenes / "b"),
+                "--text",
+                "the shape",
+                "--output_path",
+                str(tmp_path / "out"),
+                *SHORT,
+            ]
+        )
+        == 0
+    )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["scene_mask.png", "scene_overlay.png"]
 
 
@@ -209,6 +224,9 @@ def test_votes_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--questions", "{tmp}/text.jsonl"], "text.jsonl line 1 cannot be used"),
         (["--questions", "{tmp}/other.csv"], "question is not in ['image', 'text']"),
         (["--questions", "{tmp}/pairs.csv", "--image_path", "{tmp}/a.png"], "leave --image_path out"),
+        (["{tmp}/a.png"], "a.png comes without a question; add it in quotes"),
+        (["--image_path", "{tmp}/a.png", "{tmp}/b.png"], "a.png comes without a question"),
+        (["--questions", "{tmp}/pic.csv"], "names no images; give --image_path, or call their column image"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -228,6 +246,7 @@ def test_bad_options_end_in_one_line_before_any_work(
         "half.jsonl": '{"image": "a.png", "question": "the cup"}\n{"question": "the cup"}\n',
         "text.jsonl": "the cup\n",
         "other.csv": "image,text\na.png,the cup\n",
+        "pic.csv": "pic,question\na.png,the cup\n",
         "pairs.csv": "image,question\na.png,the cup\n",
     }
     for name, text in texts.items():
@@ -280,7 +299,7 @@ def test_the_script_prints_json_alone(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["question"] == "the green circle"
-    assert done.stderr == WARNED
+    assert done.stderr == WARNED + NOTED
 
 
 def test_on_a_terminal_the_answer_is_seen_while_it_is_written(tmp_path: Path) -> None:
@@ -293,7 +312,9 @@ def test_on_a_terminal_the_answer_is_seen_while_it_is_written(tmp_path: Path) ->
         with contextlib.suppress(OSError):  # how the end of a terminal reads
             while piece := os.read(ours, 4096):
                 pieces.append(piece.decode())
-        assert process.wait(100) == 0 and process.stderr is not None and process.stderr.read() == WARNED.encode()
+        assert (
+            process.wait(100) == 0 and process.stderr is not None and process.stderr.read() == (WARNED + NOTED).encode()
+        )
     os.close(ours)
     lines = "".join(pieces).splitlines()
     assert lines[0] == "question:  the green circle"
@@ -305,7 +326,8 @@ def test_on_a_terminal_the_answer_is_seen_while_it_is_written(tmp_path: Path) ->
 def test_a_reader_that_leaves_ends_the_command_quietly(scenes: Path, tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "inference_scripts" / "infer.py"
     images = [str(scenes / folder / "scene.png") for folder in "ab"]
-    command = [sys.executable, str(script), "--image_path", *images, "--output_path", str(tmp_path), *SHORT]
+    command = [sys.executable, str(script), "--image_path", *images, "--text", "the shape"]
+    command += ["--output_path", str(tmp_path), *SHORT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()

@@ -407,3 +407,15 @@ def test_the_command_writes_a_report_that_stands_alone(
         metrics["rows"] == COUNT
         and f"{metrics['metrics']['gIoU']['value']:.4f}" in (tmp_path / "a" / "report.md").read_text()
     )
+
+
+def test_a_ray_that_does_not_start_is_one_line(
+    source: RowSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen because")
+
+    monkeypatch.setattr("ray.init", late)
+    with pytest.raises(InputError, match=r"Ray did not start .The current node timed out.*omit --workers") as found:
+        evaluate(Models(None), source, tmp_path / "out", workers=2)
+    assert "\n" not in str(found.value)

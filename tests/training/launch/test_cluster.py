@@ -90,6 +90,13 @@ def test_what_workers_on_other_machines_are_told(tmp_path: Path) -> None:
     assert not {*secret, "PATH"} & set(told)
 
 
+def test_workers_keep_the_priority_of_the_launcher_unless_the_user_says_otherwise(tmp_path: Path) -> None:
+    config = load_config(TINY)
+    cluster.choose(config, {})
+    assert training_environment(config, tmp_path, {})["RAY_worker_niceness"] == "0"
+    assert training_environment(config, tmp_path, {"RAY_worker_niceness": "5"})["RAY_worker_niceness"] == "5"
+
+
 def test_a_token_for_ray_is_offered(tmp_path: Path) -> None:
     own, joined = load_config(TINY), load_config(TINY)
     cluster.choose(own, {})

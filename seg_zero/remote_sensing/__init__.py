@@ -1,0 +1,1 @@
+"""Open-vocabulary segmentation of aerial and satellite pictures: the model, its training, its data."""

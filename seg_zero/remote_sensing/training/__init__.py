@@ -1,0 +1,1 @@
+"""Training of the network: configuration, augmentation, the loop, checkpoints."""

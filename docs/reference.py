@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from seg_zero.cli.data import BUILDERS
-from seg_zero.cli.main import COMMANDS
+from seg_zero.cli.main import COMMANDS, module_of
 from seg_zero.command_line import PROGRAM, CommandParser
 
 DOCS = Path(__file__).resolve().parent
@@ -47,7 +47,7 @@ def commands_page() -> str:
         ),
     ]
     for name, text in COMMANDS.items():
-        module = import_module(f"seg_zero.cli.{name}")
+        module = import_module(module_of(name))
         parts.append(f"## {PROGRAM} {name}")
         if hasattr(module, "parsers"):
             parts += [_escaped(text), *_nested(module.parsers())]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from seg_zero.cli.main import COMMANDS
+from seg_zero.cli.main import COMMANDS, module_of
 from seg_zero.command_line import PROGRAM, CommandParser
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -40,7 +40,7 @@ def all_commands() -> argparse.ArgumentParser:
     root.add_argument("--version", action="store_true", help="print the version")
     commands = root.add_subparsers()
     for name, text in COMMANDS.items():
-        module = import_module(f"seg_zero.cli.{name}")
+        module = import_module(module_of(name))
         if not hasattr(module, "parsers"):
             commands.add_parser(name, parents=[module.parser()], add_help=False, help=text)
             continue

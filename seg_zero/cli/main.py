@@ -26,6 +26,7 @@ COMMANDS = {
     "label": "Label every pixel of images by text, without training.",
     "serve": "Answer questions about images over HTTP.",
     "web": "A page to ask questions about pictures in a browser.",
+    "remote-sensing": "Label aerial and satellite tiles by text: data sets, evaluation, GeoTIFF.",
     "scan": "Segment a room in 3D from an RGB-D sequence, and show or judge the result.",
     "train": "Train a policy with GRPO; arguments are Hydra overrides and --dry-run.",
     "merge": "Merge a sharded checkpoint into a Hugging Face folder.",
@@ -41,11 +42,17 @@ COMMANDS = {
 
 def _call(arguments: Sequence[str]) -> int:
     name, *rest = arguments
+    name = name.replace("_", "-")
     if name not in COMMANDS:
         raise unknown_command("command", name, COMMANDS)
     require_base(f"{PROGRAM} {name}")
-    code: int = import_module(f"seg_zero.cli.{name}").main(rest)
+    code: int = import_module(module_of(name)).main(rest)
     return code
+
+
+def module_of(command: str) -> str:
+    """The module of a command of :data:`COMMANDS`."""
+    return f"seg_zero.cli.{command.replace('-', '_')}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: {PROGRAM} COMMAND [options]\n")
         for name, text in COMMANDS.items():
-            print(f"  {name:<11}{text}")
+            print(f"  {name:<16}{text}")
         print(f"\n`{PROGRAM} COMMAND --help` shows the options, `{PROGRAM} --version` the version.")
         return 0 if arguments else 2
     return run_command(_call, arguments)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from seg_zero.data.label_maps import Pair
 from seg_zero.errors import InputError, counted
-from seg_zero.evaluation.semantic.layouts import Pair, read_truth
 from seg_zero.evaluation.semantic.run import Judged, Results, map_path
 from seg_zero.evaluation.wording import percent
 from seg_zero.files import write_text
@@ -166,7 +166,7 @@ def _case(results: Results, place: int, mean: float, out: Path) -> str:
 
 
 def _drawn(results: Results, pair: Pair, out: Path) -> list[tuple[str, Image.Image]]:
-    truth = read_truth(pair.truth, results.data.listing.table)
+    truth = results.data.listing.truth(pair)
     with Image.open(map_path(out, pair.name)) as opened:
         labels = np.asarray(opened)
     true_labels = np.where(truth == IGNORE, 0, truth.astype(np.int32) + 1)

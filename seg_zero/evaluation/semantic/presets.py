@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seg_zero.data.label_maps import MAX_CLASSES, Listing
 from seg_zero.errors import InputError
 from seg_zero.evaluation.semantic import class_names, layouts
-from seg_zero.evaluation.semantic.layouts import MAX_CLASSES, Listing
 
 RESOLUTIONS = ("low", "mid", "high")
 OWN = "folder"

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from seg_zero.data.label_maps import Pair
 from seg_zero.errors import InputError
-from seg_zero.evaluation.semantic.layouts import Pair, read_truth
 from seg_zero.evaluation.semantic.presets import LabelSet
 from seg_zero.evaluation.store import only_evaluation, open_folder
 from seg_zero.files import make_folder, read_lines, write_image, write_json, write_text
@@ -161,7 +161,7 @@ def map_path(out: Path, name: str) -> Path:
 
 def _judged(labeller: Callable[[], Labeller], pair: Pair, data: LabelSet, out: Path) -> Judged:
     try:
-        truth = read_truth(pair.truth, data.listing.table)
+        truth = data.listing.truth(pair)
         found = labeller().segment(pair.image)
         classes = np.where(found.label_map == 0, IGNORE, found.label_map - 1)
         confusion = Confusion(len(data.labels))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seg_zero.data.label_maps import plain, read_truth, zero_is_none
 from seg_zero.errors import InputError
-from seg_zero.evaluation.semantic.layouts import plain, read_truth, zero_is_none
 from seg_zero.evaluation.semantic.presets import PRESETS, RESOLUTIONS, open_set
 from seg_zero.metrics.semantic import IGNORE
 from seg_zero.open_vocabulary.labels import parse_labels

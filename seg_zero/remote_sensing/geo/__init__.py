@@ -1,0 +1,1 @@
+"""Tiles with a georeference: reading in windows, labelling, GeoTIFF and polygons."""

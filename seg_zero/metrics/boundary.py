@@ -8,9 +8,9 @@
     regions.add(prediction, truth)
     regions.iou()
 
-detectron2 erodes the map of numbers, not each class, and takes the difference: what a pixel near an edge counts as depends
-on the numbers of the classes, and a renumbering changes the result. It is kept for comparison with published numbers. The
-second rule depends on the regions alone. Both sum pixels over all images before they divide.
+detectron2 erodes the map of numbers, not each class, and takes the difference: what a pixel near an edge counts as
+depends on the numbers of the classes, and a renumbering changes the result. It is kept for comparison with published
+numbers. The second rule depends on the regions alone. Both sum pixels over all images before they divide.
 """
 
 from __future__ import annotations

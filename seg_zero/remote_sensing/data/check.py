@@ -105,7 +105,8 @@ class CheckReport:
         more = len(self.sizes()) - 3
         wide = max(len(name) for name in [*names, "ignored"])
         lines = [
-            f"{self.tiles.title}, {self.tiles.folder}: {counted(len(self.checked), 'tile')}, {len(self.usable):,} usable",
+            f"{self.tiles.title}, {self.tiles.folder}: {counted(len(self.checked), 'tile')}, "
+            f"{len(self.usable):,} usable",
             *([f"sizes: {sizes}" + (f" and {more} other sizes" if more > 0 else "")] if sizes else []),
             f"{'':>5}  {'class':<{wide}}  {'pixels':>9}  {'tiles':>7}",
         ]

@@ -89,8 +89,8 @@ DATASETS: dict[str, Dataset] = {
         "DLRSD, 17 classes",
         _names(
             """
-            airplane; bare soil; buildings; cars; chaparral; court; dock; field; grass; mobile home; pavement; sand; sea;
-            ship; tanks; trees; water
+            airplane; bare soil; buildings; cars; chaparral; court; dock; field; grass; mobile home; pavement; sand;
+            sea; ship; tanks; trees; water
             """
         ),
         ("DLRSD",),

@@ -3,8 +3,8 @@
     tiles = open_tiles("loveda", Path("datasets"))
     tiles.classes, len(tiles), tiles.image(0), tiles.labels(0)
 
-One's own: ``classes.json`` (a list of names), ``images/`` and ``labels/*.png`` of the same names; values are classes from
-0, and 255 does not count.
+One's own: ``classes.json`` (a list of names), ``images/`` and ``labels/*.png`` of the same names; values are classes
+from 0, and 255 does not count.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class FolderTiles:
 def open_tiles(name: str, folder: Path, split: str = "all") -> FolderTiles:
     """A data set by name.
 
-    name: one of :data:`DATASETS`, or "folder" for one of one's own. folder: the data set's, or one of several data sets.
+    name: one of :data:`DATASETS`, or "folder" for one of one's own. folder: the data set's, or that of several.
     split: all, train or val; one's own has them as folders of these names. Raises InputError for what is not there.
     """
     if split not in SPLITS:

@@ -10,6 +10,7 @@ from seg_zero.command_line import CommandParser, unknown_command
 # Name of a module of this folder: what it does. Each has ``parser()`` and ``main(argv) -> int``.
 TOOLS: dict[str, str] = {
     "check": "What is in a data set of labelled tiles, and what is wrong with it.",
+    "evaluate": "mIoU, mACC, fwIoU and boundary IoU on the data sets of OVRSISBench, and the paper's table.",
 }
 
 

@@ -27,31 +27,45 @@ _FAILED = 50  # problems in the page; metrics.json has all
 _PIXELS = 8_000_000  # of a picture, as it is read for the page
 
 
-def write_page(path: Path, results: Results, out: Path, speed: str) -> None:
-    """Write the page; ``out`` holds the label maps, ``speed`` is a line about this run."""
+def write_page(
+    path: Path, results: Results, out: Path, speed: str, manner: str = "every pixel labelled by text, without training"
+) -> None:
+    """Write the page; ``out`` holds the label maps, ``speed`` is a line about this run, ``manner`` says how."""
     confusion, failed = results.confusion, results.failed
     ours, other = confusion.result(), confusion.result("detectron2")
     judged = len(results.images) - len(failed)
-    tiles = (
-        tile("mIoU", f"{ours['mIoU']:.3f}", "mmseg's rule: a class that is only predicted counts 0")
-        + tile("mIoU, detectron2", f"{other['mIoU']:.3f}", "a class that is only predicted is left out")
-        + tile("pixels right", f"{ours['aAcc']:.3f}", f"of those that count, in {counted(judged, 'picture')}")
-    )
     body = f"""<h1>Evaluation of labels</h1>
 <p class="lead"><b>{html.escape(Path(str(results.settings.get("backbone", "a backbone"))).name)}</b> on
-<b>{html.escape(results.data.title)}</b>, {counted(judged, "picture")}: every pixel labelled by text, without
-training.</p>
+<b>{html.escape(results.data.title)}</b>, {counted(judged, "picture")}: {html.escape(manner)}.</p>
 {_problems(failed, len(results.images))}
-<div class="tiles">{tiles}</div>
+<div class="tiles">{_tiles(results, judged)}</div>
 <p class="note">IoU of a class: its right pixels over all pixels that are or were called it, summed over all pictures
 before dividing. {html.escape(speed)}</p>
 {_cases(results, out)}
 <h2>Classes</h2>{_classes(results)}
 {_confusions(results)}
-<h2>All metrics</h2>{_numbers(ours, other)}
+<h2>All metrics</h2>{_numbers(ours, other, results)}
 <details><summary>Settings</summary><div class="wide"><table class="words">{_settings(results)}</table></div>
 </details>"""
     write_text(path, document(f"Labels of {html.escape(results.data.name)}", body))
+
+
+def _tiles(results: Results, judged: int) -> str:
+    ours, other = results.confusion.result(), results.confusion.result("detectron2")
+    right = tile("pixels right", f"{ours['aAcc']:.3f}", f"of those that count, in {counted(judged, 'picture')}")
+    if results.data.rule == "mmseg":
+        return (
+            tile("mIoU", f"{ours['mIoU']:.3f}", "mmseg's rule: a class that is only predicted counts 0")
+            + tile("mIoU, detectron2", f"{other['mIoU']:.3f}", "a class that is only predicted is left out")
+            + right
+        )
+    made = tile("mIoU", f"{other['mIoU']:.3f}", "detectron2's rule: a class that is only predicted is left out")
+    made += tile("mACC", f"{other['mACC']:.3f}", "how much of a class's pixels is right, mean over the classes")
+    made += tile("fwIoU", f"{other['fwIoU']:.3f}", "IoU weighted by the pixels of the classes")
+    if results.data.boundaries:
+        edges = results.boundaries()
+        made += tile("boundary IoU", f"{edges['boundary_IoU']:.3f}", "detectron2's rule, near the edges of regions")
+    return made + right
 
 
 def _problems(failed: Sequence[Judged], total: int) -> str:
@@ -66,17 +80,19 @@ def _problems(failed: Sequence[Judged], total: int) -> str:
 
 
 def _classes(results: Results) -> str:
-    iou, accuracy = results.confusion.iou(), results.confusion.accuracy()
+    iou, accuracy = results.confusion.iou(results.data.rule), results.confusion.accuracy()
+    edges = results.regions.iou() if results.data.boundaries else None
     pixels = results.confusion.matrix.sum(axis=1)
     order = sorted(range(len(iou)), key=lambda i: (np.isnan(iou[i]), -np.nan_to_num(iou[i]), i))
+    near = [""] * len(iou) if edges is None else [f"<td>{_value(value)}</td>" for value in edges]
     rows = "".join(
         f"<tr><td>{html.escape(results.names[i])}</td><td>{_bar(iou[i])}</td><td>{_value(iou[i])}</td>"
-        f"<td>{_value(accuracy[i])}</td><td>{percent(pixels[i] / max(1, pixels.sum()))}</td></tr>"
+        f"<td>{_value(accuracy[i])}</td>{near[i]}<td>{percent(pixels[i] / max(1, pixels.sum()))}</td></tr>"
         for i in order
     )
     return (
         '<div class="wide"><table><tr><th>class</th><th style="width:30%"></th><th>IoU</th><th>of its pixels right</th>'
-        f"<th>of all pixels</th></tr>{rows}</table></div>"
+        f"{'' if edges is None else '<th>boundary IoU</th>'}<th>of all pixels</th></tr>{rows}</table></div>"
     )
 
 
@@ -110,9 +126,12 @@ def _confusions(results: Results) -> str:
     )
 
 
-def _numbers(ours: dict[str, float], other: dict[str, float]) -> str:
+def _numbers(ours: dict[str, float], other: dict[str, float], results: Results) -> str:
     rows = [("mmseg", name, value) for name, value in ours.items()]
     rows += [("detectron2", name, value) for name, value in other.items()]
+    if results.data.boundaries:
+        rules = {"boundary_IoU_regions": "each region's boundary"}
+        rows += [(rules.get(name, "detectron2"), name, value) for name, value in results.boundaries().items()]
     cells = "".join(f"<tr><td>{name}</td><td>{rule}</td><td>{value:.4f}</td></tr>" for rule, name, value in rows)
     return f"<table><tr><th>metric</th><th>rule</th><th>value</th></tr>{cells}</table>"
 

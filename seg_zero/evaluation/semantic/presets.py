@@ -10,6 +10,7 @@ from typing import Any
 from seg_zero.data.label_maps import MAX_CLASSES, Listing
 from seg_zero.errors import InputError
 from seg_zero.evaluation.semantic import class_names, layouts
+from seg_zero.metrics.semantic import Rule
 
 RESOLUTIONS = ("low", "mid", "high")
 OWN = "folder"
@@ -95,7 +96,10 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True)
 class LabelSet:
-    """A data set that was found: its title, a list of synonyms for each class, its pairs, and what its presets are."""
+    """A data set that was found: its title, a list of synonyms for each class, its pairs, and what its presets are.
+
+    rule: by which its published numbers are; boundaries: whether boundary IoU belongs to them.
+    """
 
     name: str
     title: str
@@ -103,6 +107,8 @@ class LabelSet:
     listing: Listing
     settings: dict[str, Any]
     coarse_threshold: float | None = None
+    rule: Rule = "mmseg"
+    boundaries: bool = False
 
 
 def open_set(name: str, root: Path, resolution: str | None = None, labels: Sequence[str] | None = None) -> LabelSet:

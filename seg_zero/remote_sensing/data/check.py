@@ -164,8 +164,8 @@ def check_tile(tiles: FolderTiles, index: int) -> TileCheck:
         return TileCheck(index, pair.name, problem=str(error))
     height, width = found.classes.shape
     if (width, height) != size:
-        problem = f"label map {pair.truth} has {width}x{height} pixels, its picture {size[0]}x{size[1]}"
-        return TileCheck(index, pair.name, size, problem=problem)
+        differs = f"label map {pair.truth} has {width}x{height} pixels, its picture {size[0]}x{size[1]}"
+        return TileCheck(index, pair.name, size, problem=differs)
     counts = np.bincount(found.classes.ravel(), minlength=256)
     unknown = {found.shown(value): count for value, count in found.unknown().items()}
     problem = None

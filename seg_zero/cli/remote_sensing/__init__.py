@@ -11,6 +11,7 @@ from seg_zero.command_line import CommandParser, unknown_command
 TOOLS: dict[str, str] = {
     "check": "What is in a data set of labelled tiles, and what is wrong with it.",
     "evaluate": "mIoU, mACC, fwIoU and boundary IoU on the data sets of OVRSISBench, and the paper's table.",
+    "segment": "Label tiles of any size: GeoTIFF of labels, polygons, a preview.",
 }
 
 

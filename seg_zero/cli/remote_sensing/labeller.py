@@ -91,4 +91,4 @@ def load_method(args: argparse.Namespace, method: str) -> TileLabeller | OpenVoc
 
 
 def _settings(args: argparse.Namespace) -> Any:
-    return settings_of(args, templates=TEMPLATES)
+    return settings_of(args, **{"templates": TEMPLATES, **getattr(args, "method_defaults", {})})

@@ -26,7 +26,7 @@ class BrightestBand:
         if self.asked == self.fails_at:
             raise KeyboardInterrupt
         mean = image.mean(axis=(0, 1), keepdims=True)
-        return np.moveaxis((image - 0.3 * mean) / 255, 2, 0).astype(np.float32)
+        return np.moveaxis(1 + (image - 0.3 * mean) / 255, 2, 0).astype(np.float32)
 
 
 def waves(height: int, width: int, bands: int = 3) -> np.ndarray:

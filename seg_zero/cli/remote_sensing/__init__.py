@@ -9,6 +9,7 @@ from seg_zero.command_line import CommandParser, unknown_command
 
 # Name of a module of this folder: what it does. Each has ``parser()`` and ``main(argv) -> int``.
 TOOLS: dict[str, str] = {
+    "aerial": "Make the synthetic aerial world: labelled tiles of two sensors.",
     "check": "What is in a data set of labelled tiles, and what is wrong with it.",
     "evaluate": "mIoU, mACC, fwIoU and boundary IoU on the data sets of OVRSISBench, and the paper's table.",
     "segment": "Label tiles of any size: GeoTIFF of labels, polygons, a preview.",

@@ -34,8 +34,9 @@ def write_labels(
     0 is nodata and transparent in most programs; the band's tag CLASS_1 is the name of value 1, and CLASSES holds
     all as JSON.
     """
-    colours = {0: (0, 0, 0, 0)}
-    colours |= {value: (*map(int, colour), 255) for value, colour in enumerate(palette(len(labels) + 1)) if value}
+    colours: dict[int, tuple[int, int, int, int]] = {0: (0, 0, 0, 0)}
+    for value, (red, green, blue) in enumerate(palette(len(labels) + 1).tolist()[1:], 1):
+        colours[value] = (red, green, blue, 255)
     profile = {
         "driver": "GTiff", "width": size[0], "height": size[1], "count": 1, "dtype": "uint8", "nodata": 0, "crs": crs,
         "transform": transform, "tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "compress": "deflate",

@@ -134,7 +134,7 @@ def test_configurations_name_modules_that_exist() -> None:
 @each_page
 def test_named_commands_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert set(re.findall(r"(?<!_)seg-zero ([a-z]+)", text)) <= set(COMMANDS)
+    assert set(re.findall(r"(?<!_)seg-zero ([a-z]+(?:-[a-z]+)*)", text)) <= set(COMMANDS)
     assert set(re.findall(r"seg-zero data ([a-z_]+)", text)) <= {*BUILDERS, *TOOLS}
 
 

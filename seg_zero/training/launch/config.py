@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
 import re
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seg_zero.command_line import quoted
 from seg_zero.errors import InputError
+from seg_zero.hydra_config import OVERRIDE, check_written, key_names, nearest_keys, package_folder
 from seg_zero.policy.families import family_named
 from seg_zero.prompting import PromptSpec, PromptTemplate
 from seg_zero.training import settings
@@ -32,31 +29,12 @@ GROUPS = ("policy", "data", "reward", "hardware", "schedule", "algorithm", "dial
 _CLOSED = ("worker", *(section.SECTION for section in settings.SECTIONS if section.SECTION))
 _NOT_A_KEY = re.compile(r"Could not override '([^']+)'")
 _NOT_AN_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'")
-_OVERRIDE = re.compile(r"(?P<add>\+{0,2})(?P<key>[^=+~]+)=(?P<value>.*)", re.DOTALL)
 _ALIAS = re.compile(r"\$\{((?:worker|policy|engine)\.[\w.]+)\}")
 
 # Arithmetic for values that follow from others; resolved here, so that no other process needs it.
 OmegaConf.register_new_resolver("add", lambda a, b: a + b, replace=True)
 OmegaConf.register_new_resolver("fraction", lambda part, whole: max(1, round(part * whole)), replace=True)
 OmegaConf.register_new_resolver("lora_exclude", lambda family: family_named(family).lora_exclude, replace=True)
-
-
-def package_folder(name: str) -> Path:
-    """Folder of an installed top-level package, found without importing it."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"package {name} is not installed; install the project with its requirements")
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-def key_names(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of a configuration, inner nodes included."""
-    for key in map(str, config):
-        name = f"{prefix}{key}"
-        yield name
-        child = config._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            yield from key_names(child, f"{name}.")
 
 
 def short_names() -> dict[str, list[str]]:
@@ -98,25 +76,13 @@ def _base(overrides: Sequence[str]) -> DictConfig:
     return _composed_groups(tuple(o for o in overrides if o.partition("=")[0] in GROUPS))
 
 
-def _nearest(wrong: str, names: Sequence[str]) -> str:
-    """Existing keys to offer for a wrong one: siblings first, then keys whose last part is alike."""
-    parent, _, tail = wrong.rpartition(".")
-    last_part = {name: name.rpartition(".")[2] for name in names}
-    siblings = {last_part[name]: name for name in names if name.rpartition(".")[0] == parent}
-    found = [siblings[part] for part in difflib.get_close_matches(tail, siblings, n=3, cutoff=0.6)]
-    found += difflib.get_close_matches(wrong, names, n=3, cutoff=0.8)
-    close = set(difflib.get_close_matches(tail, sorted(set(last_part.values())), n=2, cutoff=0.75))
-    found += sorted((name for name in names if last_part[name] in close), key=len)
-    return ", ".join(dict.fromkeys(found[:6])) or "none is similar; --dry-run prints them all"
-
-
 def _unknown_key(key: str, overrides: Sequence[str]) -> InputError:
     if key in RENAMED:
         return InputError(f"configuration key {key!r} is named {RENAMED[key]} here; use that")
     if key in REPLACED:
         return InputError(f"configuration key {key!r} does not exist here; {REPLACED[key]}")
     names = list(key_names(_base(overrides)))
-    return InputError(f"unknown configuration key {key!r}; nearest existing: {_nearest(key, names)}")
+    return InputError(f"unknown configuration key {key!r}; nearest existing: {nearest_keys(key, names)}")
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> InputError:
@@ -132,34 +98,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> InputError:
     return InputError(f"configuration: {' '.join(text.split())}")
 
 
-def _check_written(overrides: Sequence[str]) -> None:
-    """Every override can be read by Hydra, and as one value."""
-    parser = OverridesParser.create()
-    for override in overrides:
-        try:
-            parsed = parser.parse_override(override)
-        except HydraException as error:
-            found = _OVERRIDE.fullmatch(override)
-            if found is None:
-                raise InputError(f"configuration: {override!r} is not KEY=VALUE; write it so") from error
-            raise _unquoted(found) from error
-        if parsed.is_sweep_override() and (found := _OVERRIDE.fullmatch(override)) is not None:
-            raise _unquoted(found)
-
-
-def _unquoted(found: re.Match[str]) -> InputError:
-    """The error for a value that Hydra reads as something else than a text."""
-    key, value = found["add"] + found["key"], found["value"]
-    text = f"{key}={quoted(value)}" if re.search(r"[\"'\\]", value) else f'{key}="{value}"'
-    return InputError(
-        f"configuration: Hydra cannot read {key}={value} as one value; if it is a text, quote it for Hydra and for the "
-        f"shell: {shlex.quote(text)}"
-    )
-
-
 def _given(overrides: Sequence[str]) -> dict[str, str]:
     """The keys that the overrides set, each with its plus signs."""
-    return {found["key"].strip(): found["add"] for o in overrides if (found := _OVERRIDE.fullmatch(o))}
+    return {found["key"].strip(): found["add"] for o in overrides if (found := OVERRIDE.fullmatch(o))}
 
 
 def _check_added(overrides: Sequence[str]) -> None:
@@ -239,7 +180,7 @@ def load_config(overrides: Sequence[str]) -> DictConfig:
     policy family, a malformed override, a mandatory value that is not set, a module that has moved, a value that
     :mod:`seg_zero.training.settings` refuses, or a short and a long name of one setting with two values.
     """
-    _check_written(overrides)
+    check_written(overrides)
     try:
         _check_added(overrides)
         config = _compose(overrides)

@@ -1,0 +1,121 @@
+"""A trained remote-sensing model as a function of pictures and class names.
+
+segmenter = RemoteSensingSegmenter.from_pretrained("outputs/remote_sensing")
+segmenter.probabilities(image, ["building", "road", "water"])     # 3 x H x W
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from seg_zero.devices import choose_device
+from seg_zero.errors import InputError
+from seg_zero.remote_sensing.model.files import load_network
+from seg_zero.remote_sensing.model.inference import as_tensor, finished, joined, network_input, scaled, windows
+from seg_zero.remote_sensing.model.loss import Compat
+from seg_zero.remote_sensing.model.network import RemoteSensingNetwork
+from seg_zero.remote_sensing.model.settings import ModelSettings
+from seg_zero.remote_sensing.model.texts import check_names
+
+
+class RemoteSensingSegmenter:
+    """Probabilities of classes at each pixel.
+
+    sliding: each picture also in four windows at 640 x 640, whose mean is averaged with that of the whole.
+    compat: "ours", or "released", which pads pictures as the published code does.
+    """
+
+    def __init__(
+        self,
+        network: RemoteSensingNetwork,
+        *,
+        sliding: bool = False,
+        compat: Compat = "ours",
+        classes: Sequence[str] = (),
+    ) -> None:
+        self.network, self.sliding, self.compat, self.classes = network, sliding, compat, tuple(classes)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_file: str | Path,
+        device: str | None = None,
+        *,
+        sliding: bool = False,
+        compat: Compat = "ours",
+        settings: ModelSettings | None = None,
+    ) -> RemoteSensingSegmenter:
+        """From a folder of a training (its best checkpoint), one checkpoint's folder, or a published file.
+
+        Raises InputError for anything else, and for a published file of another size than ``settings``.
+        """
+        place = choose_device(device)
+        network, config = load_network(folder_or_file, settings)
+        network.requires_grad_(False)
+        return cls(network.to(place), sliding=sliding, compat=compat, classes=config.get("classes", ()))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def probabilities(self, image: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+        """H x W x 3 uint8 and T names to T x H x W float32; each from 0 to 1, not summing to 1."""
+        return self.probabilities_batch([image], labels)[0]
+
+    @torch.inference_mode()
+    def probabilities_batch(self, images: Sequence[np.ndarray], labels: Sequence[str]) -> list[np.ndarray]:
+        """The same of several pictures of any sizes; their numbers do not depend on each other.
+
+        Raises InputError for a picture that is not H x W x 3 uint8, and for names that are empty or alike.
+        """
+        check_names(labels)
+        for image in images:
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+                raise InputError(f"a picture is {image.dtype} {image.shape}; give H x W x 3 of uint8")
+        training = self.network.training
+        self.network.eval()
+        try:
+            if self.sliding:
+                return [self._slid(image, labels) for image in images]
+            return self._whole(images, labels)
+        finally:
+            self.network.train(training)
+
+    def _whole(self, images: Sequence[np.ndarray], labels: Sequence[str]) -> list[np.ndarray]:
+        network, found = self.network, []
+        sizes, squares = [], []
+        for image in images:
+            # Images that the network sees at more than its own side are scaled first, so that shrinking antialiases.
+            pixels = as_tensor(scaled(image), self.device)
+            sizes.append((int(pixels.shape[2]), int(pixels.shape[3])))
+            squares.append(network_input(pixels, network.normalised, self.compat))
+        for group in _same_size(squares):
+            features = network.features(torch.cat([squares[index] for index in group]))
+            logits = network.decoder(features, network.texts(labels))
+            for index, own in zip(group, logits, strict=True):
+                out = images[index].shape[:2]
+                found.append((index, finished(own[None], sizes[index], (out[0], out[1]), self.compat)[0]))
+        return [_array(maps) for _, maps in sorted(found, key=lambda pair: pair[0])]
+
+    def _slid(self, image: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+        logits = self.network(windows(as_tensor(scaled(image), self.device)), labels)
+        found = F.interpolate(joined(logits), size=image.shape[:2], mode="bilinear", align_corners=False)
+        return _array(found[0])
+
+
+def _same_size(tensors: Sequence[torch.Tensor]) -> list[list[int]]:
+    """Numbers of the tensors, those of one shape together."""
+    groups: dict[Any, list[int]] = {}
+    for number, tensor in enumerate(tensors):
+        groups.setdefault(tensor.shape, []).append(number)
+    return list(groups.values())
+
+
+def _array(maps: torch.Tensor) -> np.ndarray:
+    return maps.float().cpu().numpy()

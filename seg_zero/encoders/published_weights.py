@@ -86,7 +86,7 @@ def _torch_file(file: Path) -> Any:
 
 
 def transformers_names(state: Mapping[str, torch.Tensor]) -> State:
-    """Weights under OpenAI's names for CLIP, joint or split projections, under transformers'; those stay as they are."""
+    """Weights under OpenAI's names for CLIP, joint or split projections, under transformers'; those stay."""
     found: State = {}
     for name, value in state.items():
         if name in _NOT_WEIGHTS:

@@ -66,7 +66,7 @@ def windows(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def joined(logits: torch.Tensor) -> torch.Tensor:
-    """5 x T x h x w of :func:`windows` to 1 x T x 640 x 640: the windows' mean probability, averaged with the whole's."""
+    """5 x T x h x w of :func:`windows` to 1 x T x 640 x 640: the mean of the windows and that of the whole."""
     found = F.interpolate(logits.float(), size=(WINDOW, WINDOW), mode="bilinear", align_corners=False).sigmoid()
     parts, whole = found[:-1], found[-1:]
     texts = parts.shape[1]

@@ -62,11 +62,8 @@ def recoloured(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     Contrast comes after brightness or, as often, last.
     """
     image = _maybe(image, random, _brighter)
-    if random.random() < 0.5:
-        steps = (_contrasted, _saturated, _turned)
-    else:
-        steps = (_saturated, _turned, _contrasted)
-    for step in steps:
+    early = random.random() < 0.5
+    for step in (_contrasted, _saturated, _turned) if early else (_saturated, _turned, _contrasted):
         image = _maybe(image, random, step)
     return image
 

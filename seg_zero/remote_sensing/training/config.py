@@ -50,7 +50,7 @@ def compose_settings(overrides: Sequence[str]) -> tuple[TrainSettings, DictConfi
             raise InputError(f"{override!r} adds a key; all keys exist, so give it without +")
     try:
         config = _compose(overrides)
-        missing = sorted(OmegaConf.missing_keys(config))
+        missing = [name for name in key_names(config) if _is_missing(config, name)]
         if missing:
             raise InputError(f"configuration: {', '.join(missing)} has no value; set it, e.g. {missing[0]}=VALUE")
         OmegaConf.resolve(config)
@@ -58,6 +58,11 @@ def compose_settings(overrides: Sequence[str]) -> tuple[TrainSettings, DictConfi
     except (ConfigCompositionException, MissingConfigException, HydraException, OmegaConfBaseException) as error:
         raise _explained(error, overrides) from error
     return typed.read(TrainSettings, values), config
+
+
+def _is_missing(config: DictConfig, name: str) -> bool:
+    above, _, key = name.rpartition(".")
+    return OmegaConf.is_missing(OmegaConf.select(config, above) if above else config, key)
 
 
 def _explained(error: Exception, overrides: Sequence[str]) -> InputError:

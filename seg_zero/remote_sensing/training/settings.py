@@ -99,7 +99,7 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """A training. start_from: a trained folder or published file whose weights it starts from, in place of pretrained."""
+    """A training. start_from: a trained folder or published file to begin with, in place of pretrained."""
 
     output_dir: str
     data: DataSettings

@@ -1,0 +1,99 @@
+"""The segmenter: probabilities in the picture's size, one by one or several at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.remote_sensing import SMALL
+
+from seg_zero.errors import InputError
+from seg_zero.remote_sensing.model.files import save_network
+from seg_zero.remote_sensing.model.inference import finished, joined, network_input, scaled
+from seg_zero.remote_sensing.model.network import RemoteSensingNetwork
+from seg_zero.remote_sensing.segmenter import RemoteSensingSegmenter
+
+LABELS = ["road", "water", "roof"]
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    place = tmp_path_factory.mktemp("remote_sensing") / "model"
+    save_network(RemoteSensingNetwork(SMALL), place, {"classes": LABELS})
+    return place
+
+
+@pytest.mark.parametrize("sliding", [False, True])
+def test_probabilities_have_the_size_of_the_picture(folder: Path, sliding: bool) -> None:
+    segmenter = RemoteSensingSegmenter.from_pretrained(folder, "cpu", sliding=sliding)
+    found = segmenter.probabilities(picture(30, 47), LABELS)
+    assert found.shape == (3, 30, 47) and found.dtype == np.float32
+    assert (found > 0).all() and (found < 1).all()
+    assert segmenter.classes == tuple(LABELS)
+
+
+def test_pictures_of_a_batch_do_not_see_each_other(folder: Path) -> None:
+    segmenter = RemoteSensingSegmenter.from_pretrained(folder, "cpu")
+    pictures = [picture(20, 33, 1), picture(25, 25, 2), picture(20, 33, 3)]
+    together = segmenter.probabilities_batch(pictures, LABELS)
+    for one, found in zip(pictures, together, strict=True):
+        np.testing.assert_allclose(segmenter.probabilities(one, LABELS), found, atol=1e-5)
+
+
+def test_labels_are_asked_again_for_another_list(folder: Path) -> None:
+    segmenter = RemoteSensingSegmenter.from_pretrained(folder, "cpu")
+    first = segmenter.probabilities(picture(20, 20), LABELS)
+    other = segmenter.probabilities(picture(20, 20), ["sea"])
+    assert other.shape == (1, 20, 20)
+    np.testing.assert_array_equal(segmenter.probabilities(picture(20, 20), LABELS), first)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+)
+def test_pictures_of_another_kind(folder: Path, shape: tuple[int, ...], kind: str) -> None:
+    image = np.zeros(shape, kind)
+    with pytest.raises(InputError, match="give H x W x 3 of uint8"):
+        RemoteSensingSegmenter.from_pretrained(folder, "cpu").probabilities(image, LABELS)
+
+
+def test_names_alike_are_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="differ at most in case"):
+        RemoteSensingSegmenter.from_pretrained(folder, "cpu").probabilities(picture(8, 8), ["Road", "road"])
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"), [((100, 200), (640, 1280)), ((3000, 1500), (1280, 640)), ((100, 1000), (256, 2560))]
+)
+def test_pictures_are_scaled_to_a_short_side_of_640(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+    assert scaled(picture(*size)).shape[:2] == wanted
+
+
+def test_padding_is_a_matter_of_the_published_code_alone() -> None:
+    pixels = torch.ones(1, 3, 50, 70)
+    assert network_input(pixels, lambda p: p, "ours").shape == (1, 3, 50, 70)
+    padded = network_input(pixels, lambda p: p, "released")
+    assert padded.shape == (1, 3, 64, 96) and not padded[:, :, 50:].any() and not padded[:, :, :, 70:].any()
+
+
+def test_a_border_stays_where_it_is_unless_as_released() -> None:
+    logits = torch.full((1, 1, 24, 24), -20.0)
+    logits[..., 12:] = 20.0  # the right half
+    ours = finished(logits, (12, 200), (48, 48))
+    assert (ours[0, 0, :, 25:] > 0.5).all() and (ours[0, 0, :, :23] < 0.5).all()
+    released = finished(logits, (12, 16), (48, 48), "released")
+    assert (released[0, 0, 0] > 0.5).sum() < 20  # cut to 16 of 24 columns
+
+
+def test_equal_windows_join_to_themselves() -> None:
+    found = joined(torch.full((5, 2, 24, 24), 0.3))
+    assert found.shape == (1, 2, 640, 640)
+    assert torch.allclose(found, torch.full_like(found, 0.3).sigmoid(), atol=1e-6)

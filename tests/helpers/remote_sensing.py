@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
-from seg_zero.encoders.dense_clip import ClipSettings, VisionSettings
+from seg_zero.encoders.dense_clip import END_TOKEN, START_TOKEN, ClipSettings, VisionSettings
+from seg_zero.remote_sensing.model.network import RemoteSensingNetwork
 from seg_zero.remote_sensing.model.settings import CatSegSettings, ModelSettings
 
 SMALL = ModelSettings(
@@ -26,6 +28,17 @@ SMALL = ModelSettings(
 
 def small(**changes: Any) -> ModelSettings:
     return replace(SMALL, **changes)
+
+
+def telling_network(**changes: Any) -> RemoteSensingNetwork:
+    """A small network with random weights whose text tower tells names apart: only the name itself has a vector."""
+    torch.manual_seed(0)
+    network = RemoteSensingNetwork(small(templates="none", **changes))
+    embeddings = network.clip.model.text_model.embeddings
+    with torch.no_grad():
+        embeddings.token_embedding.weight[[START_TOKEN, END_TOKEN]] = 0
+        embeddings.position_embedding.weight.zero_()
+    return network
 
 
 class Halves:

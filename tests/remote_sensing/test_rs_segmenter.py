@@ -56,8 +56,7 @@ def test_labels_are_asked_again_for_another_list(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "image",
-    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+    ("shape", "kind"), [((4, 4), "uint8"), ((4, 4, 4), "uint8"), ((4, 4, 3), "float64"), ((0, 4, 3), "uint8")]
 )
 def test_pictures_of_another_kind(folder: Path, shape: tuple[int, ...], kind: str) -> None:
     image = np.zeros(shape, kind)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.remote_sensing import SMALL, Halves, small
+from helpers.remote_sensing import SMALL, Halves, telling_network
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -94,9 +94,12 @@ def test_a_run_leaves_a_model_metrics_and_pictures(tmp_path: Path) -> None:
 
 
 def test_it_learns_on_tiles(tmp_path: Path) -> None:
+    start = telling_network(remote=None, dino=None)
+    save_network(start, tmp_path / "start")
     chosen = replace(
-        settings(tmp_path, 60),
-        model=small(remote=None, dino=None),
+        settings(tmp_path / "run", 60),
+        model=start.settings,
+        start_from=str(tmp_path / "start"),
         augmentation=AugmentationSettings(side=32, max_side=100, colour=False),
         finetune=FinetuneSettings(clip="frozen"),
         schedule=ScheduleSettings(steps=60, batch_size=4, evaluate_every=60, save_every=60, log_every=60, pictures=0),

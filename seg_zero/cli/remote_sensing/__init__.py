@@ -13,6 +13,7 @@ TOOLS: dict[str, str] = {
     "check": "What is in a data set of labelled tiles, and what is wrong with it.",
     "evaluate": "mIoU, mACC, fwIoU and boundary IoU on the data sets of OVRSISBench, and the paper's table.",
     "segment": "Label tiles of any size: GeoTIFF of labels, polygons, a preview.",
+    "train": "Train the model on labelled tiles; arguments are Hydra overrides and --dry-run.",
 }
 
 

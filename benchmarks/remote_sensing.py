@@ -1,0 +1,143 @@
+"""The remote-sensing model: seconds an image and a training step, against CAT-Seg's aggregator and rotations in turn.
+
+    python benchmarks/remote_sensing.py                       # ViT-B shapes: some minutes on two cores
+    python benchmarks/remote_sensing.py --size tiny --rounds 1
+
+full          RS-Fusion, four rotations as one batch, DINO and RemoteCLIP.
+in turn       the same, the rotations one after the other.
+aggregator    the same, with CAT-Seg's Swin and linear attention in the place of RS-Fusion.
+CAT-Seg       one direction, no DINO, no RemoteCLIP, CAT-Seg's aggregator; "sliding": five passes a picture.
+
+Variants take turns, round by round, in one process; the median counts. Weights are random, which changes no time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from seg_zero.cli.demo import describe_machine
+from seg_zero.devices import choose_device
+from seg_zero.errors import run_command
+from seg_zero.remote_sensing.model.decoder import Features
+from seg_zero.remote_sensing.model.finetuning import set_trained
+from seg_zero.remote_sensing.model.loss import segmentation_loss
+from seg_zero.remote_sensing.model.network import RemoteSensingNetwork
+from seg_zero.remote_sensing.model.settings import ModelSettings
+from seg_zero.remote_sensing.segmenter import RemoteSensingSegmenter
+from seg_zero.remote_sensing.training.config import compose_settings
+
+
+class InTurn(RemoteSensingNetwork):
+    """The rotations one after the other, as the published code runs them."""
+
+    def features(self, pixels: torch.Tensor) -> Features:
+        whole, own = self.settings, self.settings.clip.vision
+        self.settings = replace(whole, rotate=False)
+        try:
+            first = super().features(pixels)
+        finally:
+            self.settings = whole
+        squeezed = torch.nn.functional.interpolate(
+            pixels, size=(own.side, own.side), mode="bilinear", align_corners=False
+        )
+        others = [self.clip.image(torch.rot90(squeezed, k, (2, 3)))[0] for k in (1, 2, 3)]
+        return replace(first, directions=(first.image, *others))
+
+
+def variants(settings: ModelSettings, sliding: bool) -> dict[str, RemoteSensingSegmenter]:
+    heavy = replace(settings, aggregator="cat_seg")
+    alone = replace(heavy, rotate=False, dino=None, remote=None, layers=2)
+    torch.manual_seed(0)
+    full = RemoteSensingNetwork(settings)
+    turned = InTurn(settings)
+    turned.load_state_dict(full.state_dict())
+    made = {
+        "full": RemoteSensingSegmenter(full),
+        "in turn": RemoteSensingSegmenter(turned),
+        "aggregator": RemoteSensingSegmenter(RemoteSensingNetwork(heavy)),
+        "CAT-Seg": RemoteSensingSegmenter(RemoteSensingNetwork(alone)),
+    }
+    if sliding:
+        made["CAT-Seg, sliding"] = RemoteSensingSegmenter(made["CAT-Seg"].network, sliding=True)
+    return made
+
+
+def measured(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each action in each round, after one that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for number in range(rounds + 1):
+        for name, action in actions.items():
+            start = time.perf_counter()
+            action()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if number:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def print_times(title: str, times: dict[str, list[float]]) -> None:
+    own = statistics.median(times["full"])
+    print(f"\n{title:<18}{'seconds':>10}{'least':>10}{'most':>10}{'of full':>10}")
+    for name, found in times.items():
+        middle = statistics.median(found)
+        print(f"{name:<18}{middle:>10.3f}{min(found):>10.3f}{max(found):>10.3f}{middle / own:>10.2f}")
+
+
+def training_step(network: RemoteSensingNetwork, batch: int, side: int, names: Sequence[str]) -> Callable[[], None]:
+    device = next(network.parameters()).device
+    images = torch.rand(batch, 3, side, side, device=device) * 255
+    labels = torch.randint(0, len(names), (batch, side, side), device=device)
+    set_trained(network, "attention", "frozen")
+    optimiser = torch.optim.AdamW([weight for weight in network.parameters() if weight.requires_grad], lr=1e-6)
+
+    def step() -> None:
+        network.train()
+        segmentation_loss(network(images, names), labels).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="vit_b", choices=("vit_b", "vit_l", "tiny"))
+    parser.add_argument("--classes", type=int, default=17)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=1, help="tiles of a training step (default: 1)")
+    parser.add_argument("--no_training", action="store_true", help="inference alone")
+    parser.add_argument("--no_sliding", action="store_true", help="without CAT-Seg's windows")
+    parser.add_argument("--device")
+    args = parser.parse_args(argv)
+    settings, _ = compose_settings([f"size={args.size}", "data.train.folder=none"])
+    model, device = settings.model, choose_device(args.device)
+    print(describe_machine())
+    print(f"{args.size}, {args.classes} classes, {model.layers} layers, {device}, {args.rounds} rounds")
+    made = variants(model, not args.no_sliding)
+    for segmenter in made.values():
+        segmenter.network.eval().to(device)
+    names = [f"class {number}" for number in range(args.classes)]
+    image = np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)
+    first, second = (made[name].probabilities(image, names) for name in ("full", "in turn"))
+    print(f"full and in turn differ by at most {np.abs(first - second).max():.1e}")
+    asked = {name: (lambda one=one: one.probabilities(image, names)) for name, one in made.items()}
+    print_times("an image", measured(asked, args.rounds))
+    if not args.no_training:
+        chosen = [name for name in made if "sliding" not in name]
+        side = model.clip.vision.side
+        steps = {name: training_step(made[name].network, args.batch, side, names) for name in chosen}
+        print_times(f"a step of {args.batch}", measured(steps, args.rounds))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

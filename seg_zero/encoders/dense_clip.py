@@ -77,7 +77,6 @@ def _vision_config(settings: VisionSettings, embed: int, layers: int) -> CLIPVis
         image_size=settings.native,
         patch_size=settings.patch,
         hidden_act="quick_gelu",
-        attn_implementation="sdpa",
     )
 
 
@@ -123,9 +122,8 @@ class DenseClip(nn.Module):
             hidden_act="quick_gelu",
             bos_token_id=settings.vocabulary - 2,
             eos_token_id=settings.vocabulary - 1,
-            attn_implementation="sdpa",
         )
-        config = CLIPConfig(projection_dim=settings.embed, attn_implementation="sdpa")
+        config = CLIPConfig(projection_dim=settings.embed)
         config.text_config, config.vision_config = text, vision
         self.model: Any = CLIPModel(config)
 
@@ -153,9 +151,9 @@ class VisionGuide(nn.Module):
     def __init__(self, settings: VisionSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.model: Any = CLIPVisionModel(_vision_config(settings, settings.width, settings.taken[-1] + 1))
-        # A picture never gets there.
-        self.model.post_layernorm = nn.Identity()
+        model: Any = CLIPVisionModel(_vision_config(settings, settings.width, settings.taken[-1] + 1))
+        model.post_layernorm = nn.Identity()  # a picture never gets there
+        self.model = model
 
     def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
         """B x 3 x H x W normalised pixels to two maps B x width x h x w."""

@@ -38,6 +38,7 @@ class _Vit(VisionTransformer):
 
     def _pos_embed(self, x: torch.Tensor) -> torch.Tensor:
         batch, height, width, _ = x.shape
+        assert self.cls_token is not None and self.pos_embed is not None
         tokens = torch.cat([self.cls_token.expand(batch, -1, -1), x.flatten(1, 2)], dim=1)
         return self.pos_drop(tokens + resized_positions(self.pos_embed, height, width))
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from helpers.remote_sensing import Halves
 from PIL import Image
+from safetensors.torch import load_file
 
 from seg_zero.cli.main import main
 
@@ -41,6 +45,30 @@ def test_a_dry_run_writes_nothing(tiles: Path, tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().out
     assert "batch_size: 2" in said and "of which trained" in said and "3 tiles to train on, 3 to evaluate on" in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_take_the_steps_of_one(tiles: Path, tmp_path: Path) -> None:
+    # Released: every pixel counts, so that the mean of two means is that of all.
+    options = [*SHORT, f"data.train.folder={tiles}", "compat=released", "augmentation.colour=false"]
+    start = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "seg_zero.cli",
+    ]
+    command = [*start, "remote-sensing", "train", *options, f"output_dir={tmp_path / 'two'}"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("best mIoU") == 1
+    assert main(["remote-sensing", "train", *options, f"output_dir={tmp_path / 'one'}"]) == 0
+    one, two = (load_file(tmp_path / name / "step_000002" / "model.safetensors") for name in ("one", "two"))
+    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-4
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,17 @@ def small(**changes: Any) -> ModelSettings:
 
 
 def telling_network(**changes: Any) -> RemoteSensingNetwork:
-    """A small network with random weights whose text tower tells names apart: only the name itself has a vector."""
+    """A network with random towers that tell names, and places, well apart, and room in the decoder to learn."""
     torch.manual_seed(0)
-    network = RemoteSensingNetwork(small(templates="none", **changes))
+    network = RemoteSensingNetwork(small(**{"templates": "none", "hidden": 32, "decoder": (32, 16), **changes}))
     embeddings = network.clip.model.text_model.embeddings
     with torch.no_grad():
+        # Of a text, only the name itself has a vector.
         embeddings.token_embedding.weight[[START_TOKEN, END_TOKEN]] = 0
         embeddings.position_embedding.weight.zero_()
+        for name, weight in network.clip.model.vision_model.named_parameters():
+            if name.endswith(("v_proj.weight", "out_proj.weight")):
+                weight *= 4
     return network
 
 

@@ -31,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
     """Train the remote-sensing model on labelled tiles; rerun the same command to resume."""
     args = parser().parse_args(argv)
     require("remote-sensing train", (*EXTRAS["remote-sensing"], "tensorboard"))
+    from accelerate import PartialState
+
     from seg_zero.remote_sensing.training.config import compose_settings
 
     settings, config = compose_settings(args.overrides)
@@ -40,7 +42,6 @@ def main(argv: Sequence[str]) -> int:
     validation = None if settings.data.validation is None else _opened(settings.data.validation)
     check_tiles(tiles, "data.train")
     if args.dry_run:
-        from accelerate import PartialState
         from omegaconf import OmegaConf
 
         from seg_zero.remote_sensing.training.loop import check_batches
@@ -54,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
     from seg_zero.remote_sensing.training.loop import train
 
     summary = train(settings, tiles, validation, lambda line: print(line, flush=True))
+    if not PartialState().is_main_process:
+        return 0
     best = "" if summary.best_miou is None else f"; best mIoU {100 * summary.best_miou:.2f}"
     print(f"{summary.folder}: {summary.steps:,} steps{best}")
     return 0

@@ -122,14 +122,13 @@ def published_settings(state: Mapping[str, torch.Tensor], what: str) -> ModelSet
 def new_network(settings: ModelSettings, start: Pretrained) -> RemoteSensingNetwork:
     """A network to train. Raises InputError for a file that does not fit, and for one of a source that is off."""
     network = RemoteSensingNetwork(settings)
-    if start.clip:
-        load_clip(network.clip, Path(start.clip).expanduser())
-    for name, file, part, load in (
-        ("remote", start.remote, network.remote, load_remote_clip),
-        ("dino", start.dino, network.dino, load_dino),
-    ):
+    for name, file, part in (("remote", start.remote, network.remote), ("dino", start.dino, network.dino)):
         if file and part is None:
             raise InputError(f"pretrained.{name}={file} is given, but model.{name} is off; leave one out")
-        if file:
-            load(part, Path(file).expanduser())  # type: ignore[operator]
+    if start.clip:
+        load_clip(network.clip, Path(start.clip).expanduser())
+    if start.remote and network.remote is not None:
+        load_remote_clip(network.remote, Path(start.remote).expanduser())
+    if start.dino and network.dino is not None:
+        load_dino(network.dino, Path(start.dino).expanduser())
     return network

@@ -28,7 +28,7 @@ def scaled(image: np.ndarray) -> np.ndarray:
 
 def as_tensor(image: np.ndarray, device: str | torch.device) -> torch.Tensor:
     """H x W x 3 uint8 to 1 x 3 x H x W float32, 0 to 255."""
-    return torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1)[None].float()
+    return torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)[None].float()
 
 
 def network_input(

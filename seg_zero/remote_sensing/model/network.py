@@ -59,6 +59,8 @@ class RemoteSensingNetwork(nn.Module):
         self.dino_up = None if settings.dino is None else DinoUp(settings.dino.width, widths, settings.clip.embed)
         self.decoder = Decoder(settings)
         self.texts = TextVectors(self.clip, settings.templates)
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
 

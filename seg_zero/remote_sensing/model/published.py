@@ -101,7 +101,7 @@ def load_published(network: RemoteSensingNetwork, state: Mapping[str, torch.Tens
     if layers != network.settings.layers:
         raise InputError(f"{what} has {layers} layers, the settings {network.settings.layers}; set layers={layers}")
     fill(network.decoder, decoder, what)
-    outer = {}
+    outer: State = {}
     for published, ours in _OUTER_NAMES.items():
         outer |= {f"{ours}.{name}": value for name, value in _below(state, f"{published}.").items()}
     for part in ("clip_up", "remote_up", "dino_up"):

@@ -33,7 +33,8 @@ def evaluate(
     limit: only the first tiles; 0: all. The picture is made in the main process alone.
     """
     segmenter, classes = RemoteSensingSegmenter(network, compat=compat), tiles.classes
-    confusion, rows = Confusion(len(classes)), []
+    confusion = Confusion(len(classes))
+    rows: list[list[np.ndarray]] = []
     count = min(limit, len(tiles)) if limit else len(tiles)
     for index in range(accelerator.process_index, count, accelerator.num_processes):
         image, truth = tiles.image(index), tiles.labels(index)

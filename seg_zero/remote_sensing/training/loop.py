@@ -202,25 +202,27 @@ class _Run:
         )
 
     def _one_step(self, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> tuple[float, float]:
-        """One optimiser step; returns the loss, the mean over this process's tiles, and the norm of the gradient."""
+        """One optimiser step; returns the mean loss of its tiles and the norm of the gradient."""
         settings, parts = self.settings, self.settings.schedule.accumulate
         for group in self.optimiser.param_groups:
             group["lr"] = group["first_lr"] * rate_factor(self.step, settings.schedule.steps)
         self.model.train()
-        total = 0.0
+        total = torch.zeros((), device=self.accelerator.device)
         for part in range(parts):
             images, labels = (tensor.to(self.accelerator.device) for tensor in next(batches))
-            with _synchronised(self.accelerator, self.model, part == parts - 1), self.accelerator.autocast():
-                logits = self.model(images.float(), self.tiles.classes)
-                loss = segmentation_loss(logits, labels, settings.compat)
+            with _synchronised(self.accelerator, self.model, part == parts - 1):
+                with self.accelerator.autocast():
+                    logits = self.model(images.float(), self.tiles.classes)
+                    loss = segmentation_loss(logits, labels, settings.compat)
                 self.accelerator.backward(loss / parts)
-            total += loss.item() / parts
-        if not math.isfinite(total):
-            raise InputError(f"the loss is {total} at step {self.step + 1}; lower optimiser.rate, or use bf16")
+            total += loss.detach() / parts
+        mean = float(self.accelerator.reduce(total, reduction="mean"))
+        if not math.isfinite(mean):
+            raise InputError(f"the loss is {mean} at step {self.step + 1}; lower optimiser.rate, or use bf16")
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.optimiser.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()
-        return total, float(norm)
+        return mean, float(norm)
 
     def _evaluate(self) -> float:
         assert self.validation is not None

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from seg_zero.devices import choose_device
 from seg_zero.errors import InputError
+from seg_zero.remote_sensing.model.decoder import costs_of
 from seg_zero.remote_sensing.model.files import load_network
 from seg_zero.remote_sensing.model.inference import as_tensor, finished, joined, network_input, scaled, windows
 from seg_zero.remote_sensing.model.loss import Compat
@@ -86,6 +87,15 @@ class RemoteSensingSegmenter:
             return self._whole(images, labels)
         finally:
             self.network.train(training)
+
+    @torch.inference_mode()
+    def cost_maps(self, image: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+        """Cosines of every place with every text, K x T x h x w in CLIP's grid: one map for each direction, rotated
+        back, then DINO's if the network has it. :mod:`seg_zero.remote_sensing.cost_pictures` draws them."""
+        check_names(labels)
+        pixels = network_input(as_tensor(scaled(image), self.device), self.network.normalised, self.compat)
+        found = costs_of(self.network.features(pixels), self.network.texts(labels))
+        return _array(torch.cat([part[0] for part in found if part is not None]))
 
     def _whole(self, images: Sequence[np.ndarray], labels: Sequence[str]) -> list[np.ndarray]:
         network, found = self.network, []

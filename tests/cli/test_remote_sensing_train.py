@@ -62,7 +62,7 @@ def test_two_processes_take_the_steps_of_one(tiles: Path, tmp_path: Path) -> Non
         "-m",
         "seg_zero.cli",
     ]
-    command = [*start, "remote-sensing", "train", *options, f"output_dir={tmp_path / 'two'}"]
+    command = [*start, "-m", "seg_zero.cli", "remote-sensing", "train", *options, f"output_dir={tmp_path / 'two'}"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("best mIoU") == 1

@@ -10,6 +10,8 @@ import torch
 from helpers.remote_sensing import SMALL
 
 from seg_zero.errors import InputError
+from seg_zero.remote_sensing.cost_pictures import cost_pictures
+from seg_zero.remote_sensing.cost_pictures import scaled as unit
 from seg_zero.remote_sensing.model.files import save_network
 from seg_zero.remote_sensing.model.inference import finished, joined, network_input, scaled
 from seg_zero.remote_sensing.model.network import RemoteSensingNetwork
@@ -96,3 +98,19 @@ def test_equal_windows_join_to_themselves() -> None:
     found = joined(torch.full((5, 2, 24, 24), 0.3))
     assert found.shape == (1, 2, 640, 640)
     assert torch.allclose(found, torch.full_like(found, 0.3).sigmoid(), atol=1e-6)
+
+
+def test_cost_maps_and_their_pictures(folder: Path) -> None:
+    segmenter = RemoteSensingSegmenter.from_pretrained(folder, "cpu")
+    costs = segmenter.cost_maps(picture(40, 60), LABELS)
+    assert costs.shape == (5, 3, 4, 4) and np.abs(costs).max() <= 1 + 1e-6
+    drawn = cost_pictures(picture(40, 60), costs, LABELS)
+    assert len(drawn) == 3 and drawn[0].size == drawn[1].size
+    with pytest.raises(InputError, match="2 names for cost maps of 3 texts"):
+        cost_pictures(picture(40, 60), costs, LABELS[:2])
+
+
+def test_equal_cost_maps_can_be_drawn() -> None:
+    assert not unit(np.full((5, 1, 4, 4), 0.3, np.float32)).any()
+    np.testing.assert_allclose(unit(np.array([-1.0, 0.0, 1.0])), [0, 0.5, 1])
+    assert len(cost_pictures(picture(8, 8), np.zeros((1, 2, 4, 4), np.float32), ["road", "sea"])) == 2

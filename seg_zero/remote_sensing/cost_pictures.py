@@ -1,0 +1,36 @@
+"""Heat maps of the cost maps: where each text is seen, in each direction of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from seg_zero.errors import InputError
+from seg_zero.open_vocabulary.pictures import heatmap_grid
+
+DIRECTIONS = ("as it is", "90 degrees", "180 degrees", "270 degrees")
+
+
+def scaled(costs: np.ndarray) -> np.ndarray:
+    """Costs of any shape to 0..1, by the least and the highest of all; all 0 where they are all the same."""
+    low, high = float(costs.min()), float(costs.max())
+    return (costs - low) / (high - low) if high > low else np.zeros_like(costs)
+
+
+def cost_pictures(image: np.ndarray, costs: np.ndarray, names: Sequence[str]) -> list[Image.Image]:
+    """For each text a picture: the tile, the cost map of each direction, and DINO's if there is one.
+
+    costs: K x T x h x w, as :meth:`seg_zero.remote_sensing.segmenter.RemoteSensingSegmenter.cost_maps` gives them.
+    Colours mean the same in all of them. Raises InputError for another number of names than texts.
+    """
+    if len(names) != costs.shape[1]:
+        raise InputError(f"{len(names)} names for cost maps of {costs.shape[1]} texts; give one for each")
+    turned = 4 if len(costs) >= 4 else 1
+    sources = [*DIRECTIONS[:turned], *["DINO"] * (len(costs) - turned)]
+    values, original = scaled(costs), Image.fromarray(image)
+    return [
+        heatmap_grid(original, ((f"{name}, {source}", one) for source, one in zip(sources, values[:, t], strict=True)))
+        for t, name in enumerate(names)
+    ]

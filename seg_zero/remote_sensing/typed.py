@@ -58,7 +58,9 @@ def _value(hint: Any, value: object, where: str) -> Any:
         return read(hint, value, where)  # type: ignore[arg-type]
     if origin is Literal:
         if value not in arguments:
-            raise InputError(f"{where}={value!r} is unknown; choose one of {', '.join(map(str, arguments))}")
+            raise InputError(
+                f"{where}={value!r} is unknown; choose one of {', '.join(str(one) or repr(one) for one in arguments)}"
+            )
         return value
     if origin is tuple:
         inner = arguments[0]

@@ -66,6 +66,7 @@ def test_keys_of_the_command_come_last() -> None:
         ("optimiser.rate=-1", "number out of range"),
         ("augmentation.side=9999", "augmentation.side=9999"),
         ("output_dir=''", "output_dir is empty"),
+        ("device=cuda", "device='cuda' is unknown; choose one of '', cpu"),
         ("seed=1,2", "Hydra cannot read seed=1,2"),
     ],
 )

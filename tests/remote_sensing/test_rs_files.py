@@ -292,6 +292,9 @@ def test_folders_that_are_no_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="no remote-sensing model"):
         load_network(tmp_path)
+    (tmp_path / "checkpoints.json").write_text('{"last": ')
+    with pytest.raises(InputError, match=r"checkpoints.json cannot be read .*; give a folder step_"):
+        load_network(tmp_path)
     save_network(network(), tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])

@@ -44,8 +44,11 @@ def _folder_of(path: Path) -> Path:
     """The folder with the weights: ``path``, or the best or last checkpoint of the training in it."""
     if not (path / POINTER).is_file():
         return path
-    pointer = read_json(path / POINTER)
-    return path / str(pointer.get("best") or pointer["last"])
+    try:
+        pointer = read_json(path / POINTER)
+        return path / str(pointer["best"] or pointer["last"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path / POINTER} cannot be read ({one_line(error)}); give a folder step_*") from error
 
 
 def load_network(

@@ -112,7 +112,7 @@ class TrainSettings:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     precision: Precision = "no"
     tf32: bool = True
-    device: str = ""
+    device: Literal["", "cpu"] = ""
     seed: int = 0
     compat: Compat = "ours"
 

@@ -52,16 +52,7 @@ def test_a_dry_run_writes_nothing(tiles: Path, tmp_path: Path, capsys: pytest.Ca
 def test_two_processes_take_the_steps_of_one(tiles: Path, tmp_path: Path) -> None:
     # Released: every pixel counts, so that the mean of two means is that of all.
     options = [*SHORT, f"data.train.folder={tiles}", "compat=released", "augmentation.colour=false"]
-    start = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "-m",
-        "seg_zero.cli",
-    ]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [*start, "-m", "seg_zero.cli", "remote-sensing", "train", *options, f"output_dir={tmp_path / 'two'}"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr

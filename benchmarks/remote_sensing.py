@@ -8,6 +8,8 @@ in turn       the same, the rotations one after the other.
 aggregator    the same, with CAT-Seg's Swin and linear attention in the place of RS-Fusion.
 CAT-Seg       one direction, no DINO, no RemoteCLIP, CAT-Seg's aggregator; "sliding": five passes a picture.
 
+operations    multiplications and additions of each, counted from the shapes; the decoder is all but the encoders.
+
 Variants take turns, round by round, in one process; the median counts. Weights are random, which changes no time.
 """
 
@@ -22,6 +24,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from seg_zero.cli.demo import describe_machine
 from seg_zero.devices import choose_device
@@ -92,6 +95,37 @@ def print_times(title: str, times: dict[str, list[float]]) -> None:
         print(f"{name:<18}{middle:>10.3f}{min(found):>10.3f}{max(found):>10.3f}{middle / own:>10.2f}")
 
 
+def decoding(segmenter: RemoteSensingSegmenter, names: Sequence[str]) -> Callable[[], object]:
+    """The decoder alone, on the features of one picture."""
+    network = segmenter.network
+    with torch.inference_mode():
+        side = network.settings.clip.vision.side
+        features = network.features(torch.zeros(1, 3, side, side, device=segmenter.device))
+        text = network.texts(names)
+
+    @torch.inference_mode()
+    def decode() -> object:
+        return network.decoder(features, text)
+
+    return decode
+
+
+def print_operations(made: dict[str, RemoteSensingSegmenter], classes: int) -> None:
+    print(f"\n{'operations':<18}{'encoders':>10}{'decoder':>10}{'all':>10}  GFLOP")
+    for name, segmenter in made.items():
+        settings, pictures = segmenter.network.settings, 5 if segmenter.sliding else 1
+        with torch.device("meta"):
+            network = RemoteSensingNetwork(settings)
+        side = settings.clip.vision.side
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            features = network.features(torch.zeros(pictures, 3, side, side, device="meta"))
+            encoders = counter.get_total_flops()
+            network.decoder(features, torch.zeros(classes, settings.clip.embed, device="meta"))
+            everything = counter.get_total_flops()
+        numbers = (encoders, everything - encoders, everything)
+        print(f"{name:<18}" + "".join(f"{number / 1e9:>10,.1f}" for number in numbers))
+
+
 def training_step(network: RemoteSensingNetwork, batch: int, side: int, names: Sequence[str]) -> Callable[[], None]:
     device = next(network.parameters()).device
     images = torch.rand(batch, 3, side, side, device=device) * 255
@@ -126,11 +160,14 @@ def main(argv: Sequence[str]) -> int:
     for segmenter in made.values():
         segmenter.network.eval().to(device)
     names = [f"class {number}" for number in range(args.classes)]
+    print_operations(made, args.classes)
     image = np.random.default_rng(0).integers(0, 256, (640, 640, 3), dtype=np.uint8)
     first, second = (made[name].probabilities(image, names) for name in ("full", "in turn"))
-    print(f"full and in turn differ by at most {np.abs(first - second).max():.1e}")
+    print(f"\nfull and in turn differ by at most {np.abs(first - second).max():.1e}")
     asked = {name: (lambda one=one: one.probabilities(image, names)) for name, one in made.items()}
     print_times("an image", measured(asked, args.rounds))
+    decoders = {name: decoding(made[name], names) for name in ("full", "aggregator", "CAT-Seg")}
+    print_times("its decoder", measured(decoders, args.rounds))
     if not args.no_training:
         chosen = [name for name in made if "sliding" not in name]
         side = model.clip.vision.side

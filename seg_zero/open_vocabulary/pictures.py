@@ -97,9 +97,16 @@ def heatmap(probability: np.ndarray) -> np.ndarray:
 
 
 def heatmap_grid(
-    image: Image.Image, maps: Iterable[tuple[str, np.ndarray]], columns: int = 3, side: int = 320
+    image: Image.Image,
+    maps: Iterable[tuple[str, np.ndarray]],
+    columns: int = 3,
+    side: int = 320,
+    *,
+    highest: bool = True,
 ) -> Image.Image:
     """The picture and a heat map per name (float H x W in 0..1) with its highest value, in rows of ``columns``.
+
+    highest: False leaves the value out.
 
     maps: taken one at a time, since one may be as large as the picture.
     """
@@ -107,7 +114,7 @@ def heatmap_grid(
     cell = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     tiles = [("", image.resize(cell, Image.Resampling.BILINEAR))]
     for name, values in maps:
-        title = f"{name if len(name) <= 26 else name[:25] + '…'}  (up to {values.max():.2f})"
+        title = f"{name if len(name) <= 26 else name[:25] + '…'}" + (f"  (up to {values.max():.2f})" if highest else "")
         tiles.append((title, Image.fromarray(heatmap(values)).resize(cell, Image.Resampling.BILINEAR)))
     columns = min(columns, len(tiles))
     gap, title_height = 12, 28

@@ -20,17 +20,20 @@ def scaled(costs: np.ndarray) -> np.ndarray:
 
 
 def cost_pictures(image: np.ndarray, costs: np.ndarray, names: Sequence[str]) -> list[Image.Image]:
-    """For each text a picture: the tile, the cost map of each direction, and DINO's if there is one.
+    """For each text a picture: the tile, the cost map of each direction, and DINO's if there is one, each with its highest cosine.
 
     costs: K x T x h x w, as :meth:`seg_zero.remote_sensing.segmenter.RemoteSensingSegmenter.cost_maps` gives them.
-    Colours mean the same in all of them. Raises InputError for another number of names than texts.
+    Colours mean the same in all maps of CLIP, and in all of DINO. Raises InputError for another number of names than texts.
     """
     if len(names) != costs.shape[1]:
         raise InputError(f"{len(names)} names for cost maps of {costs.shape[1]} texts; give one for each")
     turned = 4 if len(costs) >= 4 else 1
     sources = [*DIRECTIONS[:turned], *["DINO"] * (len(costs) - turned)]
-    values, original = scaled(costs), Image.fromarray(image)
-    return [
-        heatmap_grid(original, ((f"{name}, {source}", one) for source, one in zip(sources, values[:, t], strict=True)))
-        for t, name in enumerate(names)
-    ]
+    values = np.concatenate([scaled(part) for part in (costs[:turned], costs[turned:]) if len(part)])
+    original = Image.fromarray(image)
+    found = []
+    for text, name in enumerate(names):
+        maps = zip(sources, values[:, text], costs[:, text], strict=True)
+        titled = ((f"{name}, {source}: {cost.max():.2f}", one) for source, one, cost in maps)
+        found.append(heatmap_grid(original, titled, highest=False))
+    return found

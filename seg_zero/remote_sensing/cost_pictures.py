@@ -23,7 +23,7 @@ def cost_pictures(image: np.ndarray, costs: np.ndarray, names: Sequence[str]) ->
     """For each text a picture: the tile, the cost map of each direction and DINO's, each with its highest cosine.
 
     costs: K x T x h x w, as :meth:`seg_zero.remote_sensing.segmenter.RemoteSensingSegmenter.cost_maps` gives them.
-    Colours mean the same in all maps of CLIP, and in all of DINO. Raises InputError if names and texts differ in number.
+    Colours mean the same in all maps of CLIP, and in all of DINO. Raises InputError for too few or many names.
     """
     if len(names) != costs.shape[1]:
         raise InputError(f"{len(names)} names for cost maps of {costs.shape[1]} texts; give one for each")

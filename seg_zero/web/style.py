@@ -92,6 +92,7 @@ footer {{ display: none !important; }}
   border-color: var(--border-color-primary) !important; box-shadow: none !important; }}
 @media (max-width: 719px) {{
   .gradio-container {{ padding: 12px 10px 32px !important; }}
+  #kinds button[role=tab] {{ padding-left: 9px !important; padding-right: 9px !important; }}
   .columns {{ flex-direction: column; flex-wrap: nowrap; gap: 14px; }}
   #looks .row, #box {{ display: grid; grid-template-columns: 1fr; }}
   #box > *, #box .form {{ width: 100% !important; max-width: none !important; }}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def opened(page: Page) -> Page:
-    page.get_by_role("tab", name="Labels").click()
+    page.get_by_role("tab", name="Labels").click()  # at 390 pixels too, where gradio hides tabs that do not fit
     page.wait_for_selector("#label-examples img")
     return page
 

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seg_zero.cli import label_evaluate
+from seg_zero.cli import label_evaluate, label_evaluate3d
 from seg_zero.cli.infer_inputs import find_images
 from seg_zero.cli.label_options import add_method_options, load_labeller, refinement_of, settings_of
 from seg_zero.cli.options import outputs_of
@@ -29,13 +29,18 @@ DEFAULT_OUTPUTS = "labels,overlay"
 
 def main(argv: Sequence[str]) -> int:
     """Label every pixel of pictures by text, without training, or judge that on a data set."""
-    if argv and argv[0] == "evaluate":
-        return label_evaluate.main(argv[1:])
+    tools = {"evaluate": label_evaluate.main, "evaluate3d": label_evaluate3d.main}
+    if argv and argv[0] in tools:
+        return tools[argv[0]](argv[1:])
     return _label(argv[1:] if argv and argv[0] == "run" else argv)
 
 
 def parsers() -> dict[str, CommandParser]:
-    return {"run": _parser("label run"), "evaluate": label_evaluate.parser()}
+    return {
+        "run": _parser("label run"),
+        "evaluate": label_evaluate.parser(),
+        "evaluate3d": label_evaluate3d.parser(),
+    }
 
 
 def _label(argv: Sequence[str]) -> int:
@@ -97,7 +102,7 @@ def _parser(name: str = "label") -> CommandParser:
     parser = CommandParser(
         name,
         "Label every pixel of pictures by text, without training (open vocabulary). `label evaluate` gives the mIoU on "
-        "a data set.",
+        "a data set, `label evaluate3d` that of rooms.",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders or quoted globs")
     parser.add_argument(

@@ -20,10 +20,15 @@ if TYPE_CHECKING:
 REFINEMENT = ("coarse_threshold", "minimal_area", "iou_threshold")
 
 
-def add_method_options(parser: argparse.ArgumentParser, windows: str = "the backbone's") -> None:
-    """Add options for backbone, method, refinement and device; ``windows``: where crop and stride come from."""
+def add_method_options(parser: argparse.ArgumentParser, windows: str = "the backbone's", threshold: float = 0) -> None:
+    """Add options for backbone, method, refinement and device.
+
+    windows: where crop and stride come from; threshold: the default that the command gives to its settings.
+    """
     parser.add_argument(
-        "--backbone", default="c-radio_v3-b", help="RADIO version, checkpoint (.pth.tar) or converted folder"
+        "--backbone",
+        default="c-radio_v3-b",
+        help="RADIO version, checkpoint (.pth.tar) or converted folder",
     )
     parser.add_argument("--adaptor", default="siglip2", help="the backbone's adaptor to a text tower")
     parser.add_argument("--templates", help="imagenet, single, scene, aerial, none (default: imagenet)")
@@ -33,7 +38,7 @@ def add_method_options(parser: argparse.ArgumentParser, windows: str = "the back
     parser.add_argument("--scga_scaling", type=float, help="of the aggregation; 0: none (default: 10)")
     parser.add_argument("--scga_when", choices=("always", "multi_window"), help="(default: always)")
     parser.add_argument("--denoising", type=float, help="labels that stay below are taken for absent (default: 0.5)")
-    parser.add_argument("--threshold", type=float, help="pixels below get no label (default: 0)")
+    parser.add_argument("--threshold", type=float, help=f"pixels below get no label (default: {threshold})")
     parser.add_argument(
         "--refine",
         choices=("sam2", "sam"),

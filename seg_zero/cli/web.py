@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seg_zero.cli.server_options import (
     add_server_options,
@@ -22,7 +23,11 @@ from seg_zero.cli.server_options import (
 )
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, one_line, print_warning
-from seg_zero.extras import WEB, require
+from seg_zero.extras import EXTRAS, WEB, require
+
+if TYPE_CHECKING:
+    from seg_zero.segmenter import Segmenter
+    from seg_zero.web.labels import Labeller
 
 DEMO_MODEL = Path("outputs/demo/merged")  # below the folder in which `make demo` and this command are run
 EMBEDDINGS = 16  # pictures that follow-up questions and corrections cost nothing for; 16 MB each with a large SAM2
@@ -33,6 +38,7 @@ def parser() -> CommandParser:
     add_server_options(made, port=7860)
     made.add_argument("--max_video_mb", type=float, default=200.0, help="largest clip (default: %(default)s)")
     made.add_argument("--max_video_frames", type=int, default=1800, help="longest clip (default: %(default)s)")
+    made.add_argument("--label_backbone", help="RADIO of the tab for labels, as for `seg-zero label` (default: none)")
     made.add_argument("--share", action="store_true", help="also open a public address through a Gradio server")
     return made
 
@@ -49,6 +55,17 @@ def trained_offer(model: str, trained: Path = DEMO_MODEL) -> str:
     if model != "tiny" or not (trained / "config.json").is_file():
         return ""
     return f"The demo trained a better policy on such scenes: seg-zero web --model {trained}"
+
+
+def labeller_of(backbone: str | None, device: str | None, refiner: Segmenter) -> Labeller | str:
+    """What labels pictures, loaded; or one line that says how to get it."""
+    if backbone is None:
+        return "this page labels no pixels by text; start it with seg-zero web --label_backbone c-radio_v3-b"
+    require("labelling pixels by text", EXTRAS["open-vocabulary"])
+    from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
+    from seg_zero.web.labels import Labeller
+
+    return Labeller(OpenVocabularySegmenter.from_pretrained(backbone, device=device), refiner, backbone)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,15 +95,17 @@ def main(argv: Sequence[str]) -> int:
 
         policy = load_engine(args, spec, batch_size=8)
         segmenter = load_segmenter(args.segmentation_model_path, device=args.device)
+        labeller = labeller_of(args.label_backbone, args.device, segmenter)
         limits = limits_of(args)
         about = f"Policy: {args.reasoning_model_path}. SAM2: {args.segmentation_model_path}."
+        about += "" if isinstance(labeller, str) else f" RADIO: {labeller.name}."
         warning = warning_of(args, spec)
         offer = trained_offer(args.reasoning_model_path)
         about += f" {offer}" if offer else ""
         answering = ReasoningSegmenter(policy, segmenter, embeddings=EMBEDDINGS, warning=warning)
         asker = Asker(answering)
         clip_limits = ClipLimits(int(args.max_video_mb * 2**20), args.max_video_frames, limits.pixels)
-        page = build(asker, ClipAsker(asker, segmenter, clip_limits), limits, about)
+        page = build(asker, ClipAsker(asker, segmenter, clip_limits), labeller, limits, about)
         pyplot()  # gradio imports it at the first click, who then waits
         page.queue(api_open=False, max_size=256)
         try:

@@ -39,14 +39,22 @@ def label_picture(label_map: np.ndarray, labels: int) -> Image.Image:
     return picture
 
 
-def draw_labels(image: Image.Image, label_map: np.ndarray, names: Sequence[str], strength: float = 0.6) -> Image.Image:
-    """The picture tinted by its labels (int H x W, indices of ``names``), with a legend of those that occur."""
-    scale = max(1, -(-MIN_SIDE // max(image.size)))
+def enlargement(size: tuple[int, int]) -> int:
+    """By how much a small picture of (width, height) is enlarged before labels are drawn over it."""
+    return max(1, -(-MIN_SIDE // max(size)))
+
+
+def tint_labels(image: Image.Image, label_map: np.ndarray, strength: float = 0.6) -> Image.Image:
+    """The picture tinted by its labels (int H x W, of the picture's size) with white edges; 0 stays as it is.
+
+    strength: of the colours, from 0 to 1. Small pictures come out larger, by :func:`enlargement`.
+    """
+    scale = enlargement(image.size)
     large = label_map.repeat(scale, axis=0).repeat(scale, axis=1)
     picture = np.asarray(
         image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST), np.float32
     )
-    colours = palette(len(names)).astype(np.float32)[large]
+    colours = palette(int(label_map.max()) + 1).astype(np.float32)[large]
     grey = picture.mean(axis=2, keepdims=True)
     tinted = (1 - strength) * (0.5 * picture + 0.5 * grey) + strength * colours
     tinted[large == 0] = picture[large == 0]
@@ -54,14 +62,20 @@ def draw_labels(image: Image.Image, label_map: np.ndarray, names: Sequence[str],
     edges[:, 1:] |= large[:, 1:] != large[:, :-1]
     edges[1:] |= large[1:] != large[:-1]
     tinted[edges] = 255
+    return Image.fromarray(tinted.clip(0, 255).astype(np.uint8))
+
+
+def draw_labels(image: Image.Image, label_map: np.ndarray, names: Sequence[str], strength: float = 0.6) -> Image.Image:
+    """The picture tinted by its labels (int H x W, indices of ``names``), with a legend of those that occur."""
+    tinted = tint_labels(image, label_map, strength)
     counts = np.bincount(label_map.ravel(), minlength=len(names))
     shown = [int(number) for number in np.argsort(-counts, kind="stable") if counts[number]]
     legend = _legend(
-        [(names[n], colour_of_label(n) if n else _PAPER, counts[n] / label_map.size) for n in shown], large.shape[0]
+        [(names[n], colour_of_label(n) if n else _PAPER, counts[n] / label_map.size) for n in shown], tinted.height
     )
-    canvas = Image.new("RGB", (large.shape[1] + legend.width, max(large.shape[0], legend.height)), _PAPER)
-    canvas.paste(Image.fromarray(tinted.clip(0, 255).astype(np.uint8)), (0, 0))
-    canvas.paste(legend, (large.shape[1], 0))
+    canvas = Image.new("RGB", (tinted.width + legend.width, max(tinted.height, legend.height)), _PAPER)
+    canvas.paste(tinted, (0, 0))
+    canvas.paste(legend, (tinted.width, 0))
     return canvas
 
 

@@ -43,8 +43,11 @@ IMAGES_KEPT = 4  # pictures whose features are remembered
 class OpenVocabularySegmenter:
     """A frozen RADIO backbone with an adaptor to a text tower. Settings may be replaced at any time by :meth:`change`.
 
-    Features of the last pictures are remembered: the same picture with other labels costs only the text side.
+    Features of the last ``images_kept`` pictures are remembered: the same picture with other labels costs only the text
+    side.
     """
+
+    images_kept = IMAGES_KEPT
 
     def __init__(
         self, encoder: RadioEncoder, adaptor: Adaptor, tower: TextTower, settings: Settings | None = None
@@ -170,7 +173,7 @@ class OpenVocabularySegmenter:
         key = (digest, replace(self.settings, templates="none", denoising=0.0, threshold=0.0))
         if key not in self._features:
             self._features[key] = self.project(self.features(self.prepare(picture)[None]))
-            while len(self._features) > IMAGES_KEPT:
+            while len(self._features) > self.images_kept:
                 self._features.popitem(last=False)
         self._features.move_to_end(key)
         return self._features[key]

@@ -10,6 +10,8 @@ from seg_zero.serving.open_dialogues import DialogueLimits, Dialogues
 from seg_zero.serving.uploads import Limits
 from seg_zero.web.asker import Asker
 from seg_zero.web.clips import ClipAsker
+from seg_zero.web.label_tab import build_label_tab
+from seg_zero.web.labels import Labeller
 from seg_zero.web.picture_tab import build_picture_tab
 from seg_zero.web.pictures import example_pictures
 from seg_zero.web.style import CSS, HEAD
@@ -19,13 +21,16 @@ from seg_zero.web.video_tab import build_video_tab
 FILES_KEPT = 4 * 3600  # seconds; those of uploads and shown pictures
 
 
-def build(asker: Asker, clips: ClipAsker, limits: Limits, about: str) -> gr.Blocks:
-    """The page over models shared by all its users. ``about``: one line that names them."""
+def build(asker: Asker, clips: ClipAsker, labeller: Labeller | str, limits: Limits, about: str) -> gr.Blocks:
+    """The page over models shared by all its users. ``about``: one line that names them.
+
+    labeller: or one line that says why there is none.
+    """
     examples = example_pictures(limits)
     with gr.Blocks(title="Seg-Zero", analytics_enabled=False, delete_cache=(600, FILES_KEPT)) as page:
         gr.HTML(
             "<h1>Seg-Zero</h1><p>Ask for something in a picture or a clip, once or in a conversation. A policy reasons "
-            "about it and names objects; SAM2 outlines them.</p>"
+            "about it and names objects; SAM2 outlines them. Or label every pixel by text.</p>"
             f"<p class='about'>{about}</p>",
             elem_id="header",
         )
@@ -36,6 +41,8 @@ def build(asker: Asker, clips: ClipAsker, limits: Limits, about: str) -> gr.Bloc
                 build_talk_tab(asker, limits, examples, Dialogues(DialogueLimits()))
             with gr.Tab("Video"):
                 build_video_tab(clips, limits)
+            with gr.Tab("Labels"):
+                build_label_tab(labeller, limits, examples)
     return page
 
 

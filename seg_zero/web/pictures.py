@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
 
-from seg_zero.data.synthetic.scenes import make_samples
+from seg_zero.data.synthetic.scenes import COLOURS, SHAPES, make_samples
 from seg_zero.images import encode_png
 from seg_zero.serving.service import Refused
 from seg_zero.serving.uploads import Limits
@@ -26,6 +26,16 @@ def example_pictures(limits: Limits) -> Examples:
     for number, sample in enumerate(make_samples(EXAMPLE_SEED, EXAMPLES, EXAMPLE_SIDE), start=1):
         picture = Picture.read(f"scene_{number}.png", encode_png(sample.scene.image), limits)
         found.append((picture, sample.question.text))
+    return found
+
+
+def example_labels() -> list[list[str]]:
+    """For each of the same scenes: the background, what is in it, and something that is not."""
+    found = []
+    for sample in make_samples(EXAMPLE_SEED, EXAMPLES, EXAMPLE_SIDE):
+        inside = dict.fromkeys(f"{one.colour} {one.shape}" for one in sample.scene.objects)
+        absent = next(name for c in COLOURS for s in SHAPES if (name := f"{c} {s}") not in inside)
+        found.append(["background", *inside, absent])
     return found
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 
+from seg_zero.open_vocabulary.pictures import colour_of_label
 from seg_zero.visualize import OBJECT_COLOURS
+
+MOST_COLOURS = 36  # of labels, after which they come again
 
 # The switch of an object has the colour of its mask.
 _COLOURS = "\n".join(
     f"#objects label:nth-child({len(OBJECT_COLOURS)}n+{number}) {{ border-left: 6px solid rgb{colour}; }}"
     for number, colour in enumerate(OBJECT_COLOURS, start=1)
+)
+
+# So has the chip of a label.
+_CHIPS = "\n".join(
+    f"#chips .token:nth-of-type({MOST_COLOURS}n+{number}) {{ border-left: 6px solid rgb{colour_of_label(number)}; }}"
+    for number in range(1, MOST_COLOURS + 1)
 )
 
 # To trim a clip in the browser, gradio loads a script from elsewhere.
@@ -68,9 +77,9 @@ footer {{ display: none !important; }}
 .answers li {{ padding: 6px 0; border-top: 1px solid var(--border-color-primary); overflow-wrap: anywhere; }}
 .answers b {{ display: block; font-size: 13px; font-weight: 500; color: var(--body-text-color-subdued); }}
 .swatch {{ display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 8px; }}
-:is(#message, #clip-message, #talk-message, #hint, #refers):not(:has(.notice)),
+:is(#message, #clip-message, #talk-message, #label-message, #label-hint, #hint, #refers):not(:has(.notice)),
   :is(#reasoning, #talk-reasoning):not(:has(p, pre, .cursor, table)),
-  :is(#downloads, #talk-downloads):not(:has(a)) {{ display: none; }}
+  :is(#downloads, #talk-downloads, #label-downloads):not(:has(a)) {{ display: none; }}
 .strip .grid-wrap {{ height: auto; min-height: 0; max-height: none; padding-top: 30px; }}
 .reasoning b {{ display: block; font-size: 13px; font-weight: 500; color: var(--body-text-color-subdued); }}
 .reasoning b:not(:first-child) {{ margin-top: 10px; }}
@@ -83,6 +92,7 @@ footer {{ display: none !important; }}
   border-color: var(--border-color-primary) !important; box-shadow: none !important; }}
 @media (max-width: 719px) {{
   .gradio-container {{ padding: 12px 10px 32px !important; }}
+  #kinds button[role=tab] {{ padding-left: 9px !important; padding-right: 9px !important; }}
   .columns {{ flex-direction: column; flex-wrap: nowrap; gap: 14px; }}
   #looks .row, #box {{ display: grid; grid-template-columns: 1fr; }}
   #box > *, #box .form {{ width: 100% !important; max-width: none !important; }}
@@ -95,12 +105,14 @@ footer {{ display: none !important; }}
   .ask-side > .examples {{ order: 3; }}
 }}
 {_COLOURS}
+{_CHIPS}
 """
 
 # Gradio makes a picture that can be clicked a button without a name.
 _NAMES = {
     "shown": "Answer. A click corrects the chosen object, as the numbers below do.",
     "talk-shown": "Answer. A click refers to what is there, as the thumbnails below do.",
+    "label-shown": "Labels. A click names the most probable ones there.",
 }
 HEAD = f"""<meta name="color-scheme" content="light dark">
 <script>

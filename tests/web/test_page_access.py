@@ -45,6 +45,16 @@ def test_nothing_stands_in_anyones_way(open_page: Callable[..., Page], width: in
     page.locator("#seconds input").wait_for()
     assert findings(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_role("tab", name="Labels").click()
+    page.click("#label-examples button >> nth=2")
+    page.wait_for_selector("#label-picture img")
+    page.click("#label-settings button")
+    page.click("#go")
+    page.wait_for_selector("#label-downloads a")
+    page.locator("#label-shown img").click(position={"x": 60, "y": 60})
+    page.locator("#label-hint .notice").wait_for()
+    assert findings(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_check_sees_what_is_wrong(open_page: Callable[..., Page]) -> None:

@@ -1,0 +1,1 @@
+"""Every voxel of a room labelled by text."""

@@ -15,7 +15,7 @@ from seg_zero.dialogue.data import instances, mrseg, proof, regiondial, syntheti
 from seg_zero.dialogue.data.corrections import dialogues_of_rows
 from seg_zero.dialogue.data.generate import FORMS
 from seg_zero.dialogue.data.mask_sources import MaskFiles
-from seg_zero.dialogue.data.records import Reading, read_dialogues, read_each, write_dialogues
+from seg_zero.dialogue.data.records import Reading, TrueRound, read_dialogues, read_each, write_dialogues
 from seg_zero.dialogue.turns import check_turns
 from seg_zero.errors import InputError
 from seg_zero.files import check_file_place, write_text
@@ -43,7 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=6, help="most rounds of a made dialogue (default: 6)")
     parser.add_argument("--turns", type=int, default=1, help="with --rows: corrections of each answer (default: 1)")
     parser.add_argument("--side", type=int, default=112, help="side of synthetic pictures in pixels (default: 112)")
-    parser.add_argument("--parts", action="store_true", help="synthetic shapes have a core, which can be asked for")
+    parser.add_argument(
+        "--scenes",
+        choices=synthetic.SCENES,
+        default="shapes",
+        help="synthetic scenes: shapes, or shapes with parts (cap, stripe, base) that are asked for (default: shapes)",
+    )
+    parser.add_argument("--parts", action="store_true", help="with --scenes shapes: each has a core to be asked for")
     parser.add_argument("--forms", choices=tuple(FORMS), default="own", help="how questions are put (default: own)")
     parser.add_argument("--skip-bad", action="store_true", help="leave out records that cannot be used, and list them")
     add_split_options(parser)
@@ -62,6 +68,10 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f"--{name} {value} must be at least {least}")
+    if args.parts and args.scenes == "parts":
+        raise InputError("--parts gives shapes a core and is for --scenes shapes; leave it out with --scenes parts")
+    if args.scenes != "shapes" and (args.instances or args.mrseg or args.regiondial or args.rows):
+        raise InputError(f"--scenes {args.scenes} is for synthetic pictures; leave it out")
     if args.masks and args.mrseg is None:
         raise InputError(f"--masks {args.masks[0]} is for --mrseg")
     check_turns(args.turns)
@@ -92,7 +102,7 @@ def _pictures(out: Path) -> Path:
 def _synthetic(args: argparse.Namespace) -> Reading:
     seed = synthetic.SEEDS["val" if args.split == "val" else "train"]
     options = {"side": args.side, "rounds": args.rounds, "parts": args.parts, "forms": args.forms}
-    made = synthetic.make_dialogues(_pictures(args.out), seed, args.count or 300, **options)
+    made = synthetic.make_dialogues(_pictures(args.out), seed, args.count or 300, scenes=args.scenes, **options)
     return proof.with_proofs(Reading("synthetic scenes", list(made)))
 
 
@@ -159,7 +169,14 @@ def _lines(reading: Reading) -> Sequence[str]:
 def _relations(reading: Reading) -> str:
     """How many rounds there are of each relation, and of dialogues of each length."""
     rounds = [one for item in reading.dialogues for one in item.rounds]
-    relations = Counter((one.rule or {}).get("relation") or one.asked.relation or "none" for one in rounds)
+    relations = Counter(_relation(one) for one in rounds)
     lengths = Counter(len(item.rounds) for item in reading.dialogues)
     lines = [f"  {count:>7}  {name}" for name, count in relations.most_common()]
     return "\n".join([*lines, *(f"  {lengths[length]:>7}  dialogues of {length} rounds" for length in sorted(lengths))])
+
+
+def _relation(one: TrueRound) -> str:
+    rule = one.rule or {}
+    return (
+        f"{rule['relation']} a named whole" if "whole" in rule else rule.get("relation") or one.asked.relation or "none"
+    )

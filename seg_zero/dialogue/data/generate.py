@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from seg_zero.dialogue.data.records import TrueRound
-from seg_zero.dialogue.data.relations import BETWEEN, OTHER, PART, PLAIN, POSITIONS, Thing, matching, meant
+from seg_zero.dialogue.data.relations import (
+    BETWEEN,
+    OTHER,
+    PART,
+    PLAIN,
+    POSITIONS,
+    SIBLING,
+    WHOLE,
+    Thing,
+    matching,
+    meant,
+)
 from seg_zero.dialogue.references import HIERARCHICAL, Asked
 from seg_zero.errors import InputError
 from seg_zero.masks import encode_mask
 
-# What is asked for, by the relation; {x} is the noun, {k} and {l} are rounds.
+# What is asked for, by the relation; {x} is the noun, {k} and {l} are rounds, {g} is the noun of any whole thing.
 PHRASES: dict[str, tuple[str, ...]] = {
     PLAIN: ("the {x}",),
     "left of": ("the {x} left of instance {k}", "the {x} to the left of instance {k}"),
@@ -25,7 +37,13 @@ PHRASES: dict[str, tuple[str, ...]] = {
     OTHER: ("the other {x}, not instance {k}", "the {x} that is not instance {k}"),
     PART: ("the {x} of instance {k}",),
     BETWEEN: ("the {x} between instance {k} and instance {l}",),
+    SIBLING: ("the {x} of the same {g} as instance {k}",),
+    WHOLE: ("the {x} that instance {k} belongs to", "the {x} that instance {k} is a part of"),
 }
+# The same about the round before, without its number; {r} is the noun of what that round asked for.
+PRONOUNS: dict[str, str] = {PART: "its {x}", SIBLING: "its {x}", WHOLE: "the {x} that this {r} belongs to"}
+# A part of a thing that the question describes; {w} is that thing's noun.
+NAMED_WHOLE = "the {x} of the {w}"
 # How it is asked for. "lisa": the short forms that LISA's data sets use. "sesame": the form of SESAME's questions, in
 # our own words: whether it is there, its mask if so, and otherwise that it is missing and what could be taken for it.
 FORMS: dict[str, tuple[str, ...]] = {
@@ -45,23 +63,28 @@ FORMS: dict[str, tuple[str, ...]] = {
         "Tell me whether the image shows {phrase}, and segment it if so. Otherwise deny it and list what looks alike.",
     ),
 }
-_KINDS = {PLAIN: "", PART: HIERARCHICAL}  # the relation's kind, where it is not positional
+# The relation's kind, where it is not positional. Only a part lies inside what its question refers to.
+_KINDS = {PLAIN: "", PART: HIERARCHICAL, SIBLING: "sibling", WHOLE: "whole"}
+_OF_PARTS = (PART, SIBLING, WHOLE)
 POSITIONAL = "positional"
 
 
 @dataclass(frozen=True)
 class Description:
-    """A thing by words and a relation to rounds. target, references: numbers of things; rounds: of the references."""
+    """A thing by words and a relation to rounds. target, references: numbers of things; rounds: of the references;
+    whole: for a part without a reference, the words of the thing that it is a part of."""
 
     words: tuple[str, ...]
     relation: str
     target: int
     references: tuple[int, ...] = ()
     rounds: tuple[int, ...] = ()
+    whole: tuple[str, ...] = ()
 
     @property
     def rule(self) -> dict[str, object]:
-        return {"words": list(self.words), "relation": self.relation}
+        named = {"whole": list(self.whole)} if self.whole else {}
+        return {"words": list(self.words), "relation": self.relation, **named}
 
 
 def noun_of(words: Sequence[str], things: Sequence[Thing], general: str) -> str:
@@ -71,13 +94,20 @@ def noun_of(words: Sequence[str], things: Sequence[Thing], general: str) -> str:
 
 
 def make_rounds(
-    things: Sequence[Thing], rng: np.random.Generator, rounds: int, *, forms: str = "own", general: str | None = None
+    things: Sequence[Thing],
+    rng: np.random.Generator,
+    rounds: int,
+    *,
+    forms: str = "own",
+    general: str | None = None,
+    all_of_parts: bool = False,
 ) -> list[TrueRound]:
     """Up to ``rounds`` rounds, each about another thing than the rounds before; fewer if no more can be asked.
 
     forms: a key of FORMS; general: the noun of a whole thing whose own noun is not said, None if it always is, as where
-    ``things`` are not all that is in the picture. Every target is the only thing that its description means. Raises
-    InputError for unknown forms.
+    ``things`` are not all that is in the picture; all_of_parts: about half of the rounds ask for a part of an earlier
+    thing or of one that is named, for another part of the same thing, or for the thing that a part belongs to. Every
+    target is the only thing that its description means. Raises InputError for unknown forms.
     """
     if forms not in FORMS:
         raise InputError(f"forms {forms!r} are not known; choose one of {', '.join(FORMS)}")
@@ -85,19 +115,26 @@ def make_rounds(
     asked_for: list[int] = []
     for number in range(1, rounds + 1):
         choices = list(_first(things) if number == 1 else _later(things, asked_for))
-        by_relation: dict[str, list[Description]] = {}
+        if all_of_parts:
+            choices += _of_parts(things, asked_for)
+        by_relation: dict[tuple[str, bool], list[Description]] = {}
         for choice in choices:
             target = things[choice.target]
             named = target.noun in choice.words
             if choice.target not in asked_for and (named or (general is not None and target.part_of is None)):
-                by_relation.setdefault(choice.relation, []).append(choice)
+                by_relation.setdefault((choice.relation, bool(choice.whole)), []).append(choice)
         if not by_relation:
             break
+        relations = sorted(by_relation)
+        if all_of_parts:
+            wanted = bool(rng.random() < 0.5)
+            relations = [each for each in relations if (each[0] in _OF_PARTS) == wanted] or relations
         # Relations take turns by chance, whichever of them the scene allows more often.
-        some = by_relation[sorted(by_relation)[int(rng.integers(len(by_relation)))]]
+        some = by_relation[relations[int(rng.integers(len(relations)))]]
         chosen = some[int(rng.integers(len(some)))]
         asked_for.append(chosen.target)
-        made.append(_round(chosen, things, rng, forms, general or ""))
+        phrase = _phrase(chosen, things, rng, general, number if all_of_parts else None)
+        made.append(_round(chosen, things, rng, forms, phrase))
     return made
 
 
@@ -124,6 +161,28 @@ def _later(things: Sequence[Thing], asked_for: Sequence[int]) -> Iterator[Descri
             yield from _meant(things, words, BETWEEN, (first, second), (one, two))
 
 
+def _of_parts(things: Sequence[Thing], asked_for: Sequence[int]) -> Iterator[Description]:
+    """Parts of named things; what belongs to the same thing as a part asked for earlier, and that thing."""
+    wholes = {
+        words: place
+        for place, thing in enumerate(things)
+        for words in _subsets(thing.words)
+        if words and thing.part_of is None and meant(things, words, PLAIN, ()) == place
+    }
+    for words in dict.fromkeys(
+        words for thing in things if thing.part_of is not None for words in _subsets(thing.words)
+    ):
+        for whole, place in wholes.items():
+            for found in _meant(things, words, PART, (place,), ()):
+                yield replace(found, references=(), whole=whole)
+    parts = [(place, number) for number, place in enumerate(asked_for, start=1) if things[place].part_of is not None]
+    for words in dict.fromkeys(words for thing in things for words in _subsets(thing.words)):
+        for place, number in parts:
+            yield from _meant(things, words, SIBLING, (place,), (number,))
+            if len(matching(things, words)) > 1:
+                yield from _meant(things, words, WHOLE, (place,), (number,))
+
+
 def _meant(
     things: Sequence[Thing], words: tuple[str, ...], relation: str, references: tuple[int, ...], rounds: tuple[int, ...]
 ) -> Iterator[Description]:
@@ -137,13 +196,33 @@ def _subsets(words: Sequence[str]) -> list[tuple[str, ...]]:
     return [some for count in range(len(words) + 1) for some in combinations(words, count)]
 
 
+def _phrase(
+    chosen: Description, things: Sequence[Thing], rng: np.random.Generator, general: str | None, number: int | None
+) -> str:
+    """What a question asks for. number: of the round, if it may speak of the one before without naming it."""
+    if chosen.whole:
+        phrase = NAMED_WHOLE
+    elif number is not None and chosen.rounds == (number - 1,) and chosen.relation in PRONOUNS and rng.random() < 0.5:
+        phrase = PRONOUNS[chosen.relation]
+    else:
+        phrases = PHRASES[chosen.relation]
+        phrase = phrases[int(rng.integers(len(phrases)))]
+    put = {
+        "x": noun_of(chosen.words, things, general or ""),
+        "w": noun_of(chosen.whole, things, general or ""),
+        "r": things[chosen.references[0]].noun if chosen.references else "",
+        "g": general or "object",
+        **dict(zip("kl", map(str, chosen.rounds), strict=False)),
+    }
+    return re.sub(r"\{(\w)\}", lambda match: put[match[1]], phrase)
+
+
 def _round(
-    chosen: Description, things: Sequence[Thing], rng: np.random.Generator, forms: str, general: str
+    chosen: Description, things: Sequence[Thing], rng: np.random.Generator, forms: str, phrase: str
 ) -> TrueRound:
-    phrases, wordings = PHRASES[chosen.relation], FORMS[forms]
-    phrase = phrases[int(rng.integers(len(phrases)))].replace("{x}", noun_of(chosen.words, things, general))
-    for name, number in zip("kl", chosen.rounds, strict=False):
-        phrase = phrase.replace(f"{{{name}}}", str(number))
+    wordings = FORMS[forms]
     question = wordings[int(rng.integers(len(wordings)))].replace("{phrase}", phrase)
-    asked = Asked(question, chosen.rounds, _KINDS.get(chosen.relation, POSITIONAL))
+    # Nothing is referred to where the whole is named.
+    kind = "" if chosen.whole else _KINDS.get(chosen.relation, POSITIONAL)
+    asked = Asked(question, chosen.rounds, kind)
     return TrueRound(asked, encode_mask(things[chosen.target].mask), (), chosen.rule)

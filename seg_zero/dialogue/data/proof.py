@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from seg_zero.dialogue.data.records import BadRecord, DialogueRecord, Reading
-from seg_zero.dialogue.data.relations import NO, PLAIN, Thing, matching, meant, relates
-from seg_zero.dialogue.references import read_question
+from seg_zero.dialogue.data.relations import NO, PART, PLAIN, Thing, matching, meant, relates
+from seg_zero.dialogue.references import Asked, read_question
+
+_PRONOUN = re.compile(r"\b(its|this)\b")
 
 
 def prove(dialogue: DialogueRecord) -> list[str]:
@@ -36,17 +39,27 @@ def prove(dialogue: DialogueRecord) -> list[str]:
         if len(targets) != 1 or any(len(some) != 1 for some in references):
             faults.append(f"round {number}: its target or what it refers to is no single thing of the picture")
             continue
-        if bool(references) == (relation == PLAIN):
+        whole = one.rule.get("whole")
+        described = isinstance(whole, list) and whole and all(isinstance(word, str) for word in whole)
+        if whole is not None and not (relation == PART and described):
+            faults.append(f"round {number}: relation {relation!r} does not go with the whole {whole!r}")
+            continue
+        if bool(references) == (relation == PLAIN or whole is not None):
             faults.append(f"round {number}: relation {relation!r} goes with {len(references)} references")
             continue
         numbers = [some[0] for some in references]
+        if whole is not None:
+            named = meant(things, whole, PLAIN, ())
+            if named is None:
+                faults.append(f"round {number}: its whole, {' '.join(whole)!r}, is no single thing")
+                continue
+            numbers = [named]
         try:
             found = meant(things, words, relation, numbers)
         except (ValueError, IndexError) as error:
             faults.append(f"round {number}: {error}")
             continue
-        named = set(read_question(one.asked.question).references)
-        if named != set(one.asked.references) or any(word not in one.asked.question for word in words):
+        if not _says(one.asked, [*words, *(whole or ())], number):
             faults.append(f"round {number}: {one.asked.question!r} does not say its rule")
         if found != targets[0]:
             every = [relates(things, relation, thing, numbers) for thing in matching(things, words)]
@@ -55,6 +68,14 @@ def prove(dialogue: DialogueRecord) -> list[str]:
                 f"for {sum(answer != NO for answer in every)} things"
             )
     return faults
+
+
+def _says(asked: Asked, words: Sequence[str], number: int) -> bool:
+    """Whether a question has the words and the references of its rule: each by its number, or the round before by
+    "its" or "this"."""
+    spoken = set(read_question(asked.question).references)
+    by_pronoun = not spoken and asked.references == (number - 1,) and _PRONOUN.search(asked.question) is not None
+    return (by_pronoun or spoken == set(asked.references)) and all(word in asked.question for word in words)
 
 
 def with_proofs(reading: Reading) -> Reading:

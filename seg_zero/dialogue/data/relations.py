@@ -17,6 +17,7 @@ from seg_zero.objects import Box, box_iou
 
 YES, NO, UNCLEAR = "yes", "no", "unclear"
 PLAIN, OTHER, PART, BETWEEN = "", "other", "part of", "between"
+SIBLING, WHOLE = "same whole as", "whole of"  # another part of the same thing; the thing that a part belongs to
 MAX_OVERLAP = 0.1  # IoU of boxes of which one can be left of the other
 
 
@@ -110,12 +111,16 @@ def relates(things: Sequence[Thing], relation: str, target: int, references: Seq
     whole = things[target].part_of
     if relation == PART:
         return YES if whole == references[0] else NO
+    if relation == SIBLING:
+        return YES if whole is not None and whole == things[references[0]].part_of else NO
+    if relation == WHOLE:
+        return YES if things[references[0]].part_of == target else NO
     if whole is not None and whole in references:  # where a part lies towards its whole is not asked
         return NO
     if relation == BETWEEN:
         return _between(things[target].box, boxes[0], boxes[1])
     if relation not in POSITIONS:
-        known = ", ".join((*POSITIONS, OTHER, PART, BETWEEN))
+        known = ", ".join((*POSITIONS, OTHER, PART, SIBLING, WHOLE, BETWEEN))
         raise ValueError(f"there is no relation {relation!r}; there are {known}")
     return POSITIONS[relation](things[target].box, boxes[0])
 

@@ -36,6 +36,16 @@ def test_synthetic_dialogues_are_written_and_proved(tmp_path: Path, capsys: pyte
     assert f"{sum(len(item.rounds) for item in first)} targets are proved to be unique" in said
 
 
+def test_scenes_with_parts_are_written_and_proved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "parts.jsonl"
+    assert call("--out", path, "--count", 12, "--scenes", "parts") == 0
+    said = capsys.readouterr().out
+    for relation in ("part of a named whole", "part of\n", "same whole as", "whole of"):
+        assert relation in said
+    assert call("--check", path) == 0
+    assert "12 records, 0 of which cannot be used" in capsys.readouterr().out
+
+
 def test_a_check_lists_bad_records_by_number_and_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "d.jsonl"
     assert call("--out", path, "--count", 3) == 0
@@ -154,6 +164,8 @@ def test_published_conversations_are_imported(coco: Path, capsys: pytest.Capture
         ),
         (["--out", "a.jsonl", "--mrseg", "list.json", "--images", "."], "holds no dialogue"),
         (["--check", "none.jsonl"], "cannot be read"),
+        (["--out", "a.jsonl", "--scenes", "parts", "--parts"], "leave it out with --scenes parts"),
+        (["--out", "a.jsonl", "--scenes", "parts", "--mrseg", "list.json"], "--scenes parts is for synthetic pictures"),
     ],
 )
 def test_bad_options_are_one_line(

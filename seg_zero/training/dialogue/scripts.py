@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import ListConfig
 
-from seg_zero.dialogue.data.records import BadRecord, DialogueRecord, read_dialogues
+from seg_zero.dialogue.data.records import BadRecord, DialogueRecord, Reading, read_dialogues
 from seg_zero.dialogue.renderers import MAX_CROPS
 from seg_zero.errors import InputError, one_line
 from seg_zero.evaluation.dialogues import ALL_DIALOGUES, PREDICTED
@@ -37,24 +37,30 @@ def dialogue_files(value: str | Sequence[str] | ListConfig) -> list[Path]:
     return paths
 
 
-def bad_dialogues(value: str | Sequence[str] | ListConfig) -> dict[str, list[BadRecord]]:
-    """The records that cannot be used, by file; files without any are left out."""
-    found = {str(path): read_dialogues(path).bad for path in dialogue_files(value)}
+def bad_dialogues(
+    value: str | Sequence[str] | ListConfig, read: Callable[[Path], Reading] = read_dialogues
+) -> dict[str, list[BadRecord]]:
+    """The records that cannot be used, by file; files without any are left out. read: of one file."""
+    found = {str(path): read(path).bad for path in dialogue_files(value)}
     return {name: bad for name, bad in found.items() if bad}
 
 
 def scripts_of(
-    value: str | Sequence[str] | ListConfig, settings: DialogueSettings, max_samples: int, bad_rows: str | None
+    value: str | Sequence[str] | ListConfig,
+    settings: DialogueSettings,
+    max_samples: int,
+    bad_rows: str | None,
+    read: Callable[[Path], Reading] = read_dialogues,
 ) -> list[Script]:
     """The dialogues of a setting, of at most ``max_rounds`` rounds, and at most ``max_samples`` (0 or less: all).
 
-    bad_rows: file that names the files whose unusable records are skipped. Raises InputError for others' and for a
-    round that the chosen way cannot show.
+    bad_rows: file that names the files whose unusable records are skipped; read: of one file. Raises InputError for
+    unusable records of others, and for a round that the chosen way cannot show.
     """
     skipping = read_bad_rows(bad_rows) if bad_rows else {}
     scripts: list[Script] = []
     for path in dialogue_files(value):
-        reading = read_dialogues(path)
+        reading = read(path)
         if str(path) in skipping:
             reading = replace(reading, bad=[])
         for row, item in enumerate(reading.usable()):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.data.augmentation import Augmentation
+from seg_zero.dialogue.data.records import BadRecord, Reading, read_dialogues
 from seg_zero.errors import InputError
+from seg_zero.evaluation.dialogues import ALL_DIALOGUES
 from seg_zero.prompting import PromptSpec
-from seg_zero.training.dialogue.scripts import bad_dialogues, count, earlier_answers, scripts_of
+from seg_zero.training.dialogue.scripts import Script, bad_dialogues, count, dialogue_files, earlier_answers, scripts_of
 from seg_zero.training.settings import CONVERSATIONS, DIALOGUE_GRPO, QUESTIONS, ROUNDS, DialogueSettings, read
 
 
@@ -80,20 +85,68 @@ def _check_conversations(config: DictConfig, settings: DialogueSettings) -> None
             )
 
 
+class _Files:
+    """The dialogues of files and earlier answers to them, read once however many checks ask; again if one changes."""
+
+    def __init__(self) -> None:
+        self._readings: dict[Path, tuple[Any, Reading]] = {}
+        self._answered: set[Any] = set()
+
+    def reading(self, path: Path) -> Reading:
+        """A file's dialogues without the things that only their proof looks at, and its unusable records."""
+        stamp = _stamp(path)
+        if path not in self._readings or self._readings[path][0] != stamp:
+            found = read_dialogues(path)
+            self._readings[path] = stamp, replace(found, dialogues=[replace(one, things=()) for one in found.dialogues])
+        return self._readings[path][1]
+
+    def usable(self, path: Path) -> Reading:
+        """The same without the unusable records, about which :func:`find_bad` decides."""
+        return replace(self.reading(path), bad=[])
+
+    def check_answers(self, predictions: str, scripts: Sequence[Script], asked: tuple[Any, ...]) -> None:
+        """As :func:`earlier_answers`; asked: of what the scripts depend on."""
+        path = Path(predictions).expanduser()
+        known = (path, _stamp(path / ALL_DIALOGUES if path.is_dir() else path), *asked)
+        if known not in self._answered:
+            earlier_answers(predictions, scripts)
+            self._answered.add(known)
+
+    def forget(self) -> None:
+        self._readings.clear()
+        self._answered.clear()
+
+
+_files = _Files()
+forget_files = _files.forget  # before a run, whose launcher waits for hours
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is written; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def count_rows(config: DictConfig, names: str | Sequence[str], limit: int) -> int:
-    """Rows of a run: rounds or dialogues. Raises InputError for files or records that cannot be used, and for
-    earlier answers that do not belong to the training rows."""
+    """Rows of a run: rounds or dialogues, without records that cannot be used. Raises InputError for files that cannot
+    be used, and for earlier answers that do not belong to the training rows."""
     settings = read(config, DialogueSettings)
-    scripts = scripts_of(names, settings, limit, config.data.bad_rows)
+    scripts = scripts_of(names, settings, limit, config.data.bad_rows, _files.usable)
     if settings.predictions is not None and names == config.data.train_files:
-        earlier_answers(settings.predictions, scripts)
+        files = tuple((path, _stamp(path)) for path in dialogue_files(names))
+        _files.check_answers(settings.predictions, scripts, (files, settings.max_rounds, limit))
     return count(scripts, settings)
 
 
 def find_bad(config: DictConfig, skip_bad: bool) -> dict[str, list[int]]:
     """Records that cannot be used, by file: their numbers, from 0. Raises InputError if there are any, unless
     ``skip_bad``."""
-    found = {**bad_dialogues(config.data.train_files), **bad_dialogues(config.data.val_files)}
+    found: dict[str, list[BadRecord]] = {}
+    for names in (config.data.train_files, config.data.val_files):
+        found |= bad_dialogues(names, _files.reading)
     for name, bad in found.items():
         if not skip_bad:
             raise InputError(

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from seg_zero.errors import InputError, print_warning
 from seg_zero.files import make_folder, write_text
 from seg_zero.policy.model_files import TINY_POLICY
-from seg_zero.training.launch import checks, cluster, plan
+from seg_zero.training.launch import checks, cluster, dialogue_checks, plan
 from seg_zero.training.launch.config import load_config, package_folder
 from seg_zero.training.row_files import write_bad_rows
 from seg_zero.training.settings import PolicySettings, read
@@ -153,7 +153,9 @@ def launch(overrides: Sequence[str], *, dry_run: bool = False, print_yaml: bool 
     started = "vLLM" if joined else "Ray, vLLM"
     print(f"starting {started} and the trainer; their log is {output / 'train.log'}", flush=True)
     checkpoints = Checkpoints(output / "checkpoints", 0, False)
-    code = supervise(config, output, total_steps(config), checkpoints.metrics(done))
+    steps = total_steps(config)
+    dialogue_checks.forget_files()
+    code = supervise(config, output, steps, checkpoints.metrics(done))
     last = checkpoints.latest()
     if code == 0 and last is not None:
         print(next_commands(output / "checkpoints" / f"global_step_{last}"), flush=True)

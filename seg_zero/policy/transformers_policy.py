@@ -13,6 +13,7 @@ from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.errors import InputError
 from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, pictures_of, too_long
 from seg_zero.policy.model_files import default_spec, resolve_model
+from seg_zero.policy.prefix import KeptPrompt
 from seg_zero.policy.processors import load_processor, pass_images_on
 from seg_zero.policy.weights import check_loaded
 from seg_zero.prompting import PromptSpec, build_messages
@@ -27,6 +28,7 @@ class TransformersPolicy(Policy):
     def __init__(self, model: Any, processor: Any, spec: PromptSpec, max_new_tokens: int, batch_size: int) -> None:
         self.model, self.processor, self.spec = model, processor, spec
         self.max_new_tokens, self.in_flight = max_new_tokens, batch_size
+        self._kept = KeptPrompt(model)
 
     @classmethod
     def from_pretrained(
@@ -64,7 +66,8 @@ class TransformersPolicy(Policy):
     def stream(self, requests: Iterable[Request | None], sampling: Sampling = GREEDY) -> Iterator[Reply]:
         """Replies in the order of the requests, ``in_flight`` at a time or up to a None.
 
-        Sampled answers are made one request at a time: in a batch their chance would depend on the others.
+        A greedy request that is answered alone goes on from the prompt before it, as far as they begin alike. Sampled
+        answers are made one request at a time: in a batch their chance would depend on the others.
         """
         size = 1 if sampling.temperature else self.in_flight
         batch = list[Request]()
@@ -89,13 +92,16 @@ class TransformersPolicy(Policy):
                 yield Reply(request.key, (), 0, False, problem)
         if not askable:
             return
-        inputs = self._inputs(askable)
-        if sampling.temperature:
-            inputs |= {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
-            torch.manual_seed(sampling.seed_of(askable[0].key))
-        width = inputs["input_ids"].shape[1]
-        with torch.inference_mode():
-            output = self.model.generate(**inputs, num_return_sequences=sampling.answers)[:, width:]
+        if sampling == GREEDY and len(askable) == 1:
+            output = self._written_alone(askable[0])
+        else:
+            inputs = self._inputs(askable)
+            if sampling.temperature:
+                inputs |= {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
+                torch.manual_seed(sampling.seed_of(askable[0].key))
+            width = inputs["input_ids"].shape[1]
+            with torch.inference_mode():
+                output = self.model.generate(**inputs, num_return_sequences=sampling.answers)[:, width:]
         texts = [str(text) for text in self.processor.batch_decode(output, skip_special_tokens=True)]
         lengths = [_written(ids, self.processor.tokenizer) for ids in output.tolist()]
         for i, request in enumerate(askable):
@@ -116,19 +122,16 @@ class TransformersPolicy(Policy):
         import torch
         from transformers import StoppingCriteriaList, TextIteratorStreamer
 
-        inputs = self._inputs([request])
         streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         unread, failures, written = threading.Event(), list[BaseException](), list[Any]()
-        width = inputs["input_ids"].shape[1]
 
         def enough(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
             return torch.full((ids.shape[0],), unread.is_set(), device=ids.device)
 
         def write() -> None:
             try:
-                with torch.inference_mode():
-                    stop = StoppingCriteriaList([enough])
-                    written.append(self.model.generate(**inputs, streamer=streamer, stopping_criteria=stop)[0, width:])
+                stop = StoppingCriteriaList([enough])
+                written.append(self._written_alone(request, streamer=streamer, stopping_criteria=stop)[0])
             except BaseException as error:  # it is raised again where the text is read
                 failures.append(error)
                 streamer.text_queue.put(streamer.stop_signal)
@@ -145,6 +148,21 @@ class TransformersPolicy(Policy):
         count, whole = _written(written[0].tolist(), self.processor.tokenizer)
         return None if whole else count
 
+    def _written_alone(self, request: Request, **settings: Any) -> torch.Tensor:
+        """The greedy answer to one request (1 x tokens), from where its prompt differs from the one before."""
+        import torch
+
+        pictures = pictures_of(request, self.spec)
+        inputs = self._inputs([request], pictures)
+        width = inputs["input_ids"].shape[1]
+        with torch.inference_mode():
+            output: Any = self.model.generate(
+                **self._kept.used(inputs, pictures), return_dict_in_generate=True, **settings
+            )
+        self._kept.keep(output.sequences, output.past_key_values, pictures)
+        found: torch.Tensor = output.sequences[:, width:]
+        return found
+
     @property
     def _limit(self) -> int:
         """Tokens of prompt and text together."""
@@ -160,11 +178,13 @@ class TransformersPolicy(Policy):
         words, own = (len(self.processor.tokenizer(text)["input_ids"]) for text in (self._prompt(request), asked))
         return too_long(words + image, self._limit - 64, request.question, own, self.spec, image)
 
-    def _inputs(self, requests: Sequence[Request]) -> dict[str, Any]:
-        """What ``generate`` takes to answer these requests greedily."""
+    def _inputs(self, requests: Sequence[Request], pictures: Sequence[Image.Image] | None = None) -> dict[str, Any]:
+        """What ``generate`` takes to answer these requests greedily. pictures: of all of them, resized."""
+        if pictures is None:
+            pictures = [image for request in requests for image in pictures_of(request, self.spec)]
         inputs = self.processor(
             text=[self._prompt(request) for request in requests],
-            images=[image for request in requests for image in pictures_of(request, self.spec)],
+            images=list(pictures),
             padding=True,
             return_tensors="pt",
         ).to(self.model.device)

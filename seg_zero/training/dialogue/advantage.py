@@ -70,6 +70,20 @@ def dialogue_grpo(
     return spread[0], spread[1]
 
 
+def sizes_by_round(advantages: Sequence[float], keys: Sequence[str]) -> dict[str, float]:
+    """Mean size of the advantages in each round, ``dialogue/round_2/advantage``: 0 where a round taught nothing."""
+    rounds: dict[int, list[float]] = {}
+    for advantage, key in zip(advantages, keys, strict=True):
+        rounds.setdefault(int(key.rsplit("_", 1)[1]) + 1, []).append(abs(advantage))
+    return {f"dialogue/round_{number}/advantage": float(np.mean(some)) for number, some in sorted(rounds.items())}
+
+
+def credited(batch: KVBatchMeta) -> dict[str, float]:
+    """:func:`sizes_by_round` of a batch with advantages, which all tokens of an answer have in common."""
+    found = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["advantages"])
+    return sizes_by_round([float(tokens[0]) for tokens in found["advantages"].unbind()], batch.keys)
+
+
 def name_samples(batch: KVBatchMeta) -> None:
     """Let the estimator know which round of which conversation a sample is.
 

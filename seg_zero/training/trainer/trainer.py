@@ -26,7 +26,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from seg_zero.files import write_image, write_json, write_text
 from seg_zero.training import queue_images
-from seg_zero.training.dialogue.advantage import name_samples
+from seg_zero.training.dialogue.advantage import credited, name_samples
 from seg_zero.training.dialogue.agent_loop import EACH_ROUND
 from seg_zero.training.engine import one_update
 from seg_zero.training.engine.shared_prefix import groups
@@ -135,9 +135,12 @@ class SegZeroTrainer(PPOTrainerSync):
         return self._updates * math.lcm(dp_size, self.config.actor_rollout_ref.rollout.n)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        if self.config.algorithm.adv_estimator == DIALOGUE_GRPO:
-            name_samples(batch)
-        return super()._compute_advantage(batch, metrics)
+        if self.config.algorithm.adv_estimator != DIALOGUE_GRPO:
+            return super()._compute_advantage(batch, metrics)
+        name_samples(batch)
+        batch = super()._compute_advantage(batch, metrics)
+        metrics.update(credited(batch))
+        return batch
 
     def _balance_batch(
         self,

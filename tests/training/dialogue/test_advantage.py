@@ -16,6 +16,7 @@ from seg_zero.training.dialogue.advantage import (
     compare_rounds,
     dialogue_grpo,
     round_returns,
+    sizes_by_round,
 )
 from seg_zero.training.settings import DIALOGUE_GRPO
 
@@ -51,6 +52,15 @@ def test_a_round_that_one_conversation_alone_came_to_teaches_nothing() -> None:
 
 def test_equal_rounds_have_no_advantage() -> None:
     assert compare_rounds(np.array([2.0, 2.0]), ["a_0_0", "a_1_0"], by_std=True).tolist() == [0.0, 0.0]
+
+
+def test_what_each_round_taught_is_told() -> None:
+    found = sizes_by_round([-1.0, 3.0, 0.0, -2.0, 0.0, 0.5, 0.0], KEYS)
+    assert found == {
+        "dialogue/round_1/advantage": pytest.approx(4 / 3),
+        "dialogue/round_2/advantage": 0.0,
+        "dialogue/round_3/advantage": pytest.approx(1.25),
+    }
 
 
 def rewards() -> tuple[torch.Tensor, torch.Tensor]:

@@ -48,6 +48,7 @@ def benchmarks(out: Path, trl_python: Path | None) -> list[Benchmark]:
         Benchmark("mask_reward", "SAM2 in the reward against one image and object at a time"),
         Benchmark("data", "Opening and reading a dataset", ("--rows", "20000", "--folder", str(out / "data"))),
         Benchmark("ask", "One question"),
+        Benchmark("dialogue", "A dialogue against single questions"),
         Benchmark("evaluation", "An evaluation against batches of transformers"),
         Benchmark("serve", "Many users of one server"),
         Benchmark("merge", "Merging against verl's merger"),

@@ -317,6 +317,20 @@ def test_limits_of_a_processor_do_not_resize_the_prompts_images(
     assert "mm_processor_kwargs" not in asked
 
 
+def test_vllm_on_cpu_keeps_what_short_prompts_have_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=lambda **settings: asked.update(settings)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    spec = VllmPolicy.from_pretrained(TINY_POLICY).spec
+    assert asked["block_size"] <= 2 * spec.image_tokens < 128  # vLLM's own on CPU
+    asked.clear()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    VllmPolicy.from_pretrained(TINY_POLICY)
+    assert "block_size" not in asked
+
+
 def _tiny_config(*overrides: str) -> Any:
     from seg_zero.training.launch.config import load_config
 

@@ -122,3 +122,36 @@ def test_skipping_leaves_what_a_step_needs(tmp_path: Path) -> None:
     assert json.loads(train.read_text().splitlines()[0]) == {"id": "broken"}
     with pytest.raises(InputError, match=r"has 1 rows, fewer than data\.train_batch_size=2"):
         checks.check_data(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("engine.shared_prefix=true", r"shared_prefix=true does not work with dialogue\.rows=conversations"),
+        ("algorithm.adv_estimator=grpo", r"set it to dialogue_grpo"),
+        ("data.augmentation.flip=0.5", r"would move what earlier rounds of a dialogue say"),
+        ("data.train_files={val}", r"has 2 rows, fewer than data\.train_batch_size=4"),
+        ("data.val_files={folder}/gone.jsonl", r"gone\.jsonl is no file of dialogues; `seg-zero data dialogues"),
+        ("data.train_files={broken}", r"1 records of .* cannot be used, record 1 \(broken\).*--skip-bad skips them"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_would(override: str, words: str, tmp_path: Path) -> None:
+    train, val = write_file(tmp_path, "train.jsonl", 4), write_file(tmp_path, "val.jsonl", 2)
+    broken = write_file(tmp_path, "broken.jsonl", 4, broken=1)
+    settings = [*SETTINGS[:-1], "dialogue=conversations", "data.train_batch_size=4", f"output_dir={tmp_path / 'run'}"]
+    settings += ["worker.actor.global_batch_size=4", f"data.train_files={train}", f"data.val_files={val}"]
+    with pytest.raises(InputError, match=words) as error:
+        start.launch([*settings, override.format(val=val, folder=tmp_path, broken=broken)], dry_run=True)
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_reads_each_file_once(
+    tmp_path: Path, reads: Counter[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, val = write_file(tmp_path, "train.jsonl", 5, broken=1), write_file(tmp_path, "val.jsonl", 2)
+    settings = [*SETTINGS, "worker.actor.global_batch_size=2", f"data.train_files={train}", f"data.val_files={val}"]
+    own = ["dialogue=conversations", f"output_dir={tmp_path / 'run'}"]
+    assert start.launch([*settings, *own], dry_run=True, skip_bad=True) == 0
+    said = capsys.readouterr()
+    assert "5 training rows: 2 steps per epoch" in said.out and "1 records of" in said.err
+    assert reads == {"train.jsonl": 1, "val.jsonl": 1}

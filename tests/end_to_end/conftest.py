@@ -11,7 +11,14 @@ from helpers.background import Background
 
 HERE = Path(__file__).parent
 # Jobs start in the order of the tests that need them: those with the longest first, so that none runs alone at the end.
-LONGEST_FIRST = ("test_resume", "test_two_nodes", "test_training", "test_policies", "test_dynamic_sampling")
+LONGEST_FIRST = (
+    "test_resume",
+    "test_two_nodes",
+    "test_training",
+    "test_policies",
+    "test_dialogue_training",
+    "test_dynamic_sampling",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
+if TYPE_CHECKING:
+    from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
 
 
 class TileLabeller(Protocol):

@@ -153,6 +153,14 @@ def test_bands_by_number_by_colour_and_one_alone(tmp_path: Path) -> None:
         assert raster.bands == [3, 2, 1]
 
 
+def test_blocks_are_kept_while_a_tile_is_read(tmp_path: Path) -> None:
+    """Without a cache, the overview decodes every block once for each of its rows."""
+    from rasterio.env import get_gdal_config
+
+    with open_raster(write_tile(tmp_path / "tile.tif", waves(40, 50))):
+        assert int(get_gdal_config("GDAL_CACHEMAX")) == 64 * 1024 * 1024
+
+
 def test_sixteen_bits_are_stretched_by_their_percentiles(tmp_path: Path) -> None:
     values = waves(60, 70).astype(np.uint16) * 40 + 300
     values[:, 0, 0] = 65535  # one glint does not darken the rest

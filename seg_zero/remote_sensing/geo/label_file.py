@@ -16,7 +16,7 @@ from rasterio.windows import Window
 
 from seg_zero.files import whole_file
 from seg_zero.open_vocabulary.pictures import palette
-from seg_zero.remote_sensing.geo.raster import CACHE_MEGABYTES
+from seg_zero.remote_sensing.geo.raster import CACHE_BYTES
 
 _BLOCK = 256  # side of the file's blocks
 
@@ -42,7 +42,7 @@ def write_labels(
         "transform": transform, "tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "compress": "deflate",
         "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
-    environment = rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, GDAL_PAM_ENABLED="NO")
+    environment = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="NO")
     with whole_file(path) as partial, environment, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(partial, "w", **profile) as target:

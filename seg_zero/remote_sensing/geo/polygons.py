@@ -20,7 +20,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform as warp_points
 
 from seg_zero.errors import InputError
-from seg_zero.remote_sensing.geo.raster import CACHE_MEGABYTES
+from seg_zero.remote_sensing.geo.raster import CACHE_BYTES
 
 WGS84 = "EPSG:4326"
 RADIUS = 6_371_007.2  # of the sphere with the area of WGS 84's ellipsoid, in metres
@@ -56,7 +56,7 @@ def spherical_area(ring: Ring) -> float:
 
 def regions(path: Path, minimal: int = 1) -> Iterator[Region]:
     """The regions of a label map in the coordinates of its file, without nodata and those below ``minimal`` pixels."""
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES), rasterio.open(path) as source:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(path) as source:
         crs: CRS | None = source.crs
         transform: Affine = source.transform
         # Upright coordinates make rings turn the other way than rows that count downwards.

@@ -23,7 +23,7 @@ from rasterio.windows import Window
 
 from seg_zero.errors import InputError, one_line
 
-CACHE_MEGABYTES = 64  # of blocks that GDAL keeps, whatever the size of the tile
+CACHE_BYTES = 64 << 20  # of blocks that GDAL keeps, whatever the size of the tile; rasterio takes bytes
 OVERVIEW = 1024  # longer side of the picture that the stretch and the preview are made of
 PERCENTILES = (2.0, 98.0)
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
@@ -126,7 +126,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(f"tile {path} does not exist; check the path")
     if not path.is_file():
         raise InputError(f"tile {path} is a folder; give one file")
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MEGABYTES, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, GDAL_PAM_ENABLED="NO"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             source = rasterio.open(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from seg_zero.remote_sensing.geo.raster import CACHE_BYTES
 
 WGS84 = "EPSG:4326"
 RADIUS = 6_371_007.2  # of the sphere with the area of WGS 84's ellipsoid, in metres
-_AT_ONCE = 1000  # polygons whose points are transformed together
+_AT_ONCE = 20_000  # points that are transformed together
 Ring = np.ndarray  # float64 N x 2, x and y, the first point again at the end
 
 
@@ -89,7 +88,7 @@ def _square_metres(rings: Sequence[Ring], crs: CRS | None) -> float | None:
 
 def in_wgs84(found: Iterator[Region], crs: CRS, what: str) -> Iterator[Region]:
     """The same regions with longitudes and latitudes in degrees. Raises InputError where the CRS has none."""
-    while batch := list(islice(found, _AT_ONCE)):
+    for batch in _batches(found):
         points = np.concatenate([ring for region in batch for ring in region.rings])
         try:
             xs, ys = warp_points(crs, WGS84, points[:, 0], points[:, 1])
@@ -107,6 +106,20 @@ def in_wgs84(found: Iterator[Region], crs: CRS, what: str) -> Iterator[Region]:
                 # Some systems have axes that turn the other way.
                 rings.append(turned if (signed_area(turned) >= 0) == (number == 0) else turned[::-1])
             yield Region(region.value, tuple(rings), region.pixels, region.square_metres)
+
+
+def _batches(found: Iterator[Region]) -> Iterator[list[Region]]:
+    """Regions together with about ``_AT_ONCE`` points: one of a large tile may have as many as thousands of others."""
+    batch: list[Region] = []
+    points = 0
+    for region in found:
+        batch.append(region)
+        points += sum(len(ring) for ring in region.rings)
+        if points >= _AT_ONCE:
+            yield batch
+            batch, points = [], 0
+    if batch:
+        yield batch
 
 
 def decimals(region_pixel: float) -> int:

@@ -102,5 +102,5 @@ def test_an_example_brings_its_labels(open_page: Callable[..., Page]) -> None:
     page.wait_for_function("n => document.querySelectorAll('#chips .token').length === n", arg=len(example_labels()[2]))
     page.click("#go")
     said(page, "#label-headline", "found in scene_3.png.")
-    absent = page.locator("#legend tr", has_text=example_labels()[2][-1])
-    assert "taken for absent" in absent.inner_text()
+    shown = page.locator("#legend").inner_text()
+    assert all(label in shown for label in example_labels()[2])

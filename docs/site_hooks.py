@@ -3,11 +3,12 @@
 * Sections, order, titles and descriptions of pages are those of docs/README.md.
 * Pages outside docs/ that a page links (model cards, CONTRIBUTING.md) become pages of the site. Links to other files of
   the repository lead to its host if REPOSITORY_URL names one; without it, only their text stays.
-* The notebook becomes a page.
+* The notebook becomes a page, with its stored outputs.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -85,12 +86,23 @@ def relinked(text: str, source: Path, repository: str | None) -> str:
     return _LINK.sub(replace, text)
 
 
-def notebook_page(file: Path) -> str:
-    """The cells of a notebook as Markdown."""
-    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
-    texts = [("".join(cell["source"]), cell["cell_type"]) for cell in cells]
-    shown = [text if kind == "markdown" else f"```python\n{text}\n```" for text, kind in texts]
-    return "\n\n".join([*shown, f'<a href="{file.name}" download>The notebook as a file</a>']) + "\n"
+def notebook_page(file: Path) -> tuple[str, dict[str, bytes]]:
+    """Cells and stored outputs of a notebook as Markdown, and its pictures by their place among the sources."""
+    parts: list[str] = []
+    pictures: dict[str, bytes] = {}
+    for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            if "image/jpeg" in data:
+                place = f"images/{file.stem}_{len(pictures) + 1}.jpg"
+                pictures[place] = base64.b64decode("".join(data["image/jpeg"]))
+                parts.append(f"![What the code above shows]({place})")
+            else:
+                parts.append(f"```text\n{''.join(data['text/plain']).rstrip()}\n```")
+    parts.append(f'<a href="{file.name}" download>The notebook as a file</a>')
+    return "\n\n".join(parts) + "\n", pictures
 
 
 def github_slug(title: str, separator: str) -> str:
@@ -125,7 +137,10 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     add = partial(File.generated, config)
-    files.append(add("notebook.md", content=notebook_page(DOCS / "notebook.ipynb")))
+    text, pictures = notebook_page(DOCS / "notebook.ipynb")
+    files.append(add("notebook.md", content=text))
+    for name, content in pictures.items():
+        files.append(add(name, content=content))
     listed = {file for _, entries in sections() for _, file, _ in entries}
     for file in pages_elsewhere():
         inclusion = InclusionLevel.INCLUDED if file in listed else InclusionLevel.NOT_IN_NAV

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 from seg_zero.account import complete_account
@@ -11,6 +12,8 @@ __version__ = "0.1.0"
 __all__ = ["ReasoningSegmenter", "SegmentationResult", "__version__"]
 
 complete_account()
+# Notebooks without ipywidgets, where tqdm, which transformers imports, then writes its bars as text.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:
     from seg_zero.pipeline import ReasoningSegmenter, SegmentationResult

@@ -51,6 +51,18 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     assert styles == []
 
 
+def test_the_notebook_page_shows_what_its_code_shows(site: Path) -> None:
+    text = (site / "notebook.html").read_text(encoding="utf-8")
+    assert "looks green" in text and "example_label_studio.xml" in text
+    pictures = re.findall(r'<img[^>]* src="?(images/notebook_\d\.jpg)', text)
+    assert len(pictures) == 2 and all((site / picture).read_bytes()[:2] == b"\xff\xd8" for picture in pictures)
+
+
+def test_the_home_page_says_first_what_it_is_about(site: Path) -> None:
+    text = (site / "index.html").read_text(encoding="utf-8")
+    assert 0 < text.index("answers a question about a picture with") < text.index('id="which-model-do-i-need"')
+
+
 def test_search_knows_every_page(site: Path) -> None:
     text = (site / "search" / "search_index.js").read_text(encoding="utf-8")
     places = {entry["location"].partition("#")[0] for entry in json.loads(text.removeprefix("var __index = "))["docs"]}

@@ -176,7 +176,9 @@ def _failures(page: Page) -> str:
 
 def _change(before: float, after: float) -> str:
     difference = after - before
-    return f'<td class="{"up" if difference >= 0 else "down"}">{difference:+.3f}</td>'
+    if f"{difference:.3f}".lstrip("-") == "0.000":
+        return "<td>0.000</td>"
+    return f'<td class="{"up" if difference > 0 else "down"}">{difference:+.3f}</td>'
 
 
 def _table(head: str, rows: Sequence[tuple[str, str, float, float]]) -> str:

@@ -120,25 +120,27 @@ def contact_sheet(
     tiles = [_tile(source, place, (notes or {}).get(place)) for place in places]
     columns = min(COLUMNS, max(2, len(tiles)))
     bands = [tiles[first : first + columns] for first in range(0, len(tiles), columns)]
-    heights = [TILE + 26 + _LINE * max(len(tile.lines) for tile in band) + _GAP for band in bands]
+    tallest = [max(TILE // 2 if tile.picture is None else tile.picture.height for tile in band) for band in bands]
+    texts = [_LINE * max(len(tile.lines) for tile in band) for band in bands]
+    heights = [picture + 26 + text + _GAP for picture, text in zip(tallest, texts, strict=True)]
     sheet = Image.new("RGB", (columns * (TILE + _GAP) + _GAP, _HEAD + sum(heights)), _PAPER)
     draw = ImageDraw.Draw(sheet)
     small = ImageFont.load_default(12)
     draw.text((_GAP, 12), shown(title), _INK, font_for(title, 20))
     draw.text((_GAP, 42), "outline: target     hatched: ignored     dashes: box     disc: point", _FAINT, small)
     top = _HEAD
-    for band, height in zip(bands, heights, strict=True):
+    for band, below, height in zip(bands, tallest, heights, strict=True):
         for column, tile in enumerate(band):
             x, y = _GAP + column * (TILE + _GAP), top
             if tile.picture is None:
-                draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), fill=(244, 238, 238), outline=(220, 200, 200))
-                middle = (x + TILE / 2, y + TILE / 2)
+                draw.rectangle((x, y, x + TILE - 1, y + below - 1), fill=(244, 238, 238), outline=(220, 200, 200))
+                middle = (x + TILE / 2, y + below / 2)
                 draw.text(middle, "cannot be drawn", _WRONG, ImageFont.load_default(15), anchor="mm")
             else:
-                corner = (x + (TILE - tile.picture.width) // 2, y + (TILE - tile.picture.height) // 2)
+                corner = (x + (TILE - tile.picture.width) // 2, y + (below - tile.picture.height) // 2)
                 sheet.paste(tile.picture, corner)
-            draw.text((x, y + TILE + 4), tile.heading, _FAINT, small)
+            draw.text((x, y + below + 4), tile.heading, _FAINT, small)
             for number, (text, colour, font) in enumerate(tile.lines):
-                draw.text((x, y + TILE + 22 + _LINE * number), text, colour, font)
+                draw.text((x, y + below + 22 + _LINE * number), text, colour, font)
         top += height
     return sheet

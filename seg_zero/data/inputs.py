@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, counted
 from seg_zero.images import load_image, size_as_shown
 
 T = TypeVar("T")
@@ -220,3 +220,14 @@ def take_split(records: Sequence[T], picture_of: Callable[[T], str], split: str,
         raise InputError(f"--split {split} needs two pictures or more, there are {len(names)}")
     held_out = set(names[: min(len(names) - 1, math.ceil(val_fraction * len(names)))])
     return [r for r in records if (picture_of(r) in held_out) == (split == "val")]
+
+
+def split_notes(
+    records: Sequence[T], taken: Sequence[T], picture_of: Callable[[T], str], split: str
+) -> tuple[str, ...]:
+    """A line on how many pictures of ``records`` :func:`take_split` took and left; none where it takes all."""
+    if split == "all":
+        return ()
+    pictures, own = len(set(map(picture_of, records))), len(set(map(picture_of, taken)))
+    rest = "held out for --split val" if split == "train" else "left to --split train"
+    return (f"--split {split}: {own} of {counted(pictures, 'picture')}; {pictures - own} {rest}",)

@@ -30,6 +30,8 @@ from seg_zero.serving.uploads import read_question as check_length
 DIALOGUES = "/v1/dialogues"
 DialogueId = Annotated[str, Path(description="The id that POST /v1/dialogues gave", max_length=64)]
 GONE: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "No such dialogue, or it has ended"}}
+ID: dict[int | str, dict[str, Any]] = {422: {"model": Problem, "description": "The id is too long"}}
+UNDO: dict[int | str, dict[str, Any]] = {422: {"model": Problem, "description": "No round to take back, or a long id"}}
 BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "A round of it is being answered"}}
 
 
@@ -85,9 +87,10 @@ def add_dialogues(
     warning: str | None = None,
     dialogue_limits: DialogueLimits | None = None,
 ) -> Dialogues[_Talk]:
-    """Add the routes of dialogues to the server; refusals: what every route may answer, for the schema."""
+    """Add the routes of dialogues to the server; refusals: what a route with a form may answer, for the schema."""
     dialogues = Dialogues[_Talk](dialogue_limits or DialogueLimits())
     renderer = renderer_for()
+    found = {**GONE, 500: refusals[500]}  # of routes without a form
 
     @app.post(DIALOGUES, status_code=201, responses=refusals)
     async def begin(
@@ -130,13 +133,13 @@ def add_dialogues(
             one.talk.memory = one.talk.memory.added(item)
             return _answer(one, item, warning)
 
-    @app.get(f"{DIALOGUES}/{{dialogue}}", responses={**refusals, **GONE})
+    @app.get(f"{DIALOGUES}/{{dialogue}}", responses={**found, **ID})
     async def rounds(dialogue: DialogueId) -> Rounds:
         """The questions of a dialogue."""
         one = dialogues.get(dialogue)
         return Rounds(id=one.id, questions=[item.question for item in one.talk.memory.rounds])
 
-    @app.delete(f"{DIALOGUES}/{{dialogue}}/rounds", responses={**refusals, **GONE, **BUSY})
+    @app.delete(f"{DIALOGUES}/{{dialogue}}/rounds", responses={**found, **UNDO, **BUSY})
     async def undo(dialogue: DialogueId) -> Rounds:
         """Take the last round back."""
         one = dialogues.get(dialogue)
@@ -147,7 +150,7 @@ def add_dialogues(
                 raise Refused(422, str(error)) from error
         return Rounds(id=one.id, questions=[item.question for item in one.talk.memory.rounds])
 
-    @app.delete(f"{DIALOGUES}/{{dialogue}}", status_code=204, responses={**refusals, **GONE})
+    @app.delete(f"{DIALOGUES}/{{dialogue}}", status_code=204, responses={**found, **ID})
     async def end(dialogue: DialogueId) -> Response:
         """End a dialogue."""
         dialogues.end(dialogues.get(dialogue).id)

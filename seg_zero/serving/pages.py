@@ -148,7 +148,7 @@ def _type(one: Mapping[str, Any]) -> str:
 
 def _answers(responses: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:
     rows = []
-    for status, response in responses.items():
+    for status, response in sorted(responses.items()):
         content, said = response.get("content", {}), response.get("description", "")
         said = "Answered" if said == "Successful Response" else said  # FastAPI's words
         types = ", ".join(

@@ -13,7 +13,7 @@ from helpers.evaluated import NOTHING, SPEC, predicted, scenes, summary_of, true
 from seg_zero.answer import write_answer
 from seg_zero.cli.demo import main
 from seg_zero.cli.demo_curves import curves_section, draw_curve, read_curves, running_mean, says_something
-from seg_zero.cli.demo_page import Page, draw_before_after, next_commands, write_page
+from seg_zero.cli.demo_page import Page, _change, draw_before_after, next_commands, write_page
 from seg_zero.cli.main import main as command
 from seg_zero.errors import InputError
 
@@ -92,6 +92,20 @@ def test_failures_are_shown_with_their_reason_and_number(page: str) -> None:
     assert "2 of 24 answers still have an IoU below 0.5" in part
     assert "2 answers: there is a target, but no pixel was found" in part
     assert "After training, the answer says that nothing matches, but something does." in part
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "cell"),
+    [
+        (0.5, 0.75, '<td class="up">+0.250</td>'),
+        (0.75, 0.5, '<td class="down">-0.250</td>'),
+        (1.0, 1.0, "<td>0.000</td>"),
+        (0.5, 0.4999, "<td>0.000</td>"),
+        (0.5, 0.5001, "<td>0.000</td>"),
+    ],
+)
+def test_no_change_is_neither_good_nor_bad(before: float, after: float, cell: str) -> None:
+    assert _change(before, after) == cell
 
 
 def test_without_failures_none_is_shown(tmp_path: Path) -> None:

@@ -265,6 +265,13 @@ def test_contact_sheet_takes_any_row(tmp_path: Path) -> None:
     assert sheet.width < 5 * TILE and sheet.height > 5 * TILE
 
 
+def test_contact_sheet_of_landscapes_has_no_empty_half(tmp_path: Path) -> None:
+    """Bands are as high as their tallest picture (here 75 of the 300 pixels)."""
+    write_rows(tmp_path / "rows.parquet", [_row(i, img_width=400, img_height=100) for i in range(4)])
+    sheet = contact_sheet(open_rows(tmp_path / "rows.parquet"), range(4), "wide")
+    assert sheet.width > 4 * TILE and sheet.height < TILE
+
+
 def test_histogram_shows_every_value() -> None:
     text = histogram("sizes", [1, 1, 5, 100], [0, 2, 4, 6, np.inf], ["a", "b", "c", "d"])
     assert [line.split()[-1] for line in text.splitlines()[1:]] == ["2", "0", "1", "1"]

@@ -1,18 +1,26 @@
-"""Runs notebooks, and the code of documentation pages as notebooks, in the interpreter of the tests."""
+"""Runs notebooks, and the code of documentation pages as notebooks, in the interpreter of the tests.
+
+python tests/helpers/notebooks.py       # stores the outputs of docs/notebook.ipynb in it
+"""
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 # A fenced block with what stands before it, if that says that it cannot run here.
 _BLOCK = re.compile(r"(<!-- not run -->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _RUNS = {"bash": "%%bash\nset -euo pipefail\n", "python": ""}
@@ -65,3 +73,33 @@ def looks_like(shown: str, output: str) -> bool:
     pattern = re.escape(shown.strip()).replace(re.escape("…"), "…")
     pattern = re.sub(r"(?m)^…(\\\n|\n|$)", lambda match: "(?:.*\n?)*?" if match[1] else "(?:.*\n?)*", pattern)
     return re.fullmatch(pattern.replace("…", ".*"), output.strip()) is not None
+
+
+def as_stored(outputs: list[Any]) -> list[Any]:
+    """Outputs of a cell without progress bars and warnings; pictures as JPEG alone, without this machine's paths."""
+    kept = [nbformat.from_dict(out) for out in outputs if out.get("name") != "stderr"]
+    for out in kept:
+        if "image/png" in out.get("data", {}):
+            written = io.BytesIO()
+            Image.open(io.BytesIO(base64.b64decode(out.data["image/png"]))).convert("RGB").save(
+                written, "JPEG", quality=85
+            )
+            out.data = nbformat.from_dict({"image/jpeg": base64.b64encode(written.getvalue()).decode()})
+        out.pop("execution_count", None)
+        if out.output_type == "execute_result":
+            out.execution_count = None
+    return kept
+
+
+def store_outputs(path: Path) -> None:
+    """Run a notebook and store what it shows in it."""
+    stored = nbformat.read(path, as_version=4)
+    with TemporaryDirectory() as folder:
+        cells = run_notebook(nbformat.read(path, as_version=4), Path(folder))
+    for cell, ran in zip((cell for cell in stored.cells if cell.cell_type == "code"), cells, strict=True):
+        cell.outputs, cell.execution_count = as_stored(ran.outputs), None
+    nbformat.write(stored, path)
+
+
+if __name__ == "__main__":
+    store_outputs(NOTEBOOK)

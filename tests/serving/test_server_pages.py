@@ -41,6 +41,11 @@ def test_the_docs_describe_every_route_and_field_without_scripts(gated: Any) -> 
     }
     for name in {"image", "question", "png", "per_object", "429", *names}:
         assert f">{name}<" in page.text, name
+    for route in page.text.split("<h2><code>")[1:]:
+        statuses = re.findall(r"<td>(?:<b>|<code>)?(\d{3})<", route.split("<h2 id=")[0])
+        assert statuses and statuses == sorted(statuses), route[:60]
+        if route.startswith(("GET", "DELETE")):
+            assert "415" not in statuses and "Not a form" not in route
     assert "HEIC" in page.text and not re.search(r'(src|href)="https?:', page.text)
 
 

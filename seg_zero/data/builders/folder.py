@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from seg_zero.data.builders.build import Example, Source
-from seg_zero.data.inputs import Line, add_split_options, find_file, read_table, take_split, upright_size
+from seg_zero.data.inputs import Line, add_split_options, find_file, read_table, split_notes, take_split, upright_size
 from seg_zero.errors import InputError
 from seg_zero.images import LOSSY
 
@@ -206,5 +206,10 @@ def source(args: argparse.Namespace) -> Source[Record]:
     questions = Path(args.questions)
     root = Path(args.root) if args.root else questions.parent
     records = list_records(questions, root, args.encoding)
-    records = take_split(records, lambda r: os.path.relpath(r.image, root), args.split, args.val_fraction)
-    return Source(records, partial(load, mask_values=args.mask_values, ignore_value=args.ignore_value))
+    read = partial(load, mask_values=args.mask_values, ignore_value=args.ignore_value)
+
+    def picture_of(record: Record) -> str:
+        return os.path.relpath(record.image, root)
+
+    taken = take_split(records, picture_of, args.split, args.val_fraction)
+    return Source(taken, read, split_notes(records, taken, picture_of, args.split))

@@ -30,6 +30,7 @@ from seg_zero.data.inputs import (
     decoded_annotation,
     find_file,
     read_table,
+    split_notes,
     take_split,
     upright_size,
 )
@@ -305,4 +306,9 @@ def source(args: argparse.Namespace) -> Source[Record]:
     root = Path(args.root)
     records = list_records(root, Path(args.questions) if args.questions else None, args.encoding)
     ask = partial(load, encoding=args.encoding)
-    return Source(take_split(records, lambda r: os.path.relpath(r.file, root), args.split, args.val_fraction), ask)
+
+    def picture_of(record: Record) -> str:
+        return os.path.relpath(record.file, root)
+
+    taken = take_split(records, picture_of, args.split, args.val_fraction)
+    return Source(taken, ask, split_notes(records, taken, picture_of, args.split))

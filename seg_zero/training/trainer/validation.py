@@ -161,7 +161,7 @@ def _band(sample: HeldOut, spec: PromptSpec) -> Image.Image:
         *((line, (110, 110, 110)) for line in wrapped(thinking, font, 9, _TEXT)),
         *((line, (20, 90, 160)) for line in wrapped(verdict, font, 3, _TEXT)),
     ]
-    height = max(TILE, _LINE * len(lines) + _LINE) + _GAP + _LINE
+    height = max(*(picture.height for picture in pictures), _LINE * (len(lines) + 1)) + _GAP + _LINE
     band = Image.new("RGB", (2 * (TILE + _GAP) + _TEXT + 2 * _GAP, height), "white")
     draw = ImageDraw.Draw(band)
     small = ImageFont.load_default(12)

@@ -14,7 +14,7 @@ from seg_zero.cli.data import main
 from seg_zero.data.builders import folder
 from seg_zero.data.builders.build import build, example_to_row
 from seg_zero.data.builders.folder import list_records, load, read_labels
-from seg_zero.data.inputs import read_table, take_split, upright_size
+from seg_zero.data.inputs import read_table, split_notes, take_split, upright_size
 from seg_zero.data.source import open_rows
 from seg_zero.errors import InputError
 
@@ -251,6 +251,18 @@ def test_train_and_val_share_no_picture_and_lose_no_question() -> None:
             take_split(records, lambda r: r[0], "all", fraction)
     with pytest.raises(InputError, match="two pictures"):
         take_split([("a", 1)], lambda r: r[0], "val", 0.3)
+
+
+def test_a_split_says_how_many_pictures_it_took() -> None:
+    records = [("a", 1), ("a", 2), ("b", 3), ("c", 4)]
+
+    def notes(split: str) -> tuple[str, ...]:
+        taken = take_split(records, lambda r: r[0], split, 0.1)
+        return split_notes(records, taken, lambda r: r[0], split)
+
+    assert notes("train") == ("--split train: 2 of 3 pictures; 1 held out for --split val",)
+    assert notes("val") == ("--split val: 1 of 3 pictures; 2 left to --split train",)
+    assert notes("all") == ()
 
 
 @pytest.mark.parametrize("option", ["--val_fraction", "--val_share"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,15 @@ def test_pictures_show_any_answer(tmp_path: Path) -> None:
     sheet = validation.draw_samples(samples, PromptSpec("brief", 112))
     assert sheet.width > 1000 and sheet.height > 3 * 300
     sheet.save(tmp_path / "sheet.png")
+
+
+def test_bands_of_landscapes_are_as_high_as_pictures_and_text(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    row = sample_to_row(next(iter(make_samples(HELD_OUT_SEED, 1))), "row")
+    text = f"<think>red</think><answer>{row.solution}</answer>"
+    write_rows(path, [replace(row, img_width=400, img_height=100)])
+    (read,) = validation.read_samples([text], {HELD_OUT_SAMPLE: [sample(0, 0.5, 1, 2, str(path))]})
+    assert 75 < validation.draw_samples([read], PromptSpec("brief", 112)).height < 200
 
 
 def test_a_long_verdict_stays_in_the_picture(tmp_path: Path) -> None:

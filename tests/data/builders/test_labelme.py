@@ -168,6 +168,20 @@ def test_windows_text_is_read(tmp_path: Path) -> None:
     assert list_records(tmp_path)[0].question == "tasse “a” …"
 
 
+@pytest.mark.parametrize(
+    ("split", "said", "rows"), [("train", "2 of 3 pictures; 1 held out", 4), ("val", "1 of 3 pictures; 2 left", 2)]
+)
+def test_the_command_says_what_a_split_takes(
+    tmp_path: Path, split: str, said: str, rows: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        write(tmp_path, name, [square("cup", 1, 1, 4), square("plate", 3, 3, 5)])
+    given = ["labelme", "--root", str(tmp_path), "--split", split, "--out", str(tmp_path / "rows.parquet")]
+    assert run_command(main, given) == 0
+    printed = capsys.readouterr().out
+    assert f"--split {split}: {said}" in printed and f"{rows} rows written" in printed
+
+
 def test_files_whose_names_are_not_utf8_become_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The name is escaped in ids, and in what is said about a file that cannot be used."""
     name, folder, out = (

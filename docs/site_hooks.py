@@ -93,6 +93,7 @@ def notebook_page(file: Path) -> tuple[str, dict[str, bytes]]:
     for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])
         parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+        printed = ""
         for output in cell.get("outputs", ()):
             data = output.get("data", {"text/plain": output.get("text", "")})
             if "image/jpeg" in data:
@@ -100,7 +101,9 @@ def notebook_page(file: Path) -> tuple[str, dict[str, bytes]]:
                 pictures[place] = base64.b64decode("".join(data["image/jpeg"]))
                 parts.append(f"![What the code above shows]({place})")
             else:
-                parts.append(f"```text\n{''.join(data['text/plain']).rstrip()}\n```")
+                printed += "".join(data["text/plain"]).rstrip() + "\n"
+        if printed:
+            parts.append(f"```text\n{printed}```")
     parts.append(f'<a href="{file.name}" download>The notebook as a file</a>')
     return "\n\n".join(parts) + "\n", pictures
 

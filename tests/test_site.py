@@ -20,6 +20,9 @@ hooks = load_script(DOCS / "site_hooks.py")
 reference = load_script(DOCS / "reference.py")
 
 FETCHED = re.compile(r"""<(?:script|img|iframe|link(?![^>]*rel="?canonical))[^>]*?(?:src|href)=["']?(?:https?:)?//""")
+# Blocks of code and tables that one must scroll sideways.
+CUT = """[...document.querySelectorAll("pre > code, .md-typeset__scrollwrap")]
+    .filter(block => block.scrollWidth > block.clientWidth + 1).map(block => block.innerText.slice(0, 60))"""
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,20 @@ def test_the_notebook_page_shows_what_its_code_shows(site: Path) -> None:
     assert len(pictures) == 2 and all((site / picture).read_bytes()[:2] == b"\xff\xd8" for picture in pictures)
 
 
+def test_what_a_cell_prints_is_one_block(tmp_path: Path) -> None:
+    printed = [{"output_type": "stream", "name": "stdout", "text": text} for text in (["a\n", "b\n"], ["c\n"])]
+    shown = {"output_type": "execute_result", "data": {"text/plain": ["True"]}}
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title"]},
+        {"cell_type": "code", "source": ["run()"], "outputs": [*printed, shown]},
+        {"cell_type": "code", "source": ["quiet()"], "outputs": []},
+    ]
+    (tmp_path / "some.ipynb").write_text(json.dumps({"cells": cells}))
+    text, pictures = hooks.notebook_page(tmp_path / "some.ipynb")
+    code = "```python\nrun()\n```\n\n```text\na\nb\nc\nTrue\n```\n\n```python\nquiet()\n```"
+    assert text.startswith(f"# Title\n\n{code}\n\n<a href=") and pictures == {}
+
+
 def test_the_home_page_says_first_what_it_is_about(site: Path) -> None:
     text = (site / "index.html").read_text(encoding="utf-8")
     assert 0 < text.index("answers a question about a picture with") < text.index('id="which-model-do-i-need"')
@@ -81,6 +98,8 @@ def test_pages_fit_their_window_and_open_from_disk(site: Path, browser: Browser)
             page.set_viewport_size({"width": width, "height": 900})
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 complaints.append(f"{file.name} is wider than {width} pixels")
+        cut = page.evaluate(CUT) if file.parent == site else []
+        complaints += [f"{file.name} cuts {text}" for text in cut]
     assert complaints == []
 
 

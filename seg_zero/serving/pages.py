@@ -82,11 +82,10 @@ def docs_page(schema: Mapping[str, Any]) -> str:
         for method, route in routes.items():
             parts.append(f"<h2><code>{method.upper()} {html.escape(path)}</code></h2>")
             parts.append(f"<p>{_words(route.get('description', ''))}</p>")
-            form = route.get("requestBody", {}).get("content", {}).get("multipart/form-data")
-            if form is not None:
+            for kind, form in route.get("requestBody", {}).get("content", {}).items():
                 fields = _resolved(form["schema"], kinds)
                 needed = fields.get("required", ())
-                parts.append("<h3>Form fields (multipart/form-data)</h3>" + _fields(fields, needed))
+                parts.append(f"<h3>Form fields ({html.escape(kind)})</h3>" + _fields(fields, needed))
             parts.append("<h3>Answers</h3>" + _answers(route["responses"], kinds))
     for name in _answer_kinds(kinds):
         parts.append(f'<h2 id="{name}">{name}</h2><p>{_words(kinds[name].get("description", ""))}</p>')

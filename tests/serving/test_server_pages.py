@@ -41,6 +41,7 @@ def test_the_docs_describe_every_route_and_field_without_scripts(gated: Any) -> 
     }
     for name in {"image", "question", "png", "per_object", "429", *names}:
         assert f">{name}<" in page.text, name
+    assert "(application/x-www-form-urlencoded)" in page.text and "May name rounds" in page.text
     for route in page.text.split("<h2><code>")[1:]:
         statuses = re.findall(r"<td>(?:<b>|<code>)?(\d{3})<", route.split("<h2 id=")[0])
         assert statuses and statuses == sorted(statuses), route[:60]

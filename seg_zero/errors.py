@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 BAD_INPUT, INTERRUPTED = 2, 130
-# By number of a system error: what helps a user who cannot write to a place, for no room or no permission.
+# By number of a system error: what helps a user who cannot write to a place, for no room, no permission or too
+# long a name.
 PLACE_REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space there"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions"),
+    errno.ENAMETOOLONG: "shorten the name",
 }
 
 
@@ -48,7 +50,7 @@ def print_note(message: str) -> None:
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command with these arguments (default: the process's own) and return its exit code.
 
-    Bad input, a full disk and a lack of permission are one line on standard error and code 2; Ctrl-C is code 130,
+    Bad input, a full disk, a lack of permission and too long a name are one line on standard error and code 2; Ctrl-C is code 130,
     without a traceback.
     """
     for stream in (sys.stdout, sys.stderr):  # names of files may hold what the stream's encoding lacks

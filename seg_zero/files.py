@@ -68,25 +68,39 @@ def short_temporary_folder(room: int) -> Path:
 
 
 def check_file_place(path: Path) -> None:
-    """Raises InputError if no file can be written at ``path``: it is a folder, or something above it is a file."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a file, such as {path / 'out'}")
-    _check_above(path)
+    """Raises InputError if no file can be written at ``path``: it is a folder, or what is above it takes no files."""
+    with writing(path):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; give the name of a file, such as {path / 'out'}")
+        _check_above(path)
 
 
 def check_folder_place(path: Path) -> None:
-    """Raises InputError if ``path``, or something above it, is a file."""
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; give the name of a folder")
-    _check_above(path)
+    """Raises InputError if ``path`` can be no folder with new files in it."""
+    with writing(path):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file; give the name of a folder")
+        _check_above(path)
 
 
 def make_folder(path: Path) -> Path:
     """Make a folder and those above it. Raises InputError where none can be."""
     check_folder_place(path)
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
+    _make(path, path)
     return path
+
+
+def _make(folder: Path, place: Path) -> None:
+    """Make ``folder``, which is needed for ``place``."""
+    with writing(place):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno in PLACE_REMEDIES:
+                raise
+            raise InputError(
+                f"{place} cannot be written, as the folder {folder} cannot be made ({error.strerror}); give another place"
+            ) from error
 
 
 def _check_above(path: Path) -> None:
@@ -96,6 +110,13 @@ def _check_above(path: Path) -> None:
         raise InputError(f"{path} cannot be written, as {above} is a file and no folder; give another place")
     if not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"{path} cannot be written, as {above} is not writable; give another place")
+    try:  # /proc and some network disks refuse although the permissions allow it
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written, as {above} takes no new files ({error.strerror}); give another place"
+        ) from error
 
 
 @contextmanager
@@ -106,8 +127,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     check_file_place(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    _make(path.parent, path)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
             os.replace(partial, path)

@@ -119,6 +119,32 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_work(
             check(tmp_path / "new" / "out")
 
 
+@pytest.mark.parametrize("place", ["/proc/new", "/proc/new/deep/out"])
+def test_a_disk_that_refuses_whatever_the_permissions_is_named(place: str) -> None:
+    for check in (files.check_file_place, files.check_folder_place, make_folder, lambda path: write_text(path, "x")):
+        with pytest.raises(InputError, match=f"{place} cannot be written, as /proc .*; give another place"):
+            check(Path(place))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone" / "deeper")
+    for write in (lambda path: make_folder(path), lambda path: write_text(path / "file", "x")):
+        with pytest.raises(InputError, match=r"nowhere cannot be made \(File exists\); give another place"):
+            write(tmp_path / "nowhere")
+
+
+def test_too_long_a_name_is_one_line(tmp_path: Path) -> None:
+    for check in (files.check_file_place, files.check_folder_place, make_folder):
+        with pytest.raises(InputError, match=r"\(File name too long\); shorten the name or give another place"):
+            check(tmp_path / ("n" * 300))
+
+
+def test_a_check_of_a_place_leaves_nothing_there(tmp_path: Path) -> None:
+    files.check_file_place(tmp_path / "new" / "file")
+    files.check_folder_place(tmp_path)
+    assert not os.listdir(tmp_path)
+
+
 def test_sockets_get_a_folder_with_a_short_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/tmp/t")
     monkeypatch.setattr(os, "access", lambda path, _: str(path) in ("/tmp/t", "/tmp"))

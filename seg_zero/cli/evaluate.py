@@ -15,6 +15,7 @@ from seg_zero.cli.options import add_model_options, prompt_template_of
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_warning
 from seg_zero.extras import VLLM, require
+from seg_zero.files import check_folder_place
 
 if TYPE_CHECKING:
     from seg_zero.dialogue.data.records import DialogueRecord
@@ -89,6 +90,7 @@ def main(argv: Sequence[str]) -> int:
 
     _check_packages(args.engine, args.workers or 1)
     template = prompt_template_of(args)
+    check_folder_place(args.out)
     import torch
     from tqdm import tqdm
 

@@ -19,6 +19,7 @@ from seg_zero.command_line import CommandParser
 from seg_zero.data.inputs import PICTURES
 from seg_zero.dialogue.turns import check_turns
 from seg_zero.errors import InputError, counted, print_error, print_note
+from seg_zero.files import check_file_place, check_folder_place
 from seg_zero.prompting import check_question
 from seg_zero.results.outputs import KINDS, LABELME_FOLDER, OUTPUTS
 
@@ -242,11 +243,7 @@ def _check_place(place: Path, single: bool) -> None:
         raise InputError(
             f"--output_path {place} is a file name; several answers need a folder such as {DEFAULT_FOLDER}"
         )
-    parent = place.parent if single else place
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError(f"--output_path {place}: nothing can be written in {parent}; name another place")
+    (check_file_place if single else check_folder_place)(place)
 
 
 def _answers(

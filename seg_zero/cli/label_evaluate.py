@@ -15,6 +15,7 @@ from seg_zero.cli.label_options import add_method_options, load_labeller, refine
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, counted, print_error
 from seg_zero.extras import EXTRAS, require
+from seg_zero.files import check_folder_place
 
 if TYPE_CHECKING:
     from seg_zero.evaluation.semantic.presets import LabelSet
@@ -50,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
     if args.all and args.labels is not None:
         raise InputError("--labels names the classes of one data set; give it with --dataset")
     require("label evaluate", EXTRAS["open-vocabulary"])
+    check_folder_place(args.out)
     from seg_zero.evaluation.semantic.presets import open_set
     from seg_zero.open_vocabulary.labels import parse_labels, split_labels
 

@@ -11,6 +11,7 @@ from seg_zero.cli import scan_ask, scan_label
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError
 from seg_zero.extras import EXTRAS, require
+from seg_zero.files import check_file_place, check_folder_place
 
 if TYPE_CHECKING:
     from seg_zero.online3d.scan import ScanSummary
@@ -111,6 +112,7 @@ def _scan(argv: Sequence[str]) -> int:
     if sum(given) != 1:
         raise InputError("give one of: the folder of a sequence, --all DATASET, --demo")
     require("scan", EXTRAS["online3d"])
+    check_folder_place(args.out)
     if args.demo:
         return _demo(args)
     if args.all is None:
@@ -209,6 +211,7 @@ def _show(argv: Sequence[str]) -> int:
     from seg_zero.online3d.page.write import write_page
 
     path = args.out or args.folder / PAGE
+    check_file_place(path)
     write_page(args.folder, path, args.max_points)
     print(f"open {path.resolve()}")
     return 0
@@ -217,7 +220,7 @@ def _show(argv: Sequence[str]) -> int:
 def _evaluate(argv: Sequence[str]) -> int:
     args = _evaluate_parser().parse_args(argv)
     require("scan evaluate", EXTRAS["online3d"])
-    from seg_zero.files import check_folder_place, make_folder, write_json, write_text
+    from seg_zero.files import make_folder, write_json, write_text
     from seg_zero.online3d.evaluate import judge_folders, read_classes
     from seg_zero.online3d.page.evaluation import evaluation_page
 

@@ -207,7 +207,7 @@ def test_votes_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--image_path", "{tmp}/a.png", "{tmp}/b.png", "--output_path", "{tmp}"], "holds images that are asked"),
         (["--image_path", "{tmp}/a.png", "--output_path", "{tmp}/a.png"], "would overwrite the image"),
         (["--image_path", "{tmp}/c_mask_1.png", "--output_path", "{tmp}/c.png"], "would overwrite the image"),
-        (["--output_path", "{tmp}/a.txt/x.png"], "nothing can be written in"),
+        (["--output_path", "{tmp}/a.txt/x.png"], "a.txt is a file and no folder; give another place"),
         (["--outputs", "overlay,film"], "'film' is not known; choose of overlay,mask,cutout,rle"),
         (["--outputs", ","], "none is named"),
         (["--votes", "0"], "votes=0"),

@@ -50,8 +50,9 @@ def print_note(message: str) -> None:
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Run a command with these arguments (default: the process's own) and return its exit code.
 
-    Bad input, a full disk, a lack of permission and too long a name are one line on standard error and code 2; Ctrl-C is code 130,
-    without a traceback.
+    Bad input, a full disk, a lack of permission and too long a name are one line on standard error and code 2; Ctrl-C
+    is "stopped" there and code 130, without a traceback. A command that has more to say about a stop raises
+    KeyboardInterrupt with it.
     """
     for stream in (sys.stdout, sys.stderr):  # names of files may hold what the stream's encoding lacks
         if isinstance(stream, io.TextIOWrapper):
@@ -67,5 +68,7 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
         remedy = PLACE_REMEDIES[error.errno]
         print_error(f"{error.filename} cannot be used ({error.strerror}); {remedy} or give another place")
         return BAD_INPUT
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        after = "\n" if sys.stderr.isatty() else ""  # the ^C that the terminal shows
+        print(f"{after}{str(stop) or 'stopped'}", file=sys.stderr, flush=True)
         return INTERRUPTED

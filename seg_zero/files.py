@@ -99,7 +99,8 @@ def _make(folder: Path, place: Path) -> None:
             if error.errno in PLACE_REMEDIES:
                 raise
             raise InputError(
-                f"{place} cannot be written, as the folder {folder} cannot be made ({error.strerror}); give another place"
+                f"{place} cannot be written, as the folder {folder} cannot be made ({error.strerror}); give another "
+                "place"
             ) from error
 
 

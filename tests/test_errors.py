@@ -25,10 +25,19 @@ def interrupt(_: Sequence[str]) -> int:
     raise KeyboardInterrupt
 
 
+def interrupt_a_run(_: Sequence[str]) -> int:
+    raise KeyboardInterrupt("stopped before the run was started")
+
+
 @pytest.mark.parametrize(
     ("command", "code", "printed"),
-    [(len, 2, ""), (refuse, 2, "error: --count 0 must be at least 1\n"), (interrupt, 130, "")],
-    ids=["own code", "bad input", "Ctrl-C"],
+    [
+        (len, 2, ""),
+        (refuse, 2, "error: --count 0 must be at least 1\n"),
+        (interrupt, 130, "stopped\n"),
+        (interrupt_a_run, 130, "stopped before the run was started\n"),
+    ],
+    ids=["own code", "bad input", "Ctrl-C", "Ctrl-C with words"],
 )
 def test_exit_code_and_line(command: object, code: int, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(command, ["a", "b"]) == code  # type: ignore[arg-type]

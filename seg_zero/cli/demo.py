@@ -11,21 +11,26 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from seg_zero.assets import EXAMPLE_IMAGE, EXAMPLE_QUESTION
 from seg_zero.command_line import CommandParser
-from seg_zero.errors import InputError, counted
+from seg_zero.errors import INTERRUPTED, InputError, counted
 from seg_zero.extras import TRAINING, VLLM, require
 
 PROMPTS_PER_STEP = 16
+# Exit codes of a training that was stopped: by itself, or by the signal as it starts.
+STOPPED = (INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 # What training_scripts/run_tiny_cpu.sh gives the launcher; that file is not part of an installed package.
 TINY_RUN = (
     *("policy=tiny", "data=synthetic", "reward=seg_zero", "hardware=cpu_2core", "schedule=tiny", "algorithm=grpo"),
@@ -88,8 +93,10 @@ def _train(out: Path, steps: int, seed: int, extra: Sequence[str]) -> Path:
         f"output_dir={quoted(run)}",
         *extra,
     ]
-    print("      " + shlex.join(command), flush=True)
-    code = subprocess.run(command, check=False).returncode
+    print("      " + " ".join(map(in_shell, command)), flush=True)
+    code = _follow(command)
+    if code in STOPPED:
+        raise KeyboardInterrupt("the demo was stopped during training; the same command goes on")
     if code != 0:
         raise InputError(f"training ended with exit code {code}; see {run / 'train.log'}")
     return last
@@ -99,6 +106,29 @@ def is_unfinished(out: Path, asked: str) -> bool:
     """Whether ``out`` holds a demo of the same arguments that has not come to its page."""
     marker = out / MARKER
     return marker.is_file() and marker.read_text() == asked and not (out / "index.html").exists()
+
+
+def _follow(command: Sequence[str]) -> int:
+    """Run a command to its end. Ctrl-C and SIGTERM are for it to answer: it has a run to end in order."""
+    with subprocess.Popen(command) as child:
+
+        def pass_on(number: int, _frame: FrameType | None) -> None:
+            if number != signal.SIGINT:  # the terminal sends Ctrl-C to both
+                child.send_signal(number)
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return child.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def in_shell(word: str) -> str:
+    """A word as it is typed in a shell: with double quotes around a Hydra override whose value has single ones."""
+    if "'" in word and not re.search(r'["$`\\!]', word):
+        return f'"{word}"'
+    return shlex.quote(word)
 
 
 def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[str]) -> int:

@@ -171,7 +171,7 @@ def create_app(
     async def start(request: Request) -> Response:
         """What this is and where to go: a page for browsers, JSON for others."""
         if "text/html" in request.headers.get("accept", "").lower():
-            return HTMLResponse(start_page(names, warning), headers=POLICY)
+            return HTMLResponse(start_page(names, warning, str(request.base_url)), headers=POLICY)
         labelling = {} if labels is None else {"label": f"POST {LABEL}"}
         places = {"segment": f"POST {SEGMENT}", **labelling, "docs": "/docs", "schema": "/openapi.json"}
         return JSONResponse(

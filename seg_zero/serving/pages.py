@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -47,14 +48,18 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
 
 
-def start_page(names: Mapping[str, str], warning: str | None) -> str:
-    """What the server is, which models answer, and where to go; ``names``: of the models by what they do."""
+def start_page(names: Mapping[str, str], warning: str | None, address: str) -> str:
+    """What the server is, which models answer, and where to go.
+
+    names: of the models by what they do. address: of the server, as the browser knows it, with a slash at the end.
+    """
+    asked = f"curl -F image=@photo.jpg -F 'question=the cup that is still full' {shlex.quote(f'{address}v1/segment')}"
     warned = "" if warning is None else f'<p class="warning">{html.escape(warning)}</p>'
     models = _table(("part", "model"), ((html.escape(part), html.escape(name)) for part, name in names.items()))
     return _page(
         "Seg-Zero server",
         "<h1>Seg-Zero server</h1><p>Send a picture and a question; get the reasoning, the objects and their masks.</p>"
-        f"{warned}<pre>curl -F image=@photo.jpg -F 'question=the cup that is still full' HOST:PORT/v1/segment</pre>"
+        f"{warned}<pre>{html.escape(asked, quote=False)}</pre>"
         '<ul><li><a href="docs">Fields, answers, errors, and a form to try it</a></li>'
         '<li><a href="openapi.json">OpenAPI schema</a></li><li><a href="health">Health</a></li>'
         f'<li><a href="metrics">Metrics for Prometheus</a></li></ul>{models}'

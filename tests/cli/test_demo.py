@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from seg_zero.cli import demo
 from seg_zero.cli.demo import _train, is_unfinished
 from seg_zero.cli.main import main
 from seg_zero.policy.model_files import TINY_POLICY
@@ -66,3 +69,33 @@ def test_a_demo_that_was_trained_is_not_trained_again(tmp_path: Path, capsys: py
     (checkpoints / "latest_checkpointed_iteration.txt").write_text("3")
     assert _train(tmp_path, 3, 1, []) == checkpoints / "global_step_3"
     assert "trained already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "reaches"), [("SIGINT", False), ("SIGTERM", True)])
+def test_the_training_of_the_demo_ends_in_its_own_way(number: str, reaches: bool) -> None:
+    """Ctrl-C comes to both from the terminal; the demo passes on what comes to it alone, and waits."""
+    code = (
+        "import os, signal, sys, time\n"
+        f"signal.signal(signal.{number}, lambda *_: sys.exit(7))\n"
+        f"os.kill(os.getppid(), signal.{number})\n"
+        f"time.sleep({20 if reaches else 0.5})\n"
+        "sys.exit(5)"
+    )
+    assert demo._follow([sys.executable, "-c", code]) == (7 if reaches else 5)
+
+
+@pytest.mark.parametrize("code", demo.STOPPED)
+def test_a_demo_whose_training_was_stopped_is_no_error(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "_follow", lambda _: code)
+    monkeypatch.setattr(demo, "run_demo", lambda out, *_: demo._train(out, 1, 1, ()) and 0)
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 130
+    said = capsys.readouterr()
+    assert said.err == "the demo was stopped during training; the same command goes on\n"
+
+
+@pytest.mark.parametrize("word", ["a=b", "data.train_files='/tmp/my demo/x.parquet'", "a='$HOME'", "a b", 'it\'s "x"'])
+def test_the_command_of_the_training_can_be_copied(word: str) -> None:
+    shown = demo.in_shell(word)
+    assert shlex.split(shown) == [word] and ("'\"'\"'" not in shown or "$" in word or '"' in word)

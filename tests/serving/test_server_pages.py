@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +24,8 @@ def test_the_root_says_what_this_is_and_where_to_go(gated: Any) -> None:
     assert found["segment"] == "POST /v1/segment" and found["warning"] == "it <only> knows shapes"
     page = server.client.get("/", headers=BROWSER)
     assert page.headers["content-type"].startswith("text/html") and "it &lt;only&gt; knows shapes" in page.text
+    command = html.unescape(re.findall("<pre>(.*?)</pre>", page.text)[0])
+    assert shlex.split(command)[-1] == f"{str(server.client.base_url).rstrip('/')}/v1/segment"  # to be copied as it is
     links = re.findall(r'href="(.*?)"', page.text)
     assert len(links) == 4 and all(server.client.get(f"/{link}").status_code == 200 for link in links)
 

@@ -35,6 +35,9 @@ def train(arguments: Sequence[str]) -> int:
     if args.yaml and not args.dry_run:
         raise InputError("--yaml belongs to --dry-run; give both")
     require("training", TRAINING if args.dry_run else (*TRAINING, *VLLM))
-    from seg_zero.training.launch.start import launch
+    try:
+        from seg_zero.training.launch.start import launch
 
-    return launch(args.overrides, dry_run=args.dry_run, print_yaml=args.yaml, skip_bad=args.skip_bad)
+        return launch(args.overrides, dry_run=args.dry_run, print_yaml=args.yaml, skip_bad=args.skip_bad)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(str(stop) or "stopped before the run was started") from None

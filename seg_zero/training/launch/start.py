@@ -11,17 +11,19 @@ The run's folder holds config.yaml, metrics.jsonl, tensorboard/, train.log and c
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.errors import InputError, print_warning
-from seg_zero.files import make_folder, write_text
+from seg_zero.files import check_folder_place, make_folder, write_text
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.training.launch import checks, cluster, dialogue_checks, plan
 from seg_zero.training.launch.config import load_config, package_folder
-from seg_zero.training.row_files import write_bad_rows
+from seg_zero.training.row_files import names_of, write_bad_rows
+from seg_zero.training.run_files import RunFiles
 from seg_zero.training.settings import PolicySettings, read
 from seg_zero.training.supervision.supervise import supervise
 from seg_zero.training.trainer.checkpoints import Checkpoints
@@ -121,7 +123,10 @@ def check_shards(checkpoint: Path, config: DictConfig) -> None:
 
 
 def launch(overrides: Sequence[str], *, dry_run: bool = False, print_yaml: bool = False, skip_bad: bool = False) -> int:
-    """Check everything, then train. Raises InputError before anything is started or written."""
+    """Check everything, then train. Raises InputError before anything is started or written.
+
+    Raises SystemExit, having said what can be resumed, if it is stopped at once.
+    """
     config = load_config(overrides)
     resolve_policy(config)
     resolve_agent_loops(config)
@@ -131,10 +136,14 @@ def launch(overrides: Sequence[str], *, dry_run: bool = False, print_yaml: bool 
         print(plan.dry_run(config, made, skip_bad, print_yaml), end="")
         return 0
     checks.check_run(config)
+    output = Path(config.output_dir).resolve()
+    check_folder_place(output)
+    for key in ("train_files", "val_files"):
+        if not plan.will_be_made(config, key):
+            checks.count_rows(config, key)  # a name with a typo is told before the other rows are made
     print_warning(checks.prompt_warning(config))
     make_synthetic_data(config)
     checks.check_data(config)
-    output = Path(config.output_dir).resolve()
     if joined:
         cluster.use_absolute_names(config)
         config.ray_kwargs.ray_init.address = cluster.check_cluster(config, output)
@@ -155,18 +164,35 @@ def launch(overrides: Sequence[str], *, dry_run: bool = False, print_yaml: bool 
     checkpoints = Checkpoints(output / "checkpoints", 0, False)
     steps = total_steps(config)
     dialogue_checks.forget_files()
-    code = supervise(config, output, steps, checkpoints.metrics(done))
+    try:
+        code = supervise(config, output, steps, checkpoints.metrics(done))
+    except SystemExit:  # Ctrl-C or SIGTERM, and no step to end first
+        print(stopped_line(output, checkpoints.latest()), flush=True)
+        raise
     last = checkpoints.latest()
     if code == 0 and last is not None:
-        print(next_commands(output / "checkpoints" / f"global_step_{last}"), flush=True)
+        print(next_commands(output / "checkpoints" / f"global_step_{last}", evaluation_data(config)), flush=True)
     return code
 
 
-def next_commands(checkpoint: Path) -> str:
-    """What to run after the training that ended with this checkpoint."""
-    merged = checkpoint / "actor" / "merged"
+def stopped_line(output: Path, last: int | None) -> str:
+    """What is left of a run that was stopped at once; ``last``: the step of its last checkpoint."""
+    if last is not None:
+        return f"\nstopped; rerun the same command to resume after step {last}: {output}"
+    before = "step" if RunFiles(output).read_phase() is None else "checkpoint"
+    return f"\nstopped before the first {before}; nothing to resume"
+
+
+def evaluation_data(config: DictConfig) -> str:
+    """What a run's policy can be evaluated on: its first validation rows, or a named set if they may lack masks."""
+    return names_of(config.data.val_files)[0] if checks.segments_held_out(config) else "reasonseg_val"
+
+
+def next_commands(checkpoint: Path, data: str) -> str:
+    """What to run after the training that ended with this checkpoint; ``data``: what to evaluate on."""
+    merged, out = checkpoint / "actor" / "merged", checkpoint.parents[1] / "evaluation"
     return (
-        f"next:  seg-zero merge --local_dir {checkpoint}\n"
-        f"then:  seg-zero evaluate --model {merged} --data DATASET --out {checkpoint.parents[1] / 'evaluation'}\n"
-        f'       seg-zero infer --model {merged} photo.jpg "what can hold water"'
+        f"next:  {shlex.join(['seg-zero', 'merge', '--local_dir', str(checkpoint)])}\n"
+        f"then:  {shlex.join(['seg-zero', 'evaluate', '--model', str(merged), '--data', data, '--out', str(out)])}\n"
+        f'       seg-zero infer --model {shlex.quote(str(merged))} photo.jpg "what can hold water"'
     )

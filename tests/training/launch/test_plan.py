@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,8 @@ from seg_zero.errors import InputError
 from seg_zero.policy.model_size import Architecture, Vision, find_architecture, read_architecture
 from seg_zero.training.launch import checks, memory, plan, start
 from seg_zero.training.launch.config import load_config
+from seg_zero.training.launch.options import train
+from seg_zero.training.run_files import RunFiles
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", "schedule=tiny"]
@@ -283,10 +287,64 @@ def test_a_dry_run_prints_the_plan_alone_and_writes_the_configuration(
 
 
 def test_the_commands_to_run_next_name_the_checkpoint_and_the_merged_folder() -> None:
-    merge, evaluate, infer = start.next_commands(Path("/runs/mine/checkpoints/global_step_40")).splitlines()
-    assert merge == "next:  seg-zero merge --local_dir /runs/mine/checkpoints/global_step_40"
-    merged = "--model /runs/mine/checkpoints/global_step_40/actor/merged"
-    assert merged in evaluate and merged in infer and "--out /runs/mine/evaluation" in evaluate
+    checkpoint = Path("/my runs/mine/checkpoints/global_step_40")
+    config = load_config([*TINY, "data.val_files=['data/held out.parquet','other.parquet']"])
+    lines = start.next_commands(checkpoint, start.evaluation_data(config)).splitlines()
+    merge, evaluate, infer = (shlex.split(line.partition("seg-zero ")[2]) for line in lines)
+    assert merge == ["merge", "--local_dir", str(checkpoint)]
+    model = ["--model", f"{checkpoint}/actor/merged"]
+    assert evaluate == ["evaluate", *model, "--data", "data/held out.parquet", "--out", "/my runs/mine/evaluation"]
+    assert infer[:3] == ["infer", *model]
+
+
+def test_rows_that_may_lack_masks_are_not_named_for_the_evaluation() -> None:
+    config = load_config([*TINY, "data.segment_held_out=false"])
+    assert start.evaluation_data(config) == "reasonseg_val"
+
+
+@pytest.mark.parametrize("key", ["train_files", "val_files"])
+def test_a_missing_file_is_refused_before_the_other_rows_are_made(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=rf"data\.{key}: .*nope\.parquet does not exist"):
+        start.launch([*TINY, f"data.{key}=nope.parquet"])
+    assert not os.listdir(tmp_path)
+
+
+def test_a_place_that_no_run_can_have_is_refused_before_rows_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="/proc/run cannot be written, as /proc "):
+        start.launch([*TINY, "output_dir=/proc/run"])
+    assert not os.listdir(tmp_path)
+
+
+def test_a_run_that_is_stopped_at_once_says_what_is_left_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> int:
+        raise SystemExit(143)
+
+    write_split(tmp_path / "rows.parquet", seed=4, count=16)
+    monkeypatch.setattr(start, "supervise", stop)
+    files = [f"data.{key}={tmp_path / 'rows.parquet'}" for key in ("train_files", "val_files")]
+    with pytest.raises(SystemExit, match="143"):
+        start.launch([*TINY, *files, f"output_dir={tmp_path / 'run'}"])
+    assert capsys.readouterr().out.splitlines()[-1] == "stopped before the first step; nothing to resume"
+    RunFiles(tmp_path / "run").write_phase(1, "sampling")
+    assert "stopped before the first checkpoint" in start.stopped_line(tmp_path / "run", None)
+    assert "rerun the same command to resume after step 8: /a/run" in start.stopped_line(Path("/a/run"), 8)
+
+
+def test_ctrl_c_before_a_run_is_started_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(start, "launch", stop)
+    with pytest.raises(KeyboardInterrupt, match="stopped before the run was started"):
+        train(TINY)
 
 
 def test_rows_of_the_hub_are_not_asked_for() -> None:

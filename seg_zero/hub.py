@@ -1,15 +1,20 @@
-"""The hub of models and datasets without a network: known in seconds, where the hub's client retries for minutes."""
+"""Models of the hub: whether it answers, known in seconds where its client retries for minutes, and whether what
+transformers loads is whole.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import threading
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.request import getproxies
 
-from seg_zero.errors import InputError, one_line, print_warning
+from seg_zero.errors import InputError, counted, one_line, print_warning
 
 SECONDS = 4.0  # for an answer of the hub
 _silent: set[str] = set()  # addresses that did not answer this process
@@ -116,3 +121,31 @@ def remedy(name: str) -> str:
 @cache
 def _warn(line: str) -> None:
     print_warning(line)
+
+
+def load_model(model_class: Any, source: str, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """A model of transformers, and what it says about the weights; without the table that it prints of them.
+
+    Weights that are missing or of another shape are random: see ``missing_keys`` and :func:`check_shapes`.
+    """
+    table = logging.getLogger("transformers.modeling_utils")
+    before, table.disabled = table.disabled, True
+    try:
+        model, loaded = model_class.from_pretrained(
+            source, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    finally:
+        table.disabled = before
+    return model, loaded
+
+
+def check_shapes(loaded: Mapping[str, Any], model: str) -> None:
+    """Raises InputError if weights have another shape than the configuration says; ``model``: "policy PATH"."""
+    others = sorted(loaded["mismatched_keys"])
+    if others:
+        name, shape, wanted = others[0]
+        raise InputError(
+            f"{model} cannot be used: {counted(len(others), 'weight')} {'has' if len(others) == 1 else 'have'} another "
+            f"shape than its config.json says (such as {name}, {list(shape)} instead of {list(wanted)}); take both of "
+            "one model"
+        )

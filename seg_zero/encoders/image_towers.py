@@ -11,7 +11,7 @@ from PIL import Image
 
 from seg_zero.devices import choose_device
 from seg_zero.errors import InputError, one_line
-from seg_zero.hub import check_here
+from seg_zero.hub import check_here, check_shapes, load_model
 
 
 class ImageTower(Protocol):
@@ -33,12 +33,13 @@ class SiglipImages:
         try:
             kind = AutoConfig.from_pretrained(source).model_type
             model_class: Any = SiglipVisionModel if kind in ("siglip", "siglip_vision_model") else Siglip2VisionModel
-            model, loaded = model_class.from_pretrained(source, output_loading_info=True)
+            model, loaded = load_model(model_class, source)
             self._processor: Any = AutoImageProcessor.from_pretrained(source)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise InputError(
                 f"image tower {source} cannot be loaded ({one_line(error)}); give SigLIP or SigLIP2"
             ) from error
+        check_shapes(loaded, f"image tower {source}")
         if loaded["missing_keys"]:
             raise InputError(f"image tower {source} lacks weights ({sorted(loaded['missing_keys'])[0]}); give SigLIP2")
         self._device = choose_device(device)

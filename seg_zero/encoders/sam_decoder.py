@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from seg_zero.errors import InputError, one_line
-from seg_zero.hub import check_here
+from seg_zero.hub import check_here, check_shapes, load_model
 
 GRID = 64  # rows and columns of SAM's image embedding
 # "released" feeds the mask prompt as RADSeg+ and Trident did, as a tensor of three dimensions: SAM's norm then works
@@ -29,11 +29,16 @@ class SamDecoder:
             raise InputError(f"compat {compat!r} is unknown; choose one of {', '.join(COMPATS)}")
         check_here("SAM", str(path_or_id))
         try:
-            model: Any = SamModel.from_pretrained(str(path_or_id))
-        except (OSError, ValueError, KeyError) as error:
+            model, loaded = load_model(SamModel, str(path_or_id))
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise InputError(
                 f"SAM {path_or_id} cannot be loaded ({one_line(error)}); give facebook/sam-vit-huge"
             ) from error
+        check_shapes(loaded, f"SAM {path_or_id}")
+        if loaded["missing_keys"]:
+            raise InputError(
+                f"SAM {path_or_id} lacks weights ({sorted(loaded['missing_keys'])[0]}); give facebook/sam-vit-huge"
+            )
         self.width: int = model.config.vision_config.hidden_size
         self.compat = compat
         self._neck, self._prompts, self._decoder = model.vision_encoder.neck, model.prompt_encoder, model.mask_decoder

@@ -12,7 +12,7 @@ import torch
 from seg_zero.devices import choose_device
 from seg_zero.encoders.templates import canonical
 from seg_zero.errors import InputError, one_line
-from seg_zero.hub import check_here
+from seg_zero.hub import check_here, check_shapes, load_model
 
 SIGLIP_LENGTH = 64  # tokens, always padded to it: the towers were trained so
 
@@ -39,12 +39,13 @@ class SiglipTower:
         try:
             kind = AutoConfig.from_pretrained(source).model_type
             model_class = SiglipTextModel if kind in ("siglip", "siglip_text_model") else Siglip2TextModel
-            model, loaded = _loaded(model_class, source)
+            model, loaded = load_model(model_class, source)
             self._tokenizer: Any = AutoTokenizer.from_pretrained(source)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise InputError(
                 f"text tower {source} cannot be loaded ({one_line(error)}); give SigLIP or SigLIP2"
             ) from error
+        check_shapes(loaded, f"text tower {source}")
         if loaded["missing_keys"]:
             raise InputError(f"text tower {source} lacks weights ({sorted(loaded['missing_keys'])[0]}); give SigLIP2")
         self._device = choose_device(device)
@@ -83,11 +84,6 @@ class ClipTower:
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
         return self._model.encode_text(self._tokenizer(list(texts)).to(self._device)).float().cpu()
-
-
-def _loaded(model_class: Any, source: str) -> tuple[Any, dict[str, Any]]:
-    model, info = model_class.from_pretrained(source, output_loading_info=True)
-    return model, info
 
 
 def _fingerprint(source: str) -> str:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.errors import InputError
+from seg_zero.hub import check_shapes, load_model
 from seg_zero.policy.base import GREEDY, MAX_NEW_TOKENS, Policy, Reply, Request, Sampling, pictures_of, too_long
 from seg_zero.policy.model_files import default_spec, resolve_model
 from seg_zero.policy.prefix import KeptPrompt
@@ -51,13 +52,11 @@ class TransformersPolicy(Policy):
         processor, spec = load_processor(name), spec or default_spec(name)
         pass_images_on(processor, spec, name)
         try:
-            loader: Any = AutoModelForImageTextToText  # whose annotations know one of its two kinds of result
-            model, loaded = loader.from_pretrained(
-                name, dtype=kind, attn_implementation="sdpa", output_loading_info=True
-            )
+            model, loaded = load_model(AutoModelForImageTextToText, name, dtype=kind, attn_implementation="sdpa")
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise InputError(f"policy {name} cannot be loaded ({reason}); check the folder or hub id") from error
+        check_shapes(loaded, f"policy {name}")
         check_loaded(loaded, name)
         processor.tokenizer.padding_side = "left"
         model.requires_grad_(False).eval()

@@ -13,6 +13,7 @@ from transformers import AutoImageProcessor, PreTrainedModel, Sam2Model, Sam3Tra
 from transformers.utils import logging
 
 from seg_zero.errors import InputError, one_line
+from seg_zero.hub import check_shapes, load_model
 from seg_zero.segmenter.files import SAM3_TYPES, TransformersFiles
 from seg_zero.segmenter.prompted import PromptedSegmenter
 from seg_zero.segmenter.prompts import Candidates
@@ -59,18 +60,15 @@ class TransformersSegmenter(PromptedSegmenter):
         try:
             with _quiet():
                 processor = AutoImageProcessor.from_pretrained(files.folder, local_files_only=True)
-                model, report = kind.from_pretrained(
-                    files.folder,
-                    dtype=torch.float32,
-                    use_safetensors=True,
-                    local_files_only=True,
-                    output_loading_info=True,
+                model, report = load_model(
+                    kind, str(files.folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
                 )
         except Exception as error:  # transformers, safetensors and json each raise errors of their own
             raise InputError(
                 f"segmenter folder {files.folder} does not load as {kind.__name__} "
                 f"({type(error).__name__}: {one_line(error)}); download it again"
             ) from error
+        check_shapes(report, f"segmenter folder {files.folder}")
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])
             raise InputError(

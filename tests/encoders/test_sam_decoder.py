@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.radio import small_sam
+from safetensors.torch import load_file, save_file
 from transformers import SamModel
 
 from seg_zero.encoders.sam_decoder import SamDecoder
@@ -62,3 +65,23 @@ def test_bad_models_are_named(folder: Path, tmp_path: Path) -> None:
         SamDecoder(folder, CPU, "old")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="cannot be loaded"):
         SamDecoder(tmp_path, CPU)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weight: weight[:-1].clone(), "1 weight has another shape than its config"),
+        (lambda weight: None, r"lacks weights \(mask_decoder\.iou_token\.weight\)"),
+    ],
+    ids=["another shape", "missing"],
+)
+def test_weights_that_do_not_fit_are_named(
+    change: Callable[[torch.Tensor], torch.Tensor | None], message: str, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "sam")
+    weights = load_file(tmp_path / "sam" / "model.safetensors")
+    changed = change(weights.pop("mask_decoder.iou_token.weight"))
+    weights |= {} if changed is None else {"mask_decoder.iou_token.weight": changed}
+    save_file(weights, tmp_path / "sam" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=message):
+        SamDecoder(tmp_path / "sam", CPU)

@@ -165,7 +165,7 @@ def test_gated_repository_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
         ("config.json", "[]", "no config.json with a model_type"),
         ("config.json", '{"model_type": "sam3"}', "holds a model of type 'sam3', which takes no boxes and points"),
         ("config.json", '{"model_type": "qwen2_vl"}', "holds a model of type 'qwen2_vl'"),
-        ("config.json", '{"model_type": "sam2"}', "does not load as Sam2Model|lacks .* weights of Sam2Model"),
+        ("config.json", '{"model_type": "sam2"}', "weights have another shape than its config.json says"),
         ("model.safetensors", "no weights", "does not load as Sam2Model"),
         ("model.safetensors", None, "holds no \\*.safetensors"),
         ("preprocessor_config.json", None, "does not load as Sam2Model"),
@@ -194,6 +194,20 @@ def test_missing_weights_are_refused(converted: Path, tmp_path: Path) -> None:
     del weights["mask_decoder.conv_s0.bias"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"lacks 1 weights of Sam2Model, such as mask_decoder\.conv_s0\.bias"):
+        load_segmenter(folder, "cpu")
+
+
+def test_weights_of_another_shape_are_refused_with_both_shapes(converted: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "other"
+    shutil.copytree(converted, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["mask_decoder.conv_s0.bias"] = weights["mask_decoder.conv_s0.bias"][:-1].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        InputError, match=r"1 weight has another shape than .*conv_s0\.bias, \[\d+\] instead of \[\d+\]\)"
+    ):
         load_segmenter(folder, "cpu")
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import glob
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from seg_zero.data.inputs import PICTURES, Line, find_file, read_table
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, counted, print_warning
 from seg_zero.files import read_text, shown
 from seg_zero.prompting import check_question
 
@@ -67,6 +68,12 @@ def sort_inputs(args: argparse.Namespace) -> None:
     asked = args.text is not None or args.questions is not None
     if len(words) > 1 and not asked and not os.path.lexists(words[-1]):
         args.text = words.pop()
+    elif len(words) > 1 and not asked:
+        for word in words:
+            if " " in word and not os.path.lexists(word) and not glob.glob(word):
+                raise InputError(
+                    f"image {word} does not exist; if it is the question, give it last: {shlex.join([words[-1], word])}"
+                )
     args.image_path = words
 
 
@@ -88,7 +95,8 @@ def _picture_of(line: Line) -> str:
 def find_images(given: Sequence[str]) -> list[Path]:
     """The pictures named by files, folders (without subfolders) and globs, each once, in the order given.
 
-    Raises InputError for a path that does not exist, and for a folder or a glob without pictures.
+    Warns of the other files of a folder. Raises InputError for a path that does not exist, and for a folder or a glob
+    without pictures.
     """
     found: dict[Path, None] = {}
     for one in given:
@@ -97,6 +105,7 @@ def find_images(given: Sequence[str]) -> list[Path]:
             some = [child for child in sorted(path.iterdir()) if _is_picture(child)]
             if not some:
                 raise InputError(f"image folder {one} holds no pictures ({' '.join(PICTURES)})")
+            print_warning(_skipped(one, path, some))
         elif path.exists() or not glob.has_magic(one):
             if not path.exists():
                 raise InputError(f"image {one} does not exist; check the path")
@@ -107,6 +116,16 @@ def find_images(given: Sequence[str]) -> list[Path]:
                 raise InputError(f"image pattern {one} matches no pictures ({' '.join(PICTURES)})")
         found.update(dict.fromkeys(some))
     return list(found)
+
+
+def _skipped(given: str, folder: Path, taken: Sequence[Path]) -> str | None:
+    """One line about the files of a folder that are not asked about, hidden ones aside; None if there are none."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    others = [shown(path.name) for path in files if path not in set(taken)]
+    if not others:
+        return None
+    names = ", ".join(others[:3]) + (" …" if len(others) > 3 else "")
+    return f"image folder {given}: {counted(len(others), 'file')} skipped, no {' '.join(PICTURES)}: {names}"
 
 
 def _is_picture(path: Path) -> bool:

@@ -16,9 +16,10 @@ from seg_zero.cli.infer_inputs import find_images
 from seg_zero.cli.label_options import add_method_options, load_labeller, refinement_of, settings_of
 from seg_zero.cli.options import outputs_of
 from seg_zero.command_line import CommandParser
-from seg_zero.errors import InputError, print_error
+from seg_zero.errors import InputError, print_error, print_warning
 from seg_zero.extras import EXTRAS, require
 from seg_zero.files import check_folder_place, shown
+from seg_zero.segmenter.files import embedded_warning
 
 if TYPE_CHECKING:
     from seg_zero.open_vocabulary.result import LabelledImage
@@ -72,6 +73,8 @@ def _label(argv: Sequence[str]) -> int:
     stems = _stems(images)
     _check_place(args.output_path, images)
 
+    if args.refine == "sam2":
+        print_warning(embedded_warning(args.segmenter))
     segmenter = load_labeller(args, settings, refinement)
     ask = _asker(args, labels)
     from tqdm import tqdm

@@ -60,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["--version"]:
         print(f"{PROGRAM} {__version__}")
         return 0
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if arguments[:1] == ["help"] and len(arguments) > 1:  # `help infer`
+        arguments = [*arguments[1:], "--help"]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(f"usage: {PROGRAM} COMMAND [options]\n")
         for name, text in COMMANDS.items():
             print(f"  {name:<16}{text}")

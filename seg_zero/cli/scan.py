@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from seg_zero.cli import scan_ask, scan_label
 from seg_zero.command_line import CommandParser
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, print_warning
 from seg_zero.extras import EXTRAS, require
 from seg_zero.files import check_file_place, check_folder_place
+from seg_zero.segmenter.files import embedded_warning
 
 if TYPE_CHECKING:
     from seg_zero.online3d.scan import ScanSummary
@@ -161,8 +162,15 @@ def _masks(args: argparse.Namespace, masks: Path | None) -> tuple[MaskSource, st
         return FolderMasks(masks), f"folder {masks.resolve()}"
     from seg_zero.segmenter import load_segmenter
 
+    if args.all is None:
+        _warn(args)
     model = load_segmenter(args.segmenter, device=args.device)
     return AutomaticMasks(model, args.points_per_side), f"automatic {args.segmenter} {args.points_per_side}"
+
+
+def _warn(args: argparse.Namespace) -> None:
+    warning = embedded_warning(args.segmenter)
+    print_warning(warning and f"{warning}, or --masks FOLDER")
 
 
 def _everything(args: argparse.Namespace) -> int:
@@ -170,6 +178,8 @@ def _everything(args: argparse.Namespace) -> int:
 
     failed = []
     found = sequences_in(args.all)
+    if args.masks is None:
+        _warn(args)
     for number, sequence in enumerate(found, 1):
         name = "_".join(sequence.relative_to(args.all).parts)
         print(f"[{number}/{len(found)}] {name}", flush=True)

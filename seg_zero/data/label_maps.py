@@ -15,7 +15,7 @@ from seg_zero.metrics.semantic import IGNORE
 
 UNKNOWN = 254  # in a table of values: no value of the data set
 MAX_CLASSES = 254
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff")
 
 Colour = tuple[int, int, int]
 

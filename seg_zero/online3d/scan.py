@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import make_folder, read_json, write_json
 from seg_zero.online3d.checkpoint import load_scene, save_scene
 from seg_zero.online3d.config import SceneConfig
-from seg_zero.online3d.frames import BadFrame
+from seg_zero.online3d.frames import BadFrame, Frame, FrameMasks
 from seg_zero.online3d.loaders.layouts import open_sequence
 from seg_zero.online3d.loaders.sequence import KeyFrame, RgbdSequence
 from seg_zero.online3d.outputs import SUMMARY, write_result
@@ -109,6 +111,22 @@ def scan(
     return _Run(sequence, scene, summary, out, say, checkpoint_seconds).run(keys)
 
 
+def compile_loops() -> None:
+    """Fuse a few small frames of a wall, so that numba compiles before the first frame and is in no frame's time."""
+    scene = OnlineScene(SceneConfig(merge_kf_interval=2, mask_weight_threshold=1))
+    height, width = 96, 128
+    camera = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]], dtype=np.float64)
+    labels = np.zeros((height, width), dtype=np.int32)
+    labels[8:-8, 8:64], labels[8:-8, 72:-8] = 1, 2
+    for number in range(4):
+        pose = np.eye(4)
+        pose[0, 3] = 0.02 * number
+        depth = np.full((height, width), 2, dtype=np.float32)
+        scene.add(Frame(number, np.zeros((height, width, 3), np.uint8), depth, camera, pose), FrameMasks(labels))
+    scene.finish()
+    scene.result()
+
+
 @dataclass
 class _Run:
     sequence: RgbdSequence
@@ -122,6 +140,8 @@ class _Run:
 
     def run(self, keys: list[KeyFrame]) -> ScanSummary:
         self._resume(keys)
+        self.say("loading the compiled loops; the first time on a machine they are compiled, for up to two minutes")
+        compile_loops()
         write_json(self.out / SUMMARY, dataclasses.asdict(self.summary))
         saved = time.monotonic()
         for place in range(self.next_key, len(keys)):
@@ -204,7 +224,10 @@ def describe(summary: ScanSummary) -> str:
         f"in {summary.used} of {summary.key_frames} key frames"
     ]
     if not summary.instances:
-        lines.append("no object was confirmed by enough masks; give better ones or a lower mask_weight_threshold")
+        lines.append(
+            "no object was confirmed by enough masks; give better ones (--segmenter, --masks) or a lower threshold "
+            "(--set mask_weight_threshold=N)"
+        )
     if summary.left_out:
         lines.append(f"left out: {len(summary.left_out)} key frame(s), named in {SUMMARY}")
     if summary.borrowed_poses:

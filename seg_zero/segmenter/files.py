@@ -52,6 +52,16 @@ def files_of(path_or_id: str | Path | None) -> list[Path]:
     return find(path_or_id).all
 
 
+def embedded_warning(path_or_id: str | Path | None) -> str | None:
+    """One line if this segmenter is the embedded one and is asked about photos, else None."""
+    if path_or_id is not None and str(path_or_id) != TINY and Path(path_or_id).expanduser().resolve() != TINY_FOLDER:
+        return None
+    return (
+        "the embedded SAM2 knows only flat shapes, and finds next to nothing in photos of rooms and things; give "
+        "--segmenter, such as facebook/sam2.1-hiera-large"
+    )
+
+
 def find(path_or_id: str | Path | None) -> Sam2Files | TransformersFiles:
     """The files of the model that the user named, and by that its format.
 

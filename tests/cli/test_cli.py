@@ -85,3 +85,13 @@ def test_evaluate_writes_a_report_of_every_row(tmp_path: Path, capsys: pytest.Ca
     assert 0.05 < report["metrics"]["gIoU"]["value"] < 0.95
     assert report["metrics"]["format_rate"]["value"] > 0.8
     assert "gIoU" in capsys.readouterr().out
+
+
+def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    wanted = capsys.readouterr().out
+    assert main(["help"]) == 0 and capsys.readouterr().out == wanted
+    with pytest.raises(SystemExit, match="0"):
+        main(["help", "merge"])
+    assert "--target_dir" in capsys.readouterr().out
+    assert main(["help", "dance"]) == 2 and "unknown command 'dance'" in capsys.readouterr().err

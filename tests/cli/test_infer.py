@@ -283,12 +283,18 @@ def test_tables_name_images_beside_them(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_gives_its_pictures_in_order_and_a_file_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_gives_its_pictures_in_order_and_a_file_is_taken_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("b.JPG", "a.png", "c.HEIC", ".hidden.png", "notes.txt", "odd[1].dat"):
         (tmp_path / name).touch()
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "c.png").touch()
+    capsys.readouterr()
     names = [path.name for path in find_images([str(tmp_path), str(tmp_path / "a.png"), str(tmp_path / "odd[1].dat")])]
+    skipped = capsys.readouterr().err
+    assert skipped.startswith(f"warning: image folder {tmp_path}: 2 files skipped, no .jpg .jpeg ")
+    assert skipped.endswith(": notes.txt, odd[1].dat\n")
     assert names == ["a.png", "b.JPG", "c.HEIC", "odd[1].dat"]
     assert [path.name for path in find_images([f"{tmp_path}/**/*.png"])] == ["a.png", "c.png"]
 
@@ -368,6 +374,18 @@ def test_a_clip_may_be_given_as_an_image_is(words: list[str]) -> None:
     args = infer.parser().parse_intermixed_args(words)
     sort_inputs(args)
     assert (args.video, args.image_path, args.text) == ("a.MOV", None, "the cup")
+
+
+@pytest.mark.parametrize("question", ["the cup", "which cup is full?"])
+def test_a_question_before_the_picture_is_told_where_it_belongs(
+    question: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    args = infer.parser().parse_intermixed_args([question, "a.png"])
+    with pytest.raises(InputError) as caught:
+        sort_inputs(args)
+    assert str(caught.value).endswith(f"does not exist; if it is the question, give it last: a.png '{question}'")
 
 
 def test_images_in_two_ways_are_refused() -> None:

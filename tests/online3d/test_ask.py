@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,6 +157,14 @@ def test_the_command_writes_the_answer_and_its_page(
         view.goto((folder / "index.html").as_uri())
         assert view.locator("h1").inner_text() == "The <box>, red?"
         assert view.locator("#instances li").first.locator("span").inner_text().startswith("score 0.")
+        captions = " ".join(view.locator(".case").all_inner_texts())
+        listed = view.locator("#instances li input").first
+        assert set(re.findall(r"(?i)object (\d+)", captions)) == {f"{column + 1}"}
+        assert listed.input_value() == f"object {column + 1}"
+        listed.fill("crate")
+        listed.blur()
+        facts = view.locator("#instances li").first.locator("span").inner_text()
+        assert facts.startswith(f"object {column + 1}, score 0.")
         assert view.locator("#only").is_checked() and view.locator(".case").count() == 3
         assert view.evaluate("document.documentElement.scrollWidth") <= width
         view.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from helpers.rooms import ROOM, SETTINGS
+from numba.core.dispatcher import Dispatcher
 
 from seg_zero.cli.main import main
 from seg_zero.errors import InputError
@@ -19,7 +21,7 @@ from seg_zero.online3d.mask_sources import FolderMasks
 from seg_zero.online3d.outputs import read_result
 from seg_zero.online3d.page.write import page, upright
 from seg_zero.online3d.result import owners
-from seg_zero.online3d.scan import STATE, ScanSummary, describe, read_summary, scan
+from seg_zero.online3d.scan import STATE, ScanSummary, compile_loops, describe, read_summary, scan
 from seg_zero.online3d.synthetic.files import EXACT, read_truth, write_sequence
 from seg_zero.online3d.synthetic.sequence import Faults, SyntheticSequence
 
@@ -46,6 +48,21 @@ def finished(sequence: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("scan") / "done"
     run(sequence, out)
     return out
+
+
+def compiled() -> dict[str, int]:
+    """How many versions of each loop numba has compiled or loaded in this process."""
+    loops = (value for name in sorted(sys.modules) if name.startswith("seg_zero.online3d.")
+             for value in vars(sys.modules[name]).values() if isinstance(value, Dispatcher))  # fmt: skip
+    return {loop.__name__: len(loop.signatures) for loop in loops}
+
+
+def test_no_frame_waits_for_the_compiler(sequence: Path, tmp_path: Path) -> None:
+    compile_loops()
+    before = compiled()
+    _, lines = run(sequence, tmp_path / "out")
+    assert compiled() == before and len(before) > 15
+    assert lines[0].startswith("loading the compiled loops; the first time on a machine they are compiled")
 
 
 def test_a_scan_writes_arrays_points_and_a_summary(finished: Path) -> None:
@@ -201,6 +218,23 @@ def test_bad_words_are_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and message in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("all_of", [False, True])
+def test_the_embedded_segmenter_is_warned_of_once_before_the_scan(
+    all_of: bool, sequence: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise InputError("no model")
+
+    monkeypatch.setattr("seg_zero.segmenter.loading.load_segmenter", refuse)
+    place = ["--all", str(sequence.parent)] if all_of else [str(sequence)]
+    assert main(["scan", *place, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("warning: the embedded SAM2 knows only flat shapes") and said.count("warning") == 1
+    assert "give --segmenter, such as facebook/sam2.1-hiera-large, or --masks FOLDER" in said
+    assert main(["scan", *place, "--segmenter", "facebook/sam3", "--out", str(tmp_path / "out")]) == 2
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_the_page_loads_nothing_and_names_the_scan_safely(finished: Path) -> None:

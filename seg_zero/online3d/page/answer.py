@@ -66,9 +66,9 @@ def _instance(answer: SceneAnswer, scan: FinishedScan, column: int) -> dict[str,
 
 
 def drawn(answer: SceneAnswer, view: AskedView) -> Image.Image:
-    """A frame with the objects found outlined, numbered by rank."""
+    """A frame with the objects found outlined, with their numbers of the scan's page."""
     masks = np.array([view.seen == column for column in answer.found]).reshape(-1, *view.seen.shape)
-    return overlay(view.result.image, masks, numbers=range(1, len(masks) + 1), min_side=_MIN_SIDE)
+    return overlay(view.result.image, masks, numbers=[column + 1 for column in answer.found], min_side=_MIN_SIDE)
 
 
 def describe_answer(answer: SceneAnswer, scan: FinishedScan) -> str:
@@ -122,7 +122,7 @@ def _case(answer: SceneAnswer, view: AskedView) -> str:
     asked = panel(_small(view.result.overlay(min_side=_MIN_SIDE)), f"Answer on frame {view.number}", html.escape(said))
     covered, whole = view.votes(len(answer.scores))
     shown = [column for column in answer.found if whole[column]]
-    votes = ", ".join(f"{answer.found.index(i) + 1}: {covered[i] / whole[i]:.0%} covered" for i in shown)
+    votes = ", ".join(f"object {i + 1}: {covered[i] / whole[i]:.0%} covered" for i in shown)
     caption = votes or ("Shows none of the objects found." if answer.found else "")
     objects = panel(_small(drawn(answer, view)), f"Objects found, in frame {view.number}", caption)
     return f'<section class="case"><h3>Frame {view.number}</h3><div class="panels">{asked}{objects}</div></section>'

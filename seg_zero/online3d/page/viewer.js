@@ -73,6 +73,8 @@
   const ask = () => { if (!asked) { asked = true; requestAnimationFrame(paint); } };
 
   const nameOf = (i) => names[info.instances[i].number] || info.instances[i].label || "object " + (i + 1);
+  // Pictures beside the points have the objects' numbers, which a name must not hide.
+  const factsOf = (i) => (nameOf(i) === "object " + (i + 1) ? "" : "object " + (i + 1) + ", ") + info.instances[i].facts;
   const choose = (i, scroll) => {
     state.chosen = i === state.chosen ? -1 : i;
     items.forEach((item, j) => {
@@ -95,11 +97,11 @@
     button.setAttribute("aria-label", "Show " + nameOf(i)); button.title = "Show only this object";
     button.style.background = `rgb(${one.colour})`;
     input.value = nameOf(i); input.setAttribute("aria-label", "Name of object " + (i + 1));
-    const facts = document.createElement("span"); facts.textContent = one.facts;
+    const facts = document.createElement("span"); facts.textContent = factsOf(i);
     button.addEventListener("click", () => choose(i, false));
     input.addEventListener("change", () => {
       names[one.number] = input.value.trim();
-      input.value = nameOf(i);
+      input.value = nameOf(i); facts.textContent = factsOf(i);
       localStorage.setItem(store, JSON.stringify(names));
       button.setAttribute("aria-label", "Show " + nameOf(i));
       if (state.chosen === i) document.getElementById("status").textContent = nameOf(i) + ": " + one.facts;

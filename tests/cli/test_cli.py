@@ -16,8 +16,9 @@ from seg_zero.policy.model_files import TINY_POLICY
 
 def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
     captured = capsys.readouterr()
-    # A question is refused when the policy is there, which has introduced itself by then.
-    lines = [line for line in captured.err.strip().splitlines() if not line.startswith("warning: the embedded policy")]
+    # A question is refused when the policy is there, which has introduced itself by then, as has the example picture.
+    before = ("warning: the embedded policy", "note: no image given")
+    lines = [line for line in captured.err.strip().splitlines() if not line.startswith(before)]
     assert len(lines) == 1 and lines[0].startswith("error: ")
     return lines[0]
 
@@ -27,7 +28,7 @@ def one_error_line(capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["infer", "--image_path", "{tmp}/none.png"], "none.png does not exist"),
         (["infer", "--image_path", "{tmp}/work"], "holds no pictures"),
-        (["infer", "--image_path", "{tmp}/text.png"], "cannot be read"),
+        (["infer", "--image_path", "{tmp}/text.png", "--text", "the cup"], "cannot be read"),
         (["infer", "--text", " ?! "], "is empty"),
         (["infer", "--output_path", "{tmp}"], "is a folder"),
         (["infer", "--reasoning_model_path", "{tmp}/none"], "neither a folder nor a hub id"),

@@ -27,6 +27,7 @@ from seg_zero.assets import EXAMPLE_IMAGE, EXAMPLE_QUESTION
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import INTERRUPTED, InputError, counted
 from seg_zero.extras import TRAINING, VLLM, require
+from seg_zero.files import check_folder_place
 
 PROMPTS_PER_STEP = 16
 # Exit codes of a training that was stopped: by itself, or by the signal as it starts.
@@ -240,6 +241,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--held_out {args.held_out} must be at least 2, as the gain needs an interval")
     require("the demo", (*TRAINING, *VLLM))
     out = Path(args.out)
+    check_folder_place(out)
     if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():
         raise InputError(f"--out {out} holds other files; name an empty or new folder")
     return run_demo(out.resolve(), args.steps, args.held_out, args.seed, args.overrides)

@@ -19,6 +19,7 @@ from seg_zero.cli.main import main
         "data synthetic --out /proc/x",
         "data dialogues --out /proc/x.jsonl",
         "data check synthetic --out /proc/x",
+        "demo --out /proc/x",
         "scan --demo --out /proc/x",
         "scan show no_scan --out /proc/x.html",
         "label --labels cup --output_path /proc/x {image}",

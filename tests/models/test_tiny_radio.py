@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from seg_zero.evaluation.semantic.layouts import read_truth
+from seg_zero.data.label_maps import read_truth
 from seg_zero.evaluation.semantic.presets import open_set
 from seg_zero.models import train_tiny_radio
 from seg_zero.models.tiny_radio_measure import LABELS

@@ -117,10 +117,13 @@ def test_the_estimator_of_dialogues_gets_the_names_of_samples(
 ) -> None:
     calls: list[str] = []
     monkeypatch.setattr(module, "name_samples", lambda batch: calls.append("named"))
+    monkeypatch.setattr(module, "credited", lambda batch: {"dialogue/round_1/advantage": 0.5})
     monkeypatch.setattr(PPOTrainerSync, "_compute_advantage", lambda self, batch, metrics: calls.append("computed"))
     trainer.config = OmegaConf.create({"algorithm": {"adv_estimator": estimator}})
-    trainer._compute_advantage(None, {})  # type: ignore[arg-type]
+    metrics: dict[str, float] = {}
+    trainer._compute_advantage(None, metrics)  # type: ignore[arg-type]
     assert calls == [*(["named"] * named), "computed"]
+    assert metrics == ({"dialogue/round_1/advantage": 0.5} if named else {})
 
 
 def test_many_of_them_in_a_row_end_the_run(trainer: SegZeroTrainer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,19 @@ from PIL import Image
 
 from seg_zero.cli.main import main
 from seg_zero.data.source import open_rows
-from seg_zero.data.synthetic.hops import ALIKE, RELATIONS, Relation, draw_chain, follow, is_held_out, named_by_words
+from seg_zero.data.synthetic.hops import (
+    ALIKE,
+    HOP_SETS,
+    RELATIONS,
+    Relation,
+    draw_chain,
+    follow,
+    is_held_out,
+    named_by_words,
+)
 from seg_zero.data.synthetic.rows import write_hops
 from seg_zero.data.synthetic.scenes import Scene, SceneObject, make_scene, shape_mask
-from seg_zero.data.synthetic.shortcuts import HOP_SETS, answer_by_shortcuts, draw_any, draw_one
+from seg_zero.data.synthetic.shortcuts import answer_by_shortcuts, draw_any, draw_one
 from seg_zero.masks import mask_to_prompt_object
 
 SIDE = 112

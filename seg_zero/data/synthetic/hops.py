@@ -76,6 +76,21 @@ class Chain:
         return self.path[-1]
 
 
+@dataclass(frozen=True)
+class HopSet:
+    """Questions of so many hops; ``new`` ones consist of pairs of relations that all others lack."""
+
+    hops: int
+    new: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.hops}-new" if self.new else str(self.hops)
+
+
+HOP_SETS = {one.name: one for one in (HopSet(1), HopSet(2), HopSet(2, new=True), HopSet(3), HopSet(4))}
+
+
 @cache
 def is_held_out(first: Relation, second: Relation) -> bool:
     """Whether the pair is among the quarter of all ordered pairs that only questions of new compositions contain."""

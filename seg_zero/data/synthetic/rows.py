@@ -8,6 +8,7 @@ from pathlib import Path
 
 from seg_zero.answer import write_solution_multi
 from seg_zero.data.rows import Row, write_rows
+from seg_zero.data.synthetic.hops import HOP_SETS
 from seg_zero.data.synthetic.scenes import KINDS, Question, Sample, make_samples
 from seg_zero.errors import InputError, counted
 from seg_zero.images import encode_png
@@ -41,7 +42,7 @@ def write_split(path: Path | str, seed: int, count: int, side: int = 112, kinds:
 
 def write_hops(path: Path | str, seed: int, count: int, sets: Sequence[str], side: int = 112) -> int:
     """Write ``count`` questions that take several hops, the sets (:data:`HOP_SETS`) in turn; returns their number."""
-    from seg_zero.data.synthetic.shortcuts import HOP_SETS, draw_one
+    from seg_zero.data.synthetic.shortcuts import draw_one  # takes scipy
 
     def rows() -> Iterator[Row]:
         for index in range(count):
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hops",
         nargs="+",
-        choices=("1", "2", "2-new", "3", "4"),
+        choices=tuple(HOP_SETS),
         metavar="SET",
         help="questions that take several steps instead: 1, 2, 3 or 4 hops, or 2-new, whose pairs of steps the other "
         "sets lack; several sets take turns",

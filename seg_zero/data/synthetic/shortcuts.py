@@ -20,9 +20,11 @@ from scipy.optimize import minimize
 
 from seg_zero.data.synthetic.hops import (
     DIRECTIONS,
+    HOP_SETS,
     RADII,
     SHAPES_IN_SCENE,
     Chain,
+    HopSet,
     draw_chain,
     follow,
     named_by_words,
@@ -170,21 +172,6 @@ TILTS: dict[str, Tilt] = {
     ), 2.96),
 }
 # fmt: on
-
-
-@dataclass(frozen=True)
-class HopSet:
-    """Questions of so many hops; ``new`` ones consist of pairs of relations that all others lack."""
-
-    hops: int
-    new: bool = False
-
-    @property
-    def name(self) -> str:
-        return f"{self.hops}-new" if self.new else str(self.hops)
-
-
-HOP_SETS = {one.name: one for one in (HopSet(1), HopSet(2), HopSet(2, new=True), HopSet(3), HopSet(4))}
 
 
 def draw_any(rng: np.random.Generator, wanted: HopSet, side: int) -> tuple[Scene, Chain]:

@@ -34,7 +34,7 @@ def build(asker: Asker, clips: ClipAsker, labeller: Labeller | str, limits: Limi
             f"<p class='about'>{about}</p>",
             elem_id="header",
         )
-        with gr.Tabs(elem_id="kinds"):
+        with gr.Tabs(elem_id="kinds", overflow_behavior="wrap"):  # a menu would hide tabs on a phone
             with gr.Tab("Picture"):
                 build_picture_tab(asker, limits, examples)
             with gr.Tab("Conversation"):

@@ -57,6 +57,11 @@ def test_nothing_stands_in_anyones_way(open_page: Callable[..., Page], width: in
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_no_tab_hides_in_a_menu_on_a_small_phone(open_page: Callable[..., Page]) -> None:
+    page = open_page(320)
+    assert page.get_by_role("tab").all_inner_texts() == ["Picture", "Conversation", "Video", "Labels"]
+
+
 def test_the_check_sees_what_is_wrong(open_page: Callable[..., Page]) -> None:
     page = open_page()
     page.evaluate(

@@ -30,7 +30,7 @@ from seg_zero.objects import PromptObject
 from seg_zero.policy import MAX_NEW_TOKENS, Policy, Request, Sampling
 from seg_zero.policy.base import explained
 from seg_zero.policy.loading import load_policy
-from seg_zero.policy.model_files import default_spec, policy_warning, resolve_model
+from seg_zero.policy.model_files import default_spec, models_warning, resolve_model
 from seg_zero.prompting import PromptTemplate, check_question, read_objects
 from seg_zero.results.result import SegmentationResult, SegmentedObject
 from seg_zero.segmenter import Embedding, Segmentation, Segmenter, load_segmenter
@@ -142,8 +142,8 @@ class ReasoningSegmenter:
         "cuda:1" (None: CUDA, else MPS, else CPU); dtype: of the policy, "float32", "bfloat16" or "float16"
         (None: bfloat16 on CUDA, float32 elsewhere; the segmenter keeps to that rule); template, prompt_template (also
         a file that ``seg-zero prompt import`` wrote), image_size: replace the prompt settings that belong to the
-        policy. A policy that answers worse than it could (the embedded one about photos, a published one without its
-        prompt) is named in one line on standard error. Raises InputError if something is missing or does not fit.
+        policy. Models that answer worse than they could (the embedded ones about photos, a published one without its
+        prompt) are named in one line on standard error. Raises InputError if something is missing or does not fit.
         """
         device = choose_device(device)
         kind = choose_dtype(dtype, device)
@@ -151,7 +151,7 @@ class ReasoningSegmenter:
             prompt_template = PromptTemplate.read(prompt_template)
         model = resolve_model(policy)
         spec = default_spec(model, template, image_size, prompt_template)
-        warning = policy_warning(model, spec)
+        warning = models_warning(model, spec, segmenter)
         loaded = cls(
             load_policy(policy, spec=spec, device=device, dtype=kind, max_new_tokens=max_new_tokens),
             load_segmenter(segmenter, device=device),

@@ -12,7 +12,7 @@ from seg_zero.extras import VLLM
 from seg_zero.policy import Policy
 from seg_zero.policy.families import is_published
 from seg_zero.policy.loading import ENGINES, load_policy
-from seg_zero.policy.model_files import default_spec, policy_warning, resolve_model
+from seg_zero.policy.model_files import default_spec, models_warning, resolve_model
 from seg_zero.prompting import PromptSpec
 from seg_zero.serving.signals import interrupts_kept_from_children
 from seg_zero.serving.uploads import Limits
@@ -64,9 +64,11 @@ def prompt_of(args: argparse.Namespace) -> PromptSpec:
 
 
 def warning_of(args: argparse.Namespace, spec: PromptSpec, served: str | None = None) -> str | None:
-    """What is to be said about the policy before the first answer, or None; ``served``: a remote policy's name."""
+    """What is to be said about the models before the first answer, or None; ``served``: a remote policy's name."""
     model = resolve_model(args.reasoning_model_path)
-    return policy_warning(model if served is None or is_published(model) else served, spec)
+    return models_warning(
+        model if served is None or is_published(model) else served, spec, args.segmentation_model_path
+    )
 
 
 def load_engine(args: argparse.Namespace, spec: PromptSpec, batch_size: int) -> Policy:

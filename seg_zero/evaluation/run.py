@@ -23,7 +23,7 @@ from seg_zero.evaluation.summary import Summary, summarise
 from seg_zero.files import RAY_SOCKETS, short_temporary_folder, write_json
 from seg_zero.policy import GREEDY, Policy, Sampling
 from seg_zero.policy.loading import load_policy
-from seg_zero.policy.model_files import default_spec, policy_warning, resolve_model
+from seg_zero.policy.model_files import default_spec, models_warning, resolve_model
 from seg_zero.prompting import PromptSpec, PromptTemplate
 from seg_zero.segmenter import Segmenter, files_of, load_segmenter
 
@@ -57,8 +57,8 @@ class Models:
         return default_spec(resolve_model(self.policy), self.template, self.image_size, self.prompt_template)
 
     def warning(self) -> str | None:
-        """What is to be said about the policy before the first answer, or None."""
-        return policy_warning(resolve_model(self.policy), self.spec())
+        """What is to be said about the models before the first answer, or None."""
+        return models_warning(resolve_model(self.policy), self.spec(), self.segmenter)
 
     def load(self) -> tuple[Policy, Segmenter]:
         policy = load_policy(

@@ -19,6 +19,7 @@ from seg_zero.policy.families import (
     spec_of_family,
 )
 from seg_zero.prompting import SPEC_FILE, PromptSpec, PromptTemplate
+from seg_zero.segmenter import files as segmenter_files
 
 # Words of the embedded policy, and of what is trained from it; that of a model for photos is 150,000.
 EMBEDDED_VOCABULARY = 512
@@ -162,7 +163,14 @@ def embedded_warning(model: str) -> str | None:
     )
 
 
-def policy_warning(model: str, spec: PromptSpec) -> str | None:
-    """What is to be said before the first answer of a policy, in one line: see :func:`wording_warning` and
-    :func:`embedded_warning`. None if nothing is."""
-    return wording_warning(model, spec) if is_published(model) else embedded_warning(model)
+def models_warning(model: str, spec: PromptSpec, segmenter: str | Path | None) -> str | None:
+    """What is to be said before the first answer of a policy and a segmenter, in one line; None if nothing is.
+
+    See :func:`wording_warning`, :func:`embedded_warning` and that of :mod:`seg_zero.segmenter.files`: for a policy
+    that knows photos the embedded SAM2 is no default to keep.
+    """
+    if not is_published(model) and (embedded := embedded_warning(model)) is not None:
+        return embedded
+    wording = wording_warning(model, spec)
+    said = [line for line in (wording, segmenter_files.embedded_warning(segmenter)) if line is not None]
+    return "; also, ".join(said) or None

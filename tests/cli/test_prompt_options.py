@@ -16,6 +16,7 @@ from seg_zero.evaluation.run import Models
 from seg_zero.pipeline import ReasoningSegmenter
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import PromptSpec, PromptTemplate
+from seg_zero.segmenter.files import TINY_FOLDER
 
 WORDS = PromptTemplate('Find "{question}". Reply <think></think><answer></answer>.', "multi", image_size=112)
 
@@ -28,6 +29,12 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def sam2(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A SAM2 that is not the embedded one by its place."""
+    return str(shutil.copytree(TINY_FOLDER, tmp_path_factory.mktemp("models") / "sam2"))
+
+
 @pytest.fixture
 def template(tmp_path: Path) -> Path:
     WORDS.write(tmp_path / "prompt.json")
@@ -36,11 +43,23 @@ def template(tmp_path: Path) -> Path:
 
 def test_infer_warns_once_and_in_each_answer_until_a_template_is_given(
     published: Path,
+    sam2: str,
     template: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    given = ["infer", "--json", "--outputs", "rle", "--max_new_tokens", "4", "--model", str(published)]
+    given = [
+        "infer",
+        "--json",
+        "--outputs",
+        "rle",
+        "--max_new_tokens",
+        "4",
+        "--model",
+        str(published),
+        "--segmenter",
+        sam2,
+    ]
     given += ["--output_path", str(tmp_path / "out" / "answer.png")]
     assert main([*given, "--image_size", "112"]) == 0
     said = capsys.readouterr()
@@ -54,11 +73,11 @@ def test_infer_warns_once_and_in_each_answer_until_a_template_is_given(
 
 
 def test_evaluate_warns_and_says_so_in_its_metrics(
-    published: Path, template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    published: Path, sam2: str, template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "rows.parquet"
     assert main(["data", "synthetic", "--split", "held_out", "--count", "2", "--out", str(data)]) == 0
-    given = ["evaluate", "--data", str(data), "--max_new_tokens", "4", "--model", str(published)]
+    given = ["evaluate", "--data", str(data), "--max_new_tokens", "4", "--model", str(published), "--segmenter", sam2]
     capsys.readouterr()
     assert main([*given, "--out", str(tmp_path / "a"), "--image_size", "112"]) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
@@ -72,26 +91,28 @@ def test_evaluate_warns_and_says_so_in_its_metrics(
 
 
 @pytest.mark.parametrize("parse", [serve.parse, web.parse])
-def test_servers_take_a_template_and_warn_without_it(parse: object, published: Path, template: Path) -> None:
+def test_servers_take_a_template_and_warn_without_it(parse: object, published: Path, sam2: str, template: Path) -> None:
     assert callable(parse)
-    args = parse(["--model", str(published), "--prompt_template", str(template)])
+    args = parse(["--model", str(published), "--segmenter", sam2, "--prompt_template", str(template)])
     spec = prompt_of(args)
     assert spec == WORDS.applied_to(PromptSpec())
     assert warning_of(args, spec) is None
     bare = parse(["--model", str(published)])
-    assert "VisionReasoner-7B" in str(warning_of(bare, prompt_of(bare)))
+    said = str(warning_of(bare, prompt_of(bare)))
+    assert "VisionReasoner-7B" in said and "; also, the embedded SAM2 knows only flat shapes" in said
     with pytest.raises(InputError, match="--template multi and --prompt_template were both given"):
         prompt_of(parse(["--prompt_template", str(template), "--template", "multi"]))
 
 
 def test_a_remote_policy_is_known_by_the_name_it_is_served_under(
-    template: Path, monkeypatch: pytest.MonkeyPatch
+    template: Path, sam2: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("seg_zero.policy.model_files.hub_file", lambda *_: None)
-    args = serve.parse(["--policy_url", "http://nowhere/v1"])
+    remote = ["--policy_url", "http://nowhere/v1", "--segmenter", sam2]
+    args = serve.parse(remote)
     assert warning_of(args, prompt_of(args), "somewhere/Seg-Zero-7B") is not None
     assert warning_of(args, prompt_of(args), "policy") is None
-    given = serve.parse(["--policy_url", "http://nowhere/v1", "--prompt_template", str(template)])
+    given = serve.parse([*remote, "--prompt_template", str(template)])
     assert warning_of(given, prompt_of(given), "somewhere/Seg-Zero-7B") is None
 
 

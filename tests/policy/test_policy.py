@@ -25,7 +25,7 @@ from seg_zero.policy.model_files import (
     TINY_POLICY,
     default_spec,
     embedded_warning,
-    policy_warning,
+    models_warning,
     wording_warning,
 )
 from seg_zero.policy.weights import check_weights as compare_weights
@@ -145,7 +145,7 @@ def test_the_wording_comes_from_the_options_then_the_folder_then_the_name(tmp_pa
 def test_the_embedded_policy_and_what_is_trained_from_it_say_what_they_know(tmp_path: Path) -> None:
     config = json.loads((TINY_POLICY / "config.json").read_text())
     assert config["text_config"]["vocab_size"] == EMBEDDED_VOCABULARY
-    line = policy_warning(str(TINY_POLICY), default_spec(str(TINY_POLICY)))
+    line = models_warning(str(TINY_POLICY), default_spec(str(TINY_POLICY)), None)
     assert line is not None and line.startswith("the embedded policy knows only synthetic shapes") and "--model" in line
     assert "\n" not in line
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -153,6 +153,33 @@ def test_the_embedded_policy_and_what_is_trained_from_it_say_what_they_know(tmp_
     config["text_config"]["vocab_size"] = 152064
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert embedded_warning(str(tmp_path)) is None and embedded_warning("Qwen/Qwen2.5-VL-7B-Instruct") is None
+
+
+@pytest.mark.parametrize(
+    ("model", "segmenter", "said"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "facebook/sam2.1-hiera-large", []),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", None, ["the embedded SAM2 knows only flat shapes"]),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "tiny", ["the embedded SAM2 knows only flat shapes"]),
+        ("Ricky06662/Seg-Zero-7B", "facebook/sam3", ["Ricky06662/Seg-Zero-7B was trained with a prompt"]),
+        (
+            "Ricky06662/Seg-Zero-7B",
+            None,
+            ["Ricky06662/Seg-Zero-7B was trained with a prompt", "also, the embedded SAM2 knows only flat shapes"],
+        ),
+        (str(TINY_POLICY), None, ["the embedded policy knows only synthetic shapes"]),
+        (str(TINY_POLICY), "facebook/sam3", ["the embedded policy knows only synthetic shapes"]),
+    ],
+)
+def test_a_policy_for_photos_beside_the_embedded_sam2_is_warned_of(
+    model: str, segmenter: str | None, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seg_zero.policy.model_files.hub_file", lambda *_: None)
+    spec = PromptSpec()
+    parts = (models_warning(model, spec, segmenter) or "").split("; also")
+    parts = [f"also{part}" if index else part for index, part in enumerate(parts) if part]
+    assert len(parts) == len(said)
+    assert all(part.startswith(start) for part, start in zip(parts, said, strict=True))
 
 
 def test_a_published_checkpoint_without_its_prompt_is_warned_of(

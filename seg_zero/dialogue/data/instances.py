@@ -59,7 +59,8 @@ def dialogues_of_instances(
             size = (picture.entry["width"], picture.entry["height"])
             if upright_size(path) != size:
                 raise ValueError(f"{path} has another size than the {size[0]}x{size[1]} of the annotations")
-            made = make_rounds(things, rng, int(rng.integers(2, rounds + 1)), forms=forms)
+            parts = any(thing.part_of is not None for thing in things)
+            made = make_rounds(things, rng, int(rng.integers(2, rounds + 1)), forms=forms, all_of_parts=parts)
         except (InputError, ValueError, KeyError, TypeError, OSError) as error:
             reading.bad.append(BadRecord(number, name, reason_of(error)))
             continue

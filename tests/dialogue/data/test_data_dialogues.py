@@ -69,14 +69,15 @@ def block(x: int, y: int) -> np.ndarray:
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
-    """Eight pictures with two dogs, a cat with a tail and a hat; one picture is missing, one has a crowd of dogs."""
-    names = {1: "dog", 2: "cat", 3: "cat:tail", 4: "bowler_hat_(clothing)"}
+    """Eight pictures with two dogs, a cat with a tail and a paw, and a hat; one is missing, one has a crowd of dogs."""
+    names = {1: "dog", 2: "cat", 3: "cat:tail", 4: "bowler_hat_(clothing)", 5: "cat:paw"}
     things = [
         (1, block(5, 25)),
         (1, block(65, 25)),
         (2, block(35, 25)),
         (4, block(35, 2)),
         (3, block(35, 25) & block(40, 30)),
+        (5, block(35, 25) & block(28, 30)),
     ]
     images, annotations = [], []
     for number in range(1, 9):
@@ -87,8 +88,8 @@ def coco(tmp_path: Path) -> Path:
             entry: dict[str, Any] = {"id": len(annotations) + 1, "image_id": number, "category_id": category}
             entry |= {"segmentation": encode_mask(mask), "iscrowd": int(number == 5 and category == 1)}
             annotations.append(entry)
-            if category == 3:
-                entry["obj_ann_id"] = entry["id"] - 2
+            if category in (3, 5):
+                entry["obj_ann_id"] = entry["id"] - (2 if category == 3 else 3)
     content = {"images": images, "annotations": annotations}
     content["categories"] = [{"id": number, "name": name} for number, name in names.items()]
     (tmp_path / "instances.json").write_text(json.dumps(content))
@@ -106,8 +107,9 @@ def test_instances_become_dialogues_whose_splits_share_no_picture(
     found = read_dialogues(coco / "all.jsonl").usable()
     assert all(prove(item) == [] for item in found) and len(found) >= 5
     questions = [one.asked.question for item in found for one in item.rounds]
-    assert all(any(noun in question for noun in ("dog", "cat", "tail", "bowler hat")) for question in questions)
+    assert all(any(noun in question for noun in ("dog", "cat", "tail", "paw", "bowler hat")) for question in questions)
     assert any(question == f"the tail of instance {k}" for question in questions for k in range(1, 6))
+    assert {"hierarchical", "sibling"} <= {one.asked.relation for item in found for one in item.rounds}
     assert all("dog" not in one.asked.question for item in found if item.image.name == "5.png" for one in item.rounds)
     images = {}
     for split in ("train", "val"):

@@ -223,6 +223,16 @@ class ReasoningSegmenter:
             results = dict(zip(results, corrector.correct(list(results.values()), embeds, refine), strict=True))
         return [results[ask.key] for ask in asks]
 
+    def correct(self, result: SegmentationResult, turns: int = 1) -> SegmentationResult:
+        """An answer after further turns, as with ``refine`` of :meth:`batch`; its image is what was asked about.
+
+        Raises InputError for a number of turns that cannot be made, and for a question that is too long for the policy.
+        """
+        check_turns(turns)
+        corrector = Corrector(self.policy, self.segmenter, self.warning)
+        embed = partial(self._embeddings.start, _Ask(result.image, result.question, result.name))
+        return corrector.correct([result], [embed], turns)[0]
+
     def stream(self, image: ImageLike, question: str) -> Iterator[str | SegmentationResult]:
         """Pieces of the policy's text as they are written, then the result of a plain call.
 

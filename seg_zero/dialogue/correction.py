@@ -31,11 +31,13 @@ class Corrector:
     ) -> list[SegmentationResult]:
         """Each answer after so many further turns; embeds: start SAM2's embedding of each one's picture.
 
+        An answer that had turns before goes on from them.
+
         An answer that cannot be read does not replace the one before. Raises InputError if the policy cannot be asked.
         """
-        answers = [[result] for result in results]
-        for number in range(1, turns + 1):
-            asks = [self._ask(of_one, number, embed) for of_one, embed in zip(answers, embeds, strict=True)]
+        answers = [list(result.turns or (result,)) for result in results]
+        for _ in range(turns):
+            asks = [self._ask(of_one, len(of_one), embed) for of_one, embed in zip(answers, embeds, strict=True)]
             for of_one, answered in zip(answers, self._answerer.answer(asks), strict=True):
                 if isinstance(answered, InputError):
                     raise answered

@@ -82,6 +82,19 @@ class Asker:
             assert not isinstance(event, str)
             yield event
 
+    def correct(self, result: SegmentationResult, stop: threading.Event) -> Iterator[Waiting | SegmentationResult]:
+        """The answer after one further turn, in line with other questions; a Waiting if nothing happens.
+
+        Setting ``stop``, or closing the iterator, gives no result. Raises as :meth:`ReasoningSegmenter.correct`.
+        """
+
+        def events() -> Iterator[SegmentationResult]:
+            yield self._segmenter.correct(result)
+
+        for event in self._run(events, stop):
+            assert not isinstance(event, str)
+            yield event
+
     def _run(
         self, events: Callable[[], Iterator[str | SegmentationResult]], stop: threading.Event
     ) -> Iterator[Waiting | str | SegmentationResult]:

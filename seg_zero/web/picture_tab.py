@@ -30,6 +30,7 @@ from seg_zero.web.pictures import (
 )
 from seg_zero.web.session import (
     Item,
+    Picture,
     Session,
     Turn,
     check_room,
@@ -71,6 +72,7 @@ def build_picture_tab(asker: Asker, limits: Limits, examples: Examples) -> None:
                     dimmed = gr.Slider(0, 1, value=DIMMED, step=0.05, label="Surroundings dimmed", elem_id="dimmed")
                     prompts = gr.Checkbox(True, label="Boxes and points", elem_id="prompts")
             reasoning = gr.HTML(elem_id="reasoning")
+            look_again = gr.Button("Let the policy correct it", visible=False, elem_id="look-again")
             with gr.Accordion("Correct objects by hand", open=False, visible=False, elem_id="correct") as correct:
                 selected = gr.Radio(label="Object to correct", elem_id="selected")
                 click_does = gr.Radio([BOX, POINT], value=BOX, label="A click on the picture …", elem_id="click-does")
@@ -92,6 +94,7 @@ def build_picture_tab(asker: Asker, limits: Limits, examples: Examples) -> None:
         looks,
         objects,
         reasoning,
+        look_again,
         correct,
         selected,
         *box,
@@ -121,6 +124,7 @@ def build_picture_tab(asker: Asker, limits: Limits, examples: Examples) -> None:
                 shown: hidden,
                 looks: hidden,
                 correct: hidden,
+                look_again: hidden,
                 reasoning: "",
                 downloads: "",
             }
@@ -134,6 +138,7 @@ def build_picture_tab(asker: Asker, limits: Limits, examples: Examples) -> None:
             objects: gr.update(choices=names, value=on, visible=bool(names)),
             reasoning: show.reasoning(turn),
             correct: gr.update(visible=True),
+            look_again: gr.update(visible=True),
             selected: gr.update(choices=choices, value=min(state.selected, len(turn.items))),
             hint: "",
             downloads: show.downloads(turn),
@@ -155,35 +160,65 @@ def build_picture_tab(asker: Asker, limits: Limits, examples: Examples) -> None:
         chosen, text = examples[event.index]
         return {picture: show_picture(state, chosen, picture), question: text, message: ""}
 
+    def working(opened: Picture, text: str) -> Updates:
+        """What the page shows while the policy writes."""
+        hidden = gr.update(visible=False)
+        return {
+            **dict.fromkeys((looks, correct, look_again, ask), hidden),
+            downloads: "",
+            reasoning: show.writing(""),
+            stop: gr.update(visible=True),
+            message: "",
+            headline: show.pending(text),
+            shown: gr.update(value=show.plain(opened), visible=True),
+        }
+
     def answering(
         file: dict[str, Any] | None, text: str, state: Session, dimmed: float, prompts: bool
     ) -> Iterator[Updates]:
-        state.stop = threading.Event()
-        try:
+        def events(stop: threading.Event) -> Iterator[Updates]:
             opened = state.open(path_of(file), limits)
             if opened is None:
                 raise InputError("there is no picture yet; upload one or choose an example")
             read_question(text, limits)
-            hidden = gr.update(visible=False)
-            asking = {looks: hidden, correct: hidden, downloads: "", reasoning: show.writing("")}
-            yield {
-                **asking,
-                ask: hidden,
-                stop: gr.update(visible=True),
-                message: "",
-                headline: show.pending(text),
-                shown: gr.update(value=show.plain(opened), visible=True),
-            }
-            for event in asker.ask(opened.open(limits).image, text, state.stop):
+            yield working(opened, text)
+            for event in asker.ask(opened.open(limits).image, text, stop):
                 if isinstance(event, SegmentationResult):
                     state.answered(Turn.of(opened, event))
-                    yield {**present(state, dimmed, prompts), **idle(), history: past(state)}
-                    return
-                if isinstance(event, Waiting):
+                elif isinstance(event, Waiting):
                     yield {headline: show.waiting(text, event.ahead)}
                 else:
                     yield {headline: show.pending(text), reasoning: show.writing(event)}
-            yield {**present(state, dimmed, prompts), **idle("stopped", "note")}
+
+        yield from until_idle(events, state, dimmed, prompts)
+
+    def correcting(state: Session, dimmed: float, prompts: bool) -> Iterator[Updates]:
+        """One further turn of the policy on the answer that is shown."""
+
+        def events(stop: threading.Event) -> Iterator[Updates]:
+            turn = state.current
+            if turn is None:
+                raise InputError("there is no answer to correct; ask a question first")
+            yield {**working(turn.picture, turn.question), shown: redraw(state, dimmed, prompts)}
+            for event in asker.correct(turn.result(turn.picture.open(limits).image), stop):
+                if isinstance(event, Waiting):
+                    yield {headline: show.waiting(turn.question, event.ahead)}
+                elif (problem := event.turns[-1].problem) is not None:
+                    raise InputError(f"the policy's correction could not be read, and the answer stays: {problem}")
+                else:
+                    state.answered(Turn.of(turn.picture, event, turn.corrections + 1))
+
+        yield from until_idle(events, state, dimmed, prompts)
+
+    def until_idle(
+        events: Callable[[threading.Event], Iterator[Updates]], state: Session, dimmed: float, prompts: bool
+    ) -> Iterator[Updates]:
+        """Updates while the policy works, then the answer, or why there is none."""
+        state.stop, before = threading.Event(), state.current
+        try:
+            yield from events(state.stop)
+            line = "stopped" if state.current is before else ""
+            yield {**present(state, dimmed, prompts), **idle(line, "note"), history: past(state)}
         except (InputError, Refused) as error:
             yield {**present(state, dimmed, prompts), **idle(str(error))}
         except Exception:
@@ -275,6 +310,7 @@ def build_picture_tab(asker: Asker, limits: Limits, examples: Examples) -> None:
         concurrency_limit=32,
         **quiet,
     )
+    look_again.click(correcting, looking, [*answer, *asked], concurrency_limit=32, **quiet)
     stop.click(Session.end, session, None, **fast)
     history.select(choose_past, looking, [*answer, *asked], **fast)
     objects.input(show_objects, [objects, *looking], shown, **fast)

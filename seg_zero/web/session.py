@@ -85,7 +85,7 @@ class Item:
 class Turn:
     """A question, its answer, and whether it was corrected by hand since (``edited``).
 
-    seconds: per stage, of the question or of the latest correction.
+    seconds: per stage, of the question or of the latest correction; corrections: how often the policy corrected it.
     """
 
     picture: Picture
@@ -97,41 +97,57 @@ class Turn:
     seconds: dict[str, float]
     edited: bool = False
     warning: str | None = None
+    corrections: int = 0
 
     @classmethod
-    def of(cls, picture: Picture, result: SegmentationResult) -> Turn:
+    def of(cls, picture: Picture, result: SegmentationResult, corrections: int = 0) -> Turn:
         """From an answer in pixels of the picture as the models saw it."""
         sx, sy = picture.size[0] / result.mask.shape[1], picture.size[1] / result.mask.shape[0]
         items = [Item.of(one.scaled(sx, sy), one.mask, one.score) for one in result.objects]
         return cls(
             *(picture, result.question, result.thinking, result.text, result.problem, items, dict(result.seconds)),
             warning=result.warning,
+            corrections=corrections,
         )
 
-    def result(self) -> SegmentationResult:
-        """The answer as it is now, about a blank picture: of the picture only the size is in files about the answer."""
-        masks = np.zeros((len(self.items), *self.picture.size[::-1]), dtype=bool)
+    def result(self, image: Image.Image | None = None) -> SegmentationResult:
+        """The answer as it is now, in pixels of the picture in the size of ``image``.
+
+        None: about a blank picture of its own size, since of the picture only the size is in files about the answer.
+        """
+        image = Image.new("1", self.picture.size) if image is None else image
+        sx, sy = image.width / self.picture.size[0], image.height / self.picture.size[1]
+        masks = np.zeros((len(self.items), image.height, image.width), dtype=bool)
         for mask, item in zip(masks, self.items, strict=True):
-            mask[:] = resize_mask(decode_mask(item.mask), self.picture.size)
-        objects = tuple(
-            SegmentedObject(item.prompt.box, item.prompt.points, mask=mask, score=item.score)
-            for mask, item in zip(masks, self.items, strict=True)
-        )
-        union = np.asarray(masks.any(axis=0))
+            mask[:] = resize_mask(decode_mask(item.mask), image.size)
+        objects = [item.prompt.scaled(sx, sy) for item in self.items]
         return SegmentationResult(
-            *(self.question, self.thinking, objects, masks, union, self.text, self.problem, (self.text,), self.seconds),
-            image=Image.new("1", self.picture.size),
+            question=self.question,
+            thinking=self.thinking,
+            objects=SegmentedObject.of(objects, masks, np.array([item.score for item in self.items])),
+            masks=masks,
+            mask=np.asarray(masks.any(axis=0)),
+            text=self.text,
+            problem=self.problem,
+            texts=(self.text,),
+            seconds=self.seconds,
+            image=image,
             name=self.picture.name,
             warning=self.warning,
         )
 
     def record(self, result: SegmentationResult) -> dict[str, Any]:
-        """What ``seg-zero infer --per_object`` writes as JSON; with ``edited`` if objects were corrected by hand.
+        """What ``seg-zero infer --per_object`` writes as JSON; with ``edited`` if objects were corrected by hand, and
+        ``corrections``, how often by the policy, if it was.
 
         result: what :meth:`result` gives, which takes long for a large picture.
         """
         record = result.to_dict()
-        return {**record, "edited": True} if self.edited else record
+        if self.edited:
+            record["edited"] = True
+        if self.corrections:
+            record["corrections"] = self.corrections
+        return record
 
     def put(self, index: int, item: Item, seconds: dict[str, float]) -> None:
         """Replace an object, or add one at the end."""

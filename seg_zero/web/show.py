@@ -119,7 +119,7 @@ def thumbnails(session: Session) -> list[tuple[Image.Image, str]]:
         picture = draw(Session(current=turn), DIMMED, prompts=False)
         assert picture is not None
         picture.thumbnail((THUMBNAIL_SIDE * 2, THUMBNAIL_SIDE))
-        small.append((picture, turn.question))
+        small.append((picture, f"{turn.question} · corrected" if turn.corrections else turn.question))
     return small
 
 
@@ -167,6 +167,9 @@ def _outcome(turn: Turn) -> str:
     words = counted(count, "object")
     if turn.edited:
         return notice(f"{words}, corrected by hand", "note")
+    if turn.corrections:
+        times = "once" if turn.corrections == 1 else counted(turn.corrections, "time")
+        return notice(f"{words}, corrected {times} by the policy", "note")
     if turn.problem is not None:
         return notice(f"the answer could not be read: {turn.problem}", "warning")
     if not count:

@@ -48,6 +48,17 @@ def test_the_corrected_answer_counts_and_every_turn_is_kept(sam2: Any) -> None:
     assert result.seconds["policy"] >= result.turns[0].seconds["policy"]
 
 
+def test_turns_go_on_where_an_answer_has_had_some(sam2: Any) -> None:
+    segmenter, _ = segmenter_saying(sam2, says(ONE), says(TWO), says(THREE))
+    at_once = segmenter(SCENE.image, "the shape", refine=2)
+    first = segmenter(SCENE.image, "the shape")
+    one_by_one = segmenter.correct(segmenter.correct(first))
+    assert one_by_one == at_once and len(one_by_one.turns) == 3
+    assert segmenter.correct(first, 2) == at_once
+    with pytest.raises(InputError, match="refine=9"):
+        segmenter.correct(first, 9)
+
+
 def test_a_turn_sees_the_answer_before_it_drawn_on_the_picture(sam2: Any) -> None:
     segmenter, policy = segmenter_saying(sam2, says(ONE), says(TWO), says(THREE))
     segmenter(SCENE.image, "the shape", refine=2)

@@ -123,6 +123,31 @@ def test_question_correction_and_files_from_start_to_end(
     said(page, "#headline", "1 object, corrected by hand.")
 
 
+def test_the_policy_corrects_its_answer_and_both_turns_stay(
+    open_page: Callable[..., Page], pipeline: ReasoningSegmenter
+) -> None:
+    page, data = open_page(), EXAMPLE_IMAGE.read_bytes()
+    first = pipeline(data, "the green circle")
+    expected = pipeline.correct(first)
+    upload(page, "scene.png", data)
+    ask(page, "the green circle")
+    answered(page, "the green circle")
+    page.click("#look-again")
+    said(page, "#headline", "corrected once by the policy.")
+    record = json.loads(fetched(page, "_rle.json"))
+    assert record["corrections"] == 1 and record["text"] == expected.turns[-1].text != first.text
+    assert (np.asarray(Image.open(io.BytesIO(fetched(page, "_mask.png")))) == expected.mask * 255).all()
+    captions = page.locator("#history .caption-label").all_inner_texts()
+    assert captions == ["the green circle · corrected", "the green circle"]
+    unreadable = pipeline.correct(pipeline(data, "the yellow square")).turns[-1].problem
+    assert unreadable is not None
+    ask(page, "the yellow square")
+    answered(page, "the yellow square")
+    page.click("#look-again")
+    said(page, "#message", "The policy's correction could not be read, and the answer stays")
+    assert "1 object found." in page.inner_text("#headline")
+
+
 def test_a_follow_up_embeds_nothing_and_history_brings_the_first_back(open_page: Callable[..., Page]) -> None:
     page = open_page()
     page.click("#examples button >> nth=2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def parser() -> CommandParser:
         "--neighbours", type=int, default=5, help="voxels that decide on one of the truth; 0: its own (default: 5)"
     )
     made.add_argument("--quiet", action="store_true", help="no line for every frame")
-    add_method_options(made, windows="336 and 112", threshold=THRESHOLD)
+    add_method_options(made, windows="336 and 112; the embedded backbone's own", threshold=THRESHOLD)
     return made
 
 
@@ -64,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     classes = read_classes(args.classes)
     parse_labels(list(classes))
     protocol = Protocol(args.voxel_size, args.every, args.neighbours)
-    settings, refinement = settings_of(args, threshold=THRESHOLD, **PUBLISHED), refinement_of(args)
+    settings, refinement = _settings(args), refinement_of(args)
     rooms = [(open_sequence(folder), read_truth(args.truth or folder / TRUTH)) for folder in args.sequences]
     segmenter = load_labeller(args, settings, refinement)
     judged: dict[str, Judged3d] = {}
@@ -83,6 +84,11 @@ def main(argv: Sequence[str]) -> int:
     write_text(args.out / "summary.md", text)
     print(text + str(args.out / "summary.md"))
     return 0
+
+
+def _settings(args: argparse.Namespace) -> Any:
+    embedded = args.backbone == "tiny"  # it has its own windows and size
+    return settings_of(args, threshold=THRESHOLD, **({} if embedded else PUBLISHED))
 
 
 def _silent(line: str) -> None:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from seg_zero.errors import InputError
+from seg_zero.errors import InputError, print_warning
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +27,8 @@ def add_method_options(parser: argparse.ArgumentParser, windows: str = "the back
     """
     parser.add_argument(
         "--backbone",
-        default="c-radio_v3-b",
-        help="RADIO version, checkpoint (.pth.tar) or converted folder",
+        default="tiny",
+        help="RADIO version such as c-radio_v3-b, checkpoint (.pth.tar) or converted folder (default: tiny, embedded)",
     )
     parser.add_argument("--adaptor", default="siglip2", help="the backbone's adaptor to a text tower")
     parser.add_argument("--templates", help="imagenet, single, scene, aerial, none (default: imagenet)")
@@ -78,10 +78,12 @@ def load_labeller(
     args: argparse.Namespace, settings: Settings, refinement: RefinementSettings
 ) -> OpenVocabularySegmenter:
     """The backbone, its text tower and what refines, as the options say; loads them quietly."""
+    from seg_zero.encoders.radio import backbone_warning
     from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
     from seg_zero.policy.loading import quiet_transformers
 
     quiet_transformers()
+    print_warning(backbone_warning(args.backbone))
     given = {field.name: getattr(settings, field.name) for field in fields(settings)}
     segmenter = OpenVocabularySegmenter.from_pretrained(
         args.backbone, args.adaptor, device=args.device, dtype=args.dtype, **given

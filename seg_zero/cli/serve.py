@@ -89,11 +89,13 @@ def label_service_of(args: argparse.Namespace) -> LabelService | None:
     """What labels pictures, loaded; None without --label_backbone."""
     if args.label_backbone is None:
         return None
+    from seg_zero.encoders.radio import backbone_warning
     from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
     from seg_zero.serving.labels import LabelService
 
     labeller = OpenVocabularySegmenter.from_pretrained(args.label_backbone, device=args.device)
-    return LabelService(labeller, args.label_backbone, args.max_open, args.max_labels)
+    warning = backbone_warning(args.label_backbone)
+    return LabelService(labeller, args.label_backbone, args.max_open, args.max_labels, warning)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -38,7 +38,9 @@ def parser() -> CommandParser:
     add_server_options(made, port=7860)
     made.add_argument("--max_video_mb", type=float, default=200.0, help="largest clip (default: %(default)s)")
     made.add_argument("--max_video_frames", type=int, default=1800, help="longest clip (default: %(default)s)")
-    made.add_argument("--label_backbone", help="RADIO of the tab for labels, as for `seg-zero label` (default: none)")
+    made.add_argument(
+        "--label_backbone", help="RADIO that labels pixels by text, as for `seg-zero label` (default: tiny, embedded)"
+    )
     made.add_argument("--share", action="store_true", help="also open a public address through a Gradio server")
     return made
 
@@ -58,14 +60,20 @@ def trained_offer(model: str, trained: Path = DEMO_MODEL) -> str:
 
 
 def labeller_of(backbone: str | None, device: str | None, refiner: Segmenter) -> Labeller | str:
-    """What labels pictures, loaded; or one line that says how to get it."""
-    if backbone is None:
-        return "this page labels no pixels by text; start it with seg-zero web --label_backbone c-radio_v3-b"
-    require("labelling pixels by text", EXTRAS["open-vocabulary"])
-    from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
+    """What labels pictures, loaded; or why it is not there, if it was not asked for by name."""
     from seg_zero.web.labels import Labeller
 
-    return Labeller(OpenVocabularySegmenter.from_pretrained(backbone, device=device), refiner, backbone)
+    try:
+        require("labelling pixels by text", EXTRAS["open-vocabulary"])
+    except InputError as error:
+        if backbone is not None:
+            raise
+        return str(error)
+    from seg_zero.encoders.radio import TINY, backbone_warning
+    from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
+
+    name = backbone or TINY
+    return Labeller(OpenVocabularySegmenter.from_pretrained(name, device=device), refiner, name, backbone_warning(name))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -34,6 +34,8 @@ from seg_zero.hub import download
 
 # OpenAI CLIP's means and deviations of RGB in 0..1.
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+TINY = "tiny"
+TINY_FOLDER = Path(__file__).parents[1] / "models" / "tiny_radio"
 # RADSeg's names for adaptors; checkpoints have one or the other.
 _ALIASES = {"siglip2": ("siglip2", "siglip2-g"), "siglip2-g": ("siglip2-g", "siglip2")}
 
@@ -100,8 +102,9 @@ def load_radio(
 ) -> RadioEncoder:
     """A backbone and all its adaptors.
 
-    path_or_name: a published version such as "c-radio_v3-b", which is downloaded; a published checkpoint
-        (``.pth.tar``), converted once; or a folder that :func:`seg_zero.encoders.radio_convert.convert` wrote.
+    path_or_name: "tiny", the embedded backbone, which knows synthetic shapes alone; a published version such as
+        "c-radio_v3-b", which is downloaded; a published checkpoint (``.pth.tar``), converted once; or a folder that
+        :func:`seg_zero.encoders.radio_convert.convert` wrote.
     device, dtype: see :mod:`seg_zero.devices`.
     position_rule: "torch_hub" as NVlabs' code has resized positions since 2025-06-28, and RADSeg with it; "released"
         as the version was released.
@@ -142,9 +145,18 @@ def _under(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tenso
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
+def backbone_warning(path_or_name: str | Path) -> str | None:
+    """What is to be said about a backbone before its first label, or None."""
+    if str(path_or_name) != TINY:
+        return None
+    return "the embedded backbone knows only synthetic shapes, and its labels of anything else mean nothing"
+
+
 def find_radio(path_or_name: str | Path) -> Path:
     """The folder of a backbone, for :func:`load_radio`; downloads and converts where needed."""
     name = str(path_or_name)
+    if name == TINY:
+        return TINY_FOLDER
     path = Path(name).expanduser()
     if path.is_dir():
         return path
@@ -155,5 +167,5 @@ def find_radio(path_or_name: str | Path) -> Path:
     if name in VERSIONS:
         version = VERSIONS[name]
         return converted(download("backbone", version.repository, version.checkpoint))
-    known = ", ".join(VERSIONS)
+    known = ", ".join((TINY, *VERSIONS))
     raise InputError(f"backbone {name} is no file, no folder and no version; known versions are {known}")

@@ -1,6 +1,6 @@
 """What the embedded open-vocabulary model reaches on held-out scenes, and what each step of the method adds there.
 
-    python -m seg_zero.models.tiny_radio_measure --backbone FOLDER --scenes 60
+    python -m seg_zero.models.tiny_radio_measure --scenes 60
 
 Scenes are of another random stream than those of training; the labels are all pairs of colour and shape, among them
 those that training left out, and the background.
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from seg_zero.encoders.radio import TINY
 from seg_zero.metrics.semantic import Confusion
 from seg_zero.models.tiny_radio_scenes import BACKGROUND, LEFT_OUT, PAIRS, LabelledScene, held_out
 from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
@@ -73,10 +74,10 @@ def left_out_iou(confusion: Confusion) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the embedded open-vocabulary model on held-out scenes.")
     parser.add_argument("--scenes", type=int, default=60)
-    parser.add_argument("--backbone", type=Path, required=True, help="folder that the training script wrote")
+    parser.add_argument("--backbone", type=Path, help="folder (default: the shipped one)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    segmenter = OpenVocabularySegmenter.from_pretrained(arguments.backbone, device="cpu")
+    segmenter = OpenVocabularySegmenter.from_pretrained(arguments.backbone or TINY, device="cpu")
     refiner, scenes = load_segmenter("tiny", "cpu"), held_out(arguments.scenes)
     print("| steps | mIoU | pixels right | IoU of pairs left out |\n|---|---|---|---|")
     for way in WAYS:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from seg_zero.encoders.radio import Adaptor, RadioEncoder, load_radio
+from seg_zero.encoders.radio import TINY, Adaptor, RadioEncoder, load_radio
 from seg_zero.encoders.radio_versions import PositionRule
 from seg_zero.encoders.sam_decoder import SamDecoder
 from seg_zero.encoders.text import TextEncoder
@@ -65,7 +65,7 @@ class OpenVocabularySegmenter:
     @classmethod
     def from_pretrained(
         cls,
-        backbone: str | Path,
+        backbone: str | Path = TINY,
         adaptor: str = "siglip2",
         *,
         labels: Sequence[str] | None = None,

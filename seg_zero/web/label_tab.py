@@ -57,10 +57,7 @@ def build_label_tab(labeller: Labeller | str, limits: Limits, examples: Examples
             with gr.Accordion("Settings", open=False, elem_id="label-settings"):
                 refine = gr.Checkbox(False, label="Redraw edges by SAM2", elem_id="label-refine")
                 denoising = gr.Slider(
-                    *(0, 1, method.denoising),
-                    step=0.01,
-                    label="Absent: labels whose highest probability is below",
-                    elem_id="denoising",
+                    0, 1, method.denoising, step=0.01, label="Absent: labels whose highest probability is below"
                 )
                 threshold = gr.Slider(0, 1, method.threshold, step=0.01, label="No label: pixels below")
                 scra = gr.Slider(0, 20, method.scra_scaling, step=1, label="SCRA scaling (0: ordinary attention)")

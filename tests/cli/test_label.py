@@ -12,6 +12,7 @@ from helpers.scripted_policy import ScriptedPolicy
 from PIL import Image
 
 from seg_zero.cli.main import main
+from seg_zero.models.tiny_radio_scenes import PAIRS, held_out
 from seg_zero.open_vocabulary.result import LabelledImage
 from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
 from seg_zero.prompting import PromptSpec
@@ -65,6 +66,19 @@ def test_a_folder_is_labelled_with_all_outputs(
             columns.min(), rows.min(), columns.max() + 1, rows.max() + 1,
         )  # fmt: skip
         assert segment["area"] == len(rows)
+
+
+def test_a_scene_is_labelled_out_of_the_box(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = held_out(1)[0]
+    Image.fromarray(scene.image).save(tmp_path / "scene.png")
+    names = [PAIRS[number - 1] for number in np.unique(scene.pairs) if number]
+    options = ("--labels", ",".join(["background", *names]), "--refine", "sam2", "--output_path", tmp_path / "out")
+    assert label(tmp_path / "scene.png", *options) == 0
+    said = capsys.readouterr().err
+    assert said.count("the embedded backbone knows only synthetic shapes") == 1
+    values = np.asarray(Image.open(tmp_path / "out/scene_labels.png"))
+    expected = np.searchsorted([0, *(1 + PAIRS.index(name) for name in names)], scene.pairs) + 1
+    assert float((values == expected).mean()) > 0.9
 
 
 def test_what_is_labelled_before_an_interruption_is_in_the_panoptic_file(

@@ -11,6 +11,7 @@ from helpers.radio import small_folder
 from PIL import Image
 
 from seg_zero.cli.main import main
+from seg_zero.models.tiny_radio_scenes import write_scenes
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,18 @@ def test_a_folder_is_judged_and_resumed(
     (root / "own/labels/two.png").write_bytes(b"")
     assert evaluate(*options[:-7], tmp_path / "other", *options[-6:]) == 1
     assert "error: 1 of 2 pictures could not be judged:" in capsys.readouterr().err
+
+
+def test_the_embedded_backbone_is_judged_on_scenes(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scenes(root / "scenes", 6)
+    options = ("--dataset", "folder", "--root", root / "scenes", "--labels", root / "scenes/labels.txt")
+    assert evaluate(*options, "--out", tmp_path / "out", "--refine", "sam2") == 0
+    assert capsys.readouterr().err.count("the embedded backbone knows only synthetic shapes") == 1
+    stored = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert stored["images"] == 6 and stored["settings"]["backbone"] == "tiny"
+    assert stored["mmseg"]["mIoU"] > 0.5, stored["mmseg"]
 
 
 def test_all_benchmarks_below_a_folder(

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from seg_zero.data.label_maps import read_truth
+from seg_zero.encoders.radio import TINY, TINY_FOLDER
 from seg_zero.evaluation.semantic.presets import open_set
 from seg_zero.models import train_tiny_radio
-from seg_zero.models.tiny_radio_measure import LABELS
+from seg_zero.models.tiny_radio_measure import LABELS, measure
 from seg_zero.models.tiny_radio_scenes import (
     LEFT_OUT,
     PAIRS,
@@ -22,12 +24,31 @@ from seg_zero.models.tiny_radio_scenes import (
     write_scenes,
 )
 from seg_zero.models.train_tiny_radio import draw_batch, make_tokenizer, orthogonal, train
+from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
+from seg_zero.segmenter import load_segmenter
 
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_the_folder_is_small_and_complete() -> None:
+    names = {str(path.relative_to(TINY_FOLDER)) for path in TINY_FOLDER.rglob("*") if path.is_file()}
+    assert {"radio.json", "model.safetensors", "README.md", "text/config.json", "text/model.safetensors"} <= names
+    assert sum((TINY_FOLDER / name).stat().st_size for name in names) < 4_000_000
+    assert not [name for name in names if name.endswith((".pt", ".pth"))]
+
+
+def test_held_out_scenes_are_labelled_by_text_with_all_of_the_method() -> None:
+    segmenter = OpenVocabularySegmenter.from_pretrained(TINY, device="cpu")
+    assert sum(p.numel() for p in segmenter.encoder.backbone.parameters()) < 3_000_000
+    segmenter.refine_with(load_segmenter("tiny", "cpu"))
+    found = measure(segmenter, held_out(12))
+    assert found.result()["mIoU"] >= 0.70, found.result()
+    other = segmenter.segment(Image.fromarray(held_out(1)[0].image), ["background", "shape, thing"])
+    assert other.names == ["none", "background", "shape"]
 
 
 def test_pairs_that_are_left_out_are_never_named_in_training() -> None:

@@ -15,9 +15,12 @@ from helpers.serving import PICTURE, GatedPolicy, Serving, until
 from PIL import Image
 from pycocotools import mask as coco
 
+from seg_zero.encoders.radio import TINY, backbone_warning
 from seg_zero.errors import InputError
+from seg_zero.models.tiny_radio_scenes import PAIRS, held_out
 from seg_zero.open_vocabulary.labels import parse_labels
 from seg_zero.open_vocabulary.result import LabelledImage
+from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
 from seg_zero.segmenter import load_segmenter
 from seg_zero.serving.labels import LabelService
 
@@ -168,4 +171,25 @@ def test_a_server_without_a_backbone_says_how_to_get_one() -> None:
     answer = label(made, "sky")
     assert answer.status_code == 404 and "start it with --label_backbone NAME" in answer.json()["error"]
     assert "label" not in made.client.get("/").json()
+    made.service.close(5)
+
+
+def test_the_embedded_backbone_answers_and_says_what_it_knows() -> None:
+    (scene,) = held_out(1)
+    policy = GatedPolicy()
+    policy.gate.set()
+    service = LabelService(
+        OpenVocabularySegmenter.from_pretrained(TINY, device="cpu"), TINY, warning=backbone_warning(TINY)
+    )
+    made = Serving(policy, load_segmenter("tiny", "cpu"), labels=service)
+    names = [PAIRS[number - 1] for number in np.unique(scene.pairs) if number]
+    answer = label(made, ",".join(["background", *names]), encoded(Image.fromarray(scene.image))).json()
+    largest = max(names, key=lambda name: (scene.pairs == 1 + PAIRS.index(name)).sum())
+    assert answer["warning"] == backbone_warning(TINY) is not None and answer["backbone"] == TINY
+    found = next(one for one in answer["labels"] if one["name"] == largest)
+    truth = scene.pairs == 1 + PAIRS.index(largest)
+    mask = coco.decode(found["mask"]).astype(bool)
+    mask = np.asarray(Image.fromarray(mask).resize(truth.shape[::-1], Image.Resampling.NEAREST))
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.5
+    service.close()
     made.service.close(5)

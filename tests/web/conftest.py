@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers.radio import small_folder
 from helpers.sharded import free_port
 
 from seg_zero.pipeline import ReasoningSegmenter
@@ -21,16 +20,10 @@ ELSEWHERE = "requests that leave this machine"
 
 
 @pytest.fixture(scope="package")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small backbone of random weights."""
-    return str(small_folder(tmp_path_factory.mktemp("radio") / "small"))
-
-
-@pytest.fixture(scope="package")
-def address(backbone: str) -> Iterator[str]:
-    """A running page over the embedded models, and a small backbone that labels."""
+def address() -> Iterator[str]:
+    """A running page over the embedded models."""
     port = free_port()
-    arguments = ["--port", str(port), "--max_upload_mb", "1", "--max_megapixels", "1", "--label_backbone", backbone]
+    arguments = ["--port", str(port), "--max_upload_mb", "1", "--max_megapixels", "1"]
     line = [sys.executable, "-m", "seg_zero.cli", "web", *arguments]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         try:

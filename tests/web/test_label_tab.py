@@ -185,8 +185,12 @@ def test_a_label_that_is_looked_at_stays_while_it_is_among_the_labels(labeller: 
     assert state.shown == 0
 
 
-def test_without_a_backbone_the_tab_says_how_to_get_one() -> None:
+def test_without_the_extra_the_tab_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(doing: str, packages: object) -> None:
+        raise InputError(f"{doing} needs timm, which is not installed; pip install 'seg-zero[open-vocabulary]'")
+
+    monkeypatch.setattr(web, "require", refuse)
     said = web.labeller_of(None, None, None)  # type: ignore[arg-type]
-    assert isinstance(said, str) and "--label_backbone c-radio_v3-b" in said
-    with pytest.raises(InputError, match="backbone radio_v9 is no file"):
-        web.labeller_of("radio_v9", None, None)  # type: ignore[arg-type]
+    assert isinstance(said, str) and "labelling pixels by text needs timm" in said
+    with pytest.raises(InputError, match="needs timm"):
+        web.labeller_of("c-radio_v3-b", None, None)  # type: ignore[arg-type]

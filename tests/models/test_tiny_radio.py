@@ -45,7 +45,7 @@ def test_held_out_scenes_are_labelled_by_text_with_all_of_the_method() -> None:
     segmenter = OpenVocabularySegmenter.from_pretrained(TINY, device="cpu")
     assert sum(p.numel() for p in segmenter.encoder.backbone.parameters()) < 3_000_000
     segmenter.refine_with(load_segmenter("tiny", "cpu"))
-    found = measure(segmenter, held_out(12))
+    found = measure(segmenter, held_out(60))  # as in the card: of fewer, many have a pair once or never
     assert found.result()["mIoU"] >= 0.70, found.result()
     other = segmenter.segment(Image.fromarray(held_out(1)[0].image), ["background", "shape, thing"])
     assert other.names == ["none", "background", "shape"]

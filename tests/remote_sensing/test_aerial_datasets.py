@@ -12,9 +12,10 @@ from helpers.aerial_folders import make_layout, save_colours, save_labels, save_
 from seg_zero.cli.remote_sensing.check import NAMES, SPLITS
 from seg_zero.errors import InputError
 from seg_zero.metrics.semantic import IGNORE
+from seg_zero.remote_sensing.class_names import check_names
 from seg_zero.remote_sensing.data.datasets import DATASETS
 from seg_zero.remote_sensing.data.datasets import SPLITS as KNOWN_SPLITS
-from seg_zero.remote_sensing.data.folders import OWN, check_classes, found_below, open_tiles
+from seg_zero.remote_sensing.data.folders import OWN, found_below, open_tiles
 
 LAYOUTS = [
     (name, split, number)
@@ -44,7 +45,7 @@ def test_the_command_knows_the_same_names() -> None:
 def test_classes_in_the_order_of_their_values(name: str, count: int, first: str, last: str) -> None:
     classes = DATASETS[name].classes
     assert (len(classes), classes[0], classes[-1]) == (count, first, last)
-    assert check_classes(classes, name) == classes
+    assert check_names(classes, name) == classes
     colours = DATASETS[name].colours or {}
     assert {number for number in colours.values() if number != IGNORE} in (set(), set(range(count)))
 
@@ -122,10 +123,14 @@ def test_what_is_wrong_with_a_folder_is_one_line(tmp_path: Path) -> None:
     for text, message in (
         ("{", "cannot be read"),
         ("{}", "holds no list of names"),
-        ("[]", "names no class"),
-        ('["Road", "road"]', "names 'road' beside 'Road', which differs only in case or spaces"),
-        ('["road", "road"]', "names 'road' twice"),
-        ('["road", " "]', "holds the name ' ', which is no word"),
+        ("[]", "classes.json: no class name"),
+        ('["Road", "road"]', "class names 'Road' and 'road' differ only in case or spaces"),
+        ('["road", "road"]', "'road' is given twice"),
+        ('["road", " "]', "class name ' ' is no word"),
+        (
+            json.dumps([f"class {n}" for n in range(255)]),
+            "255 classes are more than .* can hold, 254",
+        ),
     ):
         (own / "classes.json").write_text(text)
         with pytest.raises(InputError, match=message):

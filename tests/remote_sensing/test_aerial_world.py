@@ -10,9 +10,10 @@ import pytest
 from seg_zero.cli.main import main
 from seg_zero.errors import InputError
 from seg_zero.metrics.semantic import IGNORE
+from seg_zero.remote_sensing.class_names import check_names
 from seg_zero.remote_sensing.data.aerial.tiles import AerialTiles, other_names
 from seg_zero.remote_sensing.data.aerial.world import CLASSES, OTHER_NAMES, TRAINED, UNSEEN
-from seg_zero.remote_sensing.data.folders import check_classes, open_tiles
+from seg_zero.remote_sensing.data.folders import open_tiles
 
 
 def test_the_same_seed_gives_the_same_tiles_in_any_order() -> None:
@@ -44,7 +45,7 @@ def test_untrained_classes_are_ignored_and_names_replaced() -> None:
     assert set(TRAINED) | set(UNSEEN) == set(CLASSES) and not set(TRAINED) & set(UNSEEN)
     assert AerialTiles("plane", 1, kept=TRAINED, names=other_names(TRAINED)).classes[3] == "building"
     assert not set(OTHER_NAMES.values()) & set(CLASSES)
-    check_classes([*CLASSES, *OTHER_NAMES.values()], "the world")
+    check_names([*CLASSES, *OTHER_NAMES.values()], "the world")
 
 
 def test_the_command_writes_folders_that_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

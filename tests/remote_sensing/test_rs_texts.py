@@ -81,8 +81,10 @@ def test_the_first_synonym_counts() -> None:
     ("names", "said"),
     [
         ([], "no class name"),
-        (["road", " "], "is empty"),
-        (["Road", "road "], "'Road' and 'road ' differ at most in case"),
+        (["road", " "], "class name ' ' is no word"),
+        (["Road", "road "], "'Road' and 'road ' differ only in case or spaces"),
+        (["bare  land", "bare land"], "'bare  land' and 'bare land' differ only in case or spaces"),
+        (["road", "road"], "'road' is given twice"),
     ],
 )
 def test_names_that_cannot_be_told_apart(names: list[str], said: str) -> None:

@@ -21,6 +21,7 @@ from seg_zero.data.label_maps import MAX_CLASSES, Listing, Pair, pictures_in, pl
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import read_json
 from seg_zero.images import load_image
+from seg_zero.remote_sensing.class_names import check_names
 from seg_zero.remote_sensing.data.datasets import DATASETS, SPLITS, Dataset, Place
 
 OWN = "folder"
@@ -98,23 +99,6 @@ def found_below(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def check_classes(classes: Sequence[str], place: str) -> tuple[str, ...]:
-    """The names. Raises InputError for none, for empty ones, and for two that differ in nothing but case or spaces."""
-    if not classes:
-        raise InputError(f"{place} names no class; give at least one")
-    if len(classes) > MAX_CLASSES:
-        raise InputError(f"{place} names {len(classes)} classes; a label map of 8 bits can hold {MAX_CLASSES}")
-    seen: dict[str, str] = {}
-    for name in classes:
-        if not any(character.isalnum() for character in name):
-            raise InputError(f"{place} holds the name {name!r}, which is no word; give each class a name")
-        earlier = seen.setdefault(" ".join(name.split()).casefold(), name)
-        if earlier is not name:
-            same = "twice" if earlier == name else f"beside {earlier!r}, which differs only in case or spaces"
-            raise InputError(f"{place} names {name!r} {same}; give each class one name of its own")
-    return tuple(classes)
-
-
 def _own(folder: Path, split: str) -> FolderTiles:
     place = folder / split if split != "all" else folder
     file = next((path for path in (place / CLASSES_FILE, folder / CLASSES_FILE) if path.is_file()), None)
@@ -128,7 +112,7 @@ def _own(folder: Path, split: str) -> FolderTiles:
         raise InputError(f"{file} cannot be read ({one_line(error)}); make it a list of names") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{file} holds no list of names; give one, such as ['road', 'roof']")
-    classes = check_classes(names, str(file))
+    classes = check_names(names, str(file), MAX_CLASSES)
     parts = [place] if (place / "images").is_dir() else [place / part for part in ("train", "val")]
     kept = tuple(Place(f"{part.relative_to(folder)}/images", "../labels") for part in parts)
     pairs, alone = _pairs(folder, kept)

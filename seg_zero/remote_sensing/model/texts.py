@@ -10,23 +10,9 @@ from torch import nn
 
 from seg_zero.encoders.dense_clip import DenseClip
 from seg_zero.encoders.templates import templates_named
-from seg_zero.errors import InputError
+from seg_zero.remote_sensing.class_names import check_names as check_names
 
 _TOKENISER = "ViT-B-16"  # all of OpenAI's CLIPs share one
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Raises InputError for no name, an empty one, and names that differ at most in case."""
-    if not names:
-        raise InputError("no class name; give at least one")
-    seen: dict[str, str] = {}
-    for name in names:
-        if not name.strip():
-            raise InputError("a class name is empty; give each class a name")
-        key = name.strip().casefold()
-        if key in seen:
-            raise InputError(f"class names {seen[key]!r} and {name!r} differ at most in case; give distinct names")
-        seen[key] = name
 
 
 class TextVectors(nn.Module):

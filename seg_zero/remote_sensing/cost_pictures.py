@@ -10,6 +10,7 @@ from PIL import Image
 from seg_zero.errors import InputError
 from seg_zero.open_vocabulary.pictures import heatmap_grid
 
+MOST_NAMES = 40  # rows of a sheet: 15,000 pixels
 DIRECTIONS = ("as it is", "90 degrees", "180 degrees", "270 degrees")
 
 
@@ -19,9 +20,23 @@ def scaled(costs: np.ndarray) -> np.ndarray:
     return (costs - low) / (high - low) if high > low else np.zeros_like(costs)
 
 
-def cost_pictures(image: np.ndarray, costs: np.ndarray, names: Sequence[str]) -> list[Image.Image]:
+def cost_sheet(image: np.ndarray, costs: np.ndarray, names: Sequence[str]) -> Image.Image:
+    """The pictures of :func:`cost_pictures` with a row for each text. Raises InputError for more than MOST_NAMES."""
+    if len(names) > MOST_NAMES:
+        raise InputError(f"{len(names)} labels are too many rows of cost maps; give at most {MOST_NAMES}")
+    rows = cost_pictures(image, costs, names, columns=1 + len(costs))
+    sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), (255, 255, 255))
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
+def cost_pictures(image: np.ndarray, costs: np.ndarray, names: Sequence[str], columns: int = 3) -> list[Image.Image]:
     """For each text a picture: the tile, the cost map of each direction and DINO's, each with its highest cosine.
 
+    columns: of the grid in a picture.
     costs: K x T x h x w, as :meth:`seg_zero.remote_sensing.segmenter.RemoteSensingSegmenter.cost_maps` gives them.
     Colours mean the same in all maps of CLIP, and in all of DINO. Raises InputError for too few or many names.
     """
@@ -35,5 +50,5 @@ def cost_pictures(image: np.ndarray, costs: np.ndarray, names: Sequence[str]) ->
     for text, name in enumerate(names):
         maps = zip(sources, values[:, text], costs[:, text], strict=True)
         titled = ((f"{name}, {source}: {cost.max():.2f}", one) for source, one, cost in maps)
-        found.append(heatmap_grid(original, titled, highest=False))
+        found.append(heatmap_grid(original, titled, columns, highest=False))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,16 @@ class TileLabeller(Protocol):
 
     def probabilities(self, image: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         """H x W x 3 uint8 and T names to T x H x W float32, larger where a class is more probable."""
+        ...
+
+
+@runtime_checkable
+class CostMapper(Protocol):
+    """A labeller that also shows what it decides from, such as
+    :class:`seg_zero.remote_sensing.segmenter.RemoteSensingSegmenter`."""
+
+    def cost_maps(self, image: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+        """H x W x 3 uint8 and T names to cosines K x T x h x w of K directions and sources."""
         ...
 
 

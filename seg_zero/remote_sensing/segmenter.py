@@ -2,6 +2,7 @@
 
 segmenter = RemoteSensingSegmenter.from_pretrained("outputs/remote_sensing")
 segmenter.probabilities(image, ["building", "road", "water"])     # 3 x H x W
+segmenter.segment("tile.png", ["building", "road", "water"]).overlay()
 """
 
 from __future__ import annotations
@@ -12,17 +13,27 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from seg_zero.devices import choose_device
 from seg_zero.errors import InputError
+from seg_zero.images import ImageLike, load_image
+from seg_zero.open_vocabulary.labels import Label, parse_labels
+from seg_zero.open_vocabulary.probabilities import pixel_labels, upsampled
+from seg_zero.open_vocabulary.result import LabelledImage
+from seg_zero.remote_sensing.class_names import check_names
 from seg_zero.remote_sensing.model.decoder import costs_of
 from seg_zero.remote_sensing.model.files import load_network
-from seg_zero.remote_sensing.model.inference import as_tensor, finished, joined, network_input, scaled, windows
+from seg_zero.remote_sensing.model.inference import (
+    as_tensor,
+    cell_probabilities,
+    joined,
+    network_input,
+    scaled,
+    windows,
+)
 from seg_zero.remote_sensing.model.loss import Compat
 from seg_zero.remote_sensing.model.network import RemoteSensingNetwork
 from seg_zero.remote_sensing.model.settings import ModelSettings
-from seg_zero.remote_sensing.model.texts import check_names
 
 
 class RemoteSensingSegmenter:
@@ -75,6 +86,35 @@ class RemoteSensingSegmenter:
 
         Raises InputError for a picture that is not H x W x 3 uint8, and for names that are empty or alike.
         """
+        found = self._maps(images, labels)
+        return [_array(upsampled(maps, image.shape[:2])[0]) for image, maps in zip(images, found, strict=True)]
+
+    @torch.inference_mode()
+    def segment(self, image: ImageLike, labels: Sequence[str], threshold: float = 0.0) -> LabelledImage:
+        """Label every pixel of a picture, seen as a whole; a large tile is for
+        :func:`seg_zero.remote_sensing.geo.segment.segment_tile`, which sees it in windows.
+
+        Of synonyms ("road, street") the first counts, and the result has it alone. threshold: pixels whose highest
+        probability is below have no label. Raises InputError for labels that are empty or repeated, and for a picture
+        that cannot be read.
+        """
+        names = [label.name for label in parse_labels(labels)]
+        picture = load_image(image)
+        (maps,) = self._maps([np.asarray(picture)], names)
+        kept = torch.ones(len(names), dtype=torch.bool, device=maps.device)
+        found = pixel_labels(maps, (picture.height, picture.width), kept)
+        return LabelledImage(
+            picture,
+            tuple(Label((name,)) for name in names),
+            _array(maps[0]),
+            kept.cpu().numpy(),
+            found.labels[0].to(torch.int32).cpu().numpy(),
+            _array(found.confidence[0]),
+            threshold,
+        )
+
+    def _maps(self, images: Sequence[np.ndarray], labels: Sequence[str]) -> list[torch.Tensor]:
+        """Of each picture the probabilities in the resolution of the network's cells, 1 x T x h x w."""
         check_names(labels)
         for image in images:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
@@ -97,7 +137,7 @@ class RemoteSensingSegmenter:
         found = costs_of(self.network.features(pixels), self.network.texts(labels))
         return _array(torch.cat([part[0] for part in found if part is not None]))
 
-    def _whole(self, images: Sequence[np.ndarray], labels: Sequence[str]) -> list[np.ndarray]:
+    def _whole(self, images: Sequence[np.ndarray], labels: Sequence[str]) -> list[torch.Tensor]:
         network, found = self.network, []
         sizes, squares = [], []
         for image in images:
@@ -109,14 +149,11 @@ class RemoteSensingSegmenter:
             features = network.features(torch.cat([squares[index] for index in group]))
             logits = network.decoder(features, network.texts(labels))
             for index, own in zip(group, logits, strict=True):
-                out = images[index].shape[:2]
-                found.append((index, finished(own[None], sizes[index], (out[0], out[1]), self.compat)[0]))
-        return [_array(maps) for _, maps in sorted(found, key=lambda pair: pair[0])]
+                found.append((index, cell_probabilities(own[None], sizes[index], self.compat)))
+        return [maps for _, maps in sorted(found, key=lambda pair: pair[0])]
 
-    def _slid(self, image: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-        logits = self.network(windows(as_tensor(scaled(image), self.device)), labels)
-        found = F.interpolate(joined(logits), size=image.shape[:2], mode="bilinear", align_corners=False)
-        return _array(found[0])
+    def _slid(self, image: np.ndarray, labels: Sequence[str]) -> torch.Tensor:
+        return joined(self.network(windows(as_tensor(scaled(image), self.device)), labels))
 
 
 def _same_size(tensors: Sequence[torch.Tensor]) -> list[list[int]]:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.remote_sensing import SMALL
+from PIL import Image
 
 from seg_zero.errors import InputError
-from seg_zero.remote_sensing.cost_pictures import cost_pictures
+from seg_zero.remote_sensing.cost_pictures import cost_pictures, cost_sheet
 from seg_zero.remote_sensing.cost_pictures import scaled as unit
 from seg_zero.remote_sensing.model.files import save_network
 from seg_zero.remote_sensing.model.inference import finished, joined, network_input, scaled
@@ -67,7 +68,7 @@ def test_pictures_of_another_kind(folder: Path, shape: tuple[int, ...], kind: st
 
 
 def test_names_alike_are_refused(folder: Path) -> None:
-    with pytest.raises(InputError, match="differ at most in case"):
+    with pytest.raises(InputError, match="differ only in case"):
         RemoteSensingSegmenter.from_pretrained(folder, "cpu").probabilities(picture(8, 8), ["Road", "road"])
 
 
@@ -100,6 +101,29 @@ def test_equal_windows_join_to_themselves() -> None:
     assert torch.allclose(found, torch.full_like(found, 0.3).sigmoid(), atol=1e-6)
 
 
+@pytest.mark.parametrize("sliding", [False, True])
+def test_a_labelled_picture_says_what_the_probabilities_say(folder: Path, sliding: bool) -> None:
+    segmenter = RemoteSensingSegmenter.from_pretrained(folder, "cpu", sliding=sliding)
+    image = picture(30, 47)
+    expected = segmenter.probabilities(image, LABELS)
+    found = segmenter.segment(image, ["road, street", "water", "roof"])
+    assert found.names == ["none", *LABELS] and found.label_map.shape == (30, 47)
+    np.testing.assert_array_equal(found.label_map, expected.argmax(axis=0) + 1)
+    np.testing.assert_allclose(found.confidence, expected.max(axis=0), atol=1e-6)
+    np.testing.assert_allclose(found.probabilities(), expected, atol=1e-6)
+    unsure = segmenter.segment(image, LABELS, threshold=float(np.median(found.confidence)))
+    np.testing.assert_array_equal(unsure.label_map == 0, found.confidence < unsure.threshold)
+    assert 0 < (unsure.label_map == 0).mean() < 1
+
+
+def test_a_labelled_picture_takes_files_and_refuses_repeated_labels(folder: Path, tmp_path: Path) -> None:
+    segmenter = RemoteSensingSegmenter.from_pretrained(folder, "cpu")
+    Image.fromarray(picture(20, 24)).save(tmp_path / "tile.png")
+    assert segmenter.segment(tmp_path / "tile.png", ["sea"]).label_map.tolist() == [[1] * 24] * 20
+    with pytest.raises(InputError, match="'Sea' is given twice"):
+        segmenter.segment(tmp_path / "tile.png", ["sea", "Sea"])
+
+
 def test_cost_maps_and_their_pictures(folder: Path) -> None:
     segmenter = RemoteSensingSegmenter.from_pretrained(folder, "cpu")
     costs = segmenter.cost_maps(picture(40, 60), LABELS)
@@ -108,6 +132,10 @@ def test_cost_maps_and_their_pictures(folder: Path) -> None:
     assert len(drawn) == 3 and drawn[0].size == drawn[1].size
     with pytest.raises(InputError, match="2 names for cost maps of 3 texts"):
         cost_pictures(picture(40, 60), costs, LABELS[:2])
+    sheet = cost_sheet(picture(40, 60), costs, LABELS)
+    row = cost_pictures(picture(40, 60), costs, LABELS, columns=6)[1]
+    assert sheet.size == (row.width, 3 * row.height), "a row for each label: the tile, four directions, DINO"
+    np.testing.assert_array_equal(np.asarray(sheet)[row.height : 2 * row.height], np.asarray(row))
 
 
 def test_equal_cost_maps_can_be_drawn() -> None:

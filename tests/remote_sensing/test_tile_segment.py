@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import rasterio
 from helpers.geo_tiles import LABELS, ROTATED, UTM, BrightestBand, waves, write_tile
 from helpers.radio import small_folder
+from helpers.remote_sensing import telling_network
 from PIL import Image
 from rasterio.transform import from_origin
 from rasterio.warp import transform as warp_points
@@ -25,6 +27,7 @@ from seg_zero.remote_sensing.geo.polygons import signed_area
 from seg_zero.remote_sensing.geo.raster import open_raster
 from seg_zero.remote_sensing.geo.segment import TileResult, segment_tile
 from seg_zero.remote_sensing.geo.vector_files import geometry
+from seg_zero.remote_sensing.model.files import save_network
 
 SMALL = TileSettings(window=64, overlap=16)
 ALL = ("labels", "geojson", "gpkg", "preview")
@@ -295,3 +298,53 @@ def test_the_command_labels_tiles_with_the_open_vocabulary(tmp_path: Path, capsy
     ):
         assert main(["remote-sensing", "segment", str(tile), *given, *options]) == 2
         assert message in capsys.readouterr().err
+
+
+class Costly(BrightestBand):
+    """Its cost maps are the bands, of which it remembers the picture."""
+
+    def cost_maps(self, image: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+        self.seen = image
+        return np.moveaxis(image, 2, 0)[None].repeat(4, axis=0).astype(np.float32) / 255
+
+
+def test_cost_maps_of_a_tile_of_one_window(tmp_path: Path) -> None:
+    values = waves(50, 64)
+    values[:, :10] = 0
+    tile = write_tile(tmp_path / "tile.tif", values, nodata=0)
+    labeller = Costly()
+    result = segment(tile, tmp_path / "out", labeller, outputs=("labels", "costs"))
+    assert result.files["costs"].name == "tile_costs.png" and labeller.asked == 1
+    sheet = Image.open(result.files["costs"])
+    assert sheet.width > 5 * 320 and sheet.height > 3 * 250, "a row for each label, a column for each direction"
+    filled = labeller.seen[:10].reshape(-1, 3)
+    assert labeller.seen.shape == (50, 64, 3) and (filled == filled[0]).all() and filled.min() > 0, "as it was labelled"
+
+
+def test_cost_maps_that_cannot_be_drawn_are_refused_before_anything_is_labelled(tmp_path: Path) -> None:
+    small, large = write_tile(tmp_path / "small.tif", waves(50, 64)), write_tile(tmp_path / "large.tif", waves(50, 65))
+    labeller = Costly()
+    words = [f"class {number}" for number in range(41)]
+    for given, tile, labels, message in (
+        (labeller, large, LABELS, "large.tif has 65x50 pixels, and cost maps are of one window of 64; cut out a part"),
+        (labeller, small, words, "--outputs costs draws at most 40 labels, not 41"),
+        (BrightestBand(), small, LABELS, "--outputs costs needs a trained network"),
+    ):
+        with pytest.raises(InputError, match=message):
+            segment_tile(lambda one=given: one, tile, labels, tmp_path / "out", SMALL, outputs=("costs",))
+    assert not labeller.asked and not list((tmp_path / "out").glob("*"))
+
+
+def test_cost_maps_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_network(telling_network(), tmp_path / "network")
+    tile = write_tile(tmp_path / "tile.tif", waves(60, 64))
+    given = ["remote-sensing", "segment", str(tile), "--labels", "road,water", "--out", str(tmp_path / "out")]
+    assert main([*given, "--model", str(tmp_path / "network"), "--device", "cpu", "--outputs", "labels,costs"]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.*")) == [
+        "tile.json", "tile_costs.png", "tile_labels.tif"
+    ]  # fmt: skip
+    capsys.readouterr()
+    assert main([*given, "--method", "radseg", "--outputs", "costs"]) == 2
+    assert (
+        "--outputs costs draws the cost maps of a trained network; --method radseg has none" in capsys.readouterr().err
+    )

@@ -15,7 +15,7 @@ from seg_zero.cli.remote_sensing.labeller import add_labeller_options, load_meth
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_error
 
-OUTPUTS = ("labels", "geojson", "gpkg", "preview")
+OUTPUTS = ("labels", "geojson", "gpkg", "preview", "costs")
 DEFAULT_OUTPUTS = "labels,geojson,preview"
 WITHOUT_PLACE = "labels,preview"
 
@@ -52,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     method = method_of(args)
     wanted = None if args.outputs is None else outputs_of(args.outputs, OUTPUTS)
+    if method != "rskt" and "costs" in (wanted or ()):
+        raise InputError(f"--outputs costs draws the cost maps of a trained network; --method {method} has none")
     from seg_zero.open_vocabulary.labels import parse_labels, split_labels
     from seg_zero.remote_sensing.geo.label_tile import TileSettings
     from seg_zero.remote_sensing.geo.windows import spans

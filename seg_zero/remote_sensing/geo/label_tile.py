@@ -125,6 +125,15 @@ def label_raster(
     return found
 
 
+def read_seen(raster: Raster, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """A window as the model sees it, uint8 h x w x 3, and where it has data, bool h x w."""
+    picture, valid = raster.read(window)
+    if valid.any() and not valid.all():
+        # What lies beyond the edge of the data would be seen as a black field: the mean says least.
+        picture[~valid] = picture[valid].mean(axis=0).round().astype(np.uint8)
+    return picture, valid
+
+
 class _Window:
     """Reads and labels one window after another; ``valid``: where the last one has data."""
 
@@ -134,12 +143,9 @@ class _Window:
 
     def scores(self, row: Span, column: Span) -> np.ndarray:
         size = (column.stop - column.start, row.stop - row.start)
-        picture, self.valid = self.raster.read(Window(column.start, row.start, *size))
+        picture, self.valid = read_seen(self.raster, Window(column.start, row.start, *size))
         if not self.valid.any():
             return np.zeros((len(self.labels), size[1], size[0]), np.float32)
-        if not self.valid.all():
-            # What lies beyond the edge of the data would be seen as a black field: the mean says least.
-            picture[~self.valid] = picture[self.valid].mean(axis=0).round().astype(np.uint8)
         found = self.load().probabilities(picture, self.labels).astype(np.float32)
         if found.shape != (len(self.labels), size[1], size[0]):
             raise ValueError(f"the labeller gave {found.shape} for {len(self.labels)} labels of {size[0]}x{size[1]}")

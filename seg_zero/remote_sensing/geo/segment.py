@@ -15,19 +15,35 @@ import numpy as np
 from PIL import Image
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
+from rasterio.windows import Window
 
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import check_folder_place, make_folder, write_image, write_json
 from seg_zero.open_vocabulary.labels import parse_labels
 from seg_zero.open_vocabulary.pictures import draw_labels
+from seg_zero.remote_sensing.cost_pictures import MOST_NAMES, cost_sheet
 from seg_zero.remote_sensing.geo.label_file import write_labels
-from seg_zero.remote_sensing.geo.label_tile import LabelledRows, Progress, TileSettings, label_raster, manifest
+from seg_zero.remote_sensing.geo.label_tile import (
+    LabelledRows,
+    Progress,
+    TileSettings,
+    label_raster,
+    manifest,
+    read_seen,
+)
 from seg_zero.remote_sensing.geo.polygons import decimals, in_wgs84, regions
 from seg_zero.remote_sensing.geo.raster import Raster, open_raster
 from seg_zero.remote_sensing.geo.vector_files import write_geojson, write_geopackage
-from seg_zero.remote_sensing.labelling import TileLabeller
+from seg_zero.remote_sensing.labelling import CostMapper, TileLabeller
 
-OUTPUTS = {"labels": "_labels.tif", "geojson": ".geojson", "gpkg": ".gpkg", "preview": "_preview.png"}
+COSTS = "costs"
+OUTPUTS = {
+    "labels": "_labels.tif",
+    "geojson": ".geojson",
+    "gpkg": ".gpkg",
+    "preview": "_preview.png",
+    COSTS: "_costs.png",
+}
 DEFAULT_OUTPUTS = ("labels", "geojson", "preview")
 NO_DATA_NAME = "no data"
 
@@ -69,7 +85,8 @@ def segment_tile(
     """Label a tile of any size into the folder ``out``; an interrupted call goes on when it is repeated.
 
     load: gives what labels, called only if there is something to label. outputs: of :data:`OUTPUTS`. crs: of a tile
-    that names none, such as EPSG:32633. minimal: pixels of a polygon. model: what identifies the labeller.
+    that names none, such as EPSG:32633. minimal: pixels of a polygon. model: what identifies the labeller. The output
+    "costs", the cost maps, is for tiles that fit one window, and for labellers that have such maps (CostMapper).
 
     Files are written when all is labelled, each whole or not at all. Raises InputError for a tile that cannot be read,
     is damaged or holds no data, and for outputs that it does not allow.
@@ -83,7 +100,13 @@ def segment_tile(
         raise InputError(f"--min_pixels {minimal} must be at least 1")
     check_folder_place(out)
     with open_raster(tile, chosen.bands, chosen.stretch) as raster:
-        system = _system(raster, crs, outputs)
+        system, costs = _system(raster, crs, outputs), None
+        if COSTS in outputs:
+            _check_costs(raster, chosen, words)
+            labeller = load()
+            if not isinstance(labeller, CostMapper):
+                raise InputError(f"--outputs {COSTS} needs a trained network (--method rskt); leave it out")
+            load, costs = (lambda: labeller), labeller
         make_folder(out)
         folder = out / f".{tile.name}.parts"
         try:
@@ -98,6 +121,8 @@ def segment_tile(
             raise
         files = {name: out / f"{tile.stem}{ending}" for name, ending in OUTPUTS.items() if name in outputs}
         polygons = _write(files, rows, raster, words, system, minimal, folder)
+        if costs is not None:
+            write_image(files[COSTS], _costs(costs, raster, words))
     data = int(counts[1:].sum())
     areas = {word: int(count) / data for word, count in zip(words, counts[1:], strict=True)}
     result = TileResult(files, areas, data / int(counts.sum()), (raster.width, raster.height), polygons)
@@ -126,6 +151,22 @@ def _system(raster: Raster, given: str | None, outputs: Iterable[str]) -> CRS | 
             f"{'give --crs, or ' if own is None and raster.placed else ''}choose --outputs labels,gpkg,preview"
         )
     return own
+
+
+def _check_costs(raster: Raster, settings: TileSettings, words: Sequence[str]) -> None:
+    """Raises InputError where cost maps cannot be drawn as the model sees them: all of the tile at once."""
+    if max(raster.width, raster.height) > settings.window:
+        raise InputError(
+            f"tile {raster.path} has {raster.width}x{raster.height} pixels, and cost maps are of one window of "
+            f"{settings.window}; cut out a part (gdal_translate -srcwin), raise --window, or leave out {COSTS}"
+        )
+    if len(words) > MOST_NAMES:
+        raise InputError(f"--outputs {COSTS} draws at most {MOST_NAMES} labels, not {len(words)}; give fewer")
+
+
+def _costs(labeller: CostMapper, raster: Raster, words: Sequence[str]) -> Image.Image:
+    picture, _ = read_seen(raster, Window(0, 0, raster.width, raster.height))
+    return cost_sheet(picture, labeller.cost_maps(picture, words), words)
 
 
 def _counts(rows: LabelledRows, labels: int) -> np.ndarray:

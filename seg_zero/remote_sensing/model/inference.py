@@ -42,18 +42,21 @@ def network_input(
     return pixels
 
 
-def finished(
-    logits: torch.Tensor, size: tuple[int, int], out: tuple[int, int], compat: Compat = "ours"
-) -> torch.Tensor:
-    """B x T x h x w to probabilities B x T x out. size: of the picture before it was padded.
+def cell_probabilities(logits: torch.Tensor, size: tuple[int, int], compat: Compat = "ours") -> torch.Tensor:
+    """B x T x h x w to probabilities of the same cells. size: of the picture before it was padded.
 
     compat="released" cuts the map of h x w cells by that size in pixels, as published; it matters for pictures with
     less pixels than cells, and the padding stays in the map.
     """
     found = logits.float().sigmoid()
-    if compat == "released":
-        found = found[:, :, : size[0], : size[1]]
-    return F.interpolate(found, size=out, mode="bilinear", align_corners=False)
+    return found[:, :, : size[0], : size[1]] if compat == "released" else found
+
+
+def finished(
+    logits: torch.Tensor, size: tuple[int, int], out: tuple[int, int], compat: Compat = "ours"
+) -> torch.Tensor:
+    """B x T x h x w to probabilities B x T x out; the rest as in :func:`cell_probabilities`."""
+    return F.interpolate(cell_probabilities(logits, size, compat), size=out, mode="bilinear", align_corners=False)
 
 
 def windows(pixels: torch.Tensor) -> torch.Tensor:

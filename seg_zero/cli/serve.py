@@ -9,17 +9,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from seg_zero.cli.server_options import (
+    add_labelling_options,
     add_server_options,
     check_server_options,
+    labelling_packages,
     limits_of,
+    load_backbone,
     load_engine,
+    load_remote_sensing,
     packages_of,
     prompt_of,
     warning_of,
 )
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_warning
-from seg_zero.extras import EXTRAS, SERVING, require
+from seg_zero.extras import SERVING, require
 
 if TYPE_CHECKING:
     from seg_zero.policy import Policy
@@ -45,11 +49,7 @@ def parser() -> CommandParser:
         default=True,
         help="a line per request on standard error: client, request, status, milliseconds (default: on)",
     )
-    made.add_argument(
-        "--label_backbone",
-        metavar="NAME",
-        help="backbone of /v1/label: RADIO version, checkpoint or folder, as for seg-zero label (default: no labels)",
-    )
+    add_labelling_options(made, "/v1/label", "none")
     made.add_argument("--max_labels", type=int, default=200, help="labels in one request (default: %(default)s)")
     made.add_argument(
         "--cors_origins",
@@ -86,23 +86,24 @@ def policy_of(args: argparse.Namespace) -> Policy:
 
 
 def label_service_of(args: argparse.Namespace) -> LabelService | None:
-    """What labels pictures, loaded; None without --label_backbone."""
-    if args.label_backbone is None:
-        return None
+    """What labels pictures, loaded; None without --label_backbone and --remote_sensing_model."""
     from seg_zero.encoders.radio import backbone_warning
-    from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
-    from seg_zero.serving.labels import LabelService
+    from seg_zero.serving.labels import OPEN_VOCABULARY, REMOTE_SENSING, LabelService, Loaded
 
-    labeller = OpenVocabularySegmenter.from_pretrained(args.label_backbone, device=args.device)
-    warning = backbone_warning(args.label_backbone)
-    return LabelService(labeller, args.label_backbone, args.max_open, args.max_labels, warning)
+    models = dict[str, Loaded]()
+    if args.label_backbone is not None:
+        backbone = load_backbone(args.label_backbone, args.device)
+        models[OPEN_VOCABULARY] = Loaded(backbone, args.label_backbone, backbone_warning(args.label_backbone))
+    if (network := load_remote_sensing(args)) is not None:
+        models[REMOTE_SENSING] = Loaded(network, str(args.remote_sensing_model))
+    return LabelService(models, args.max_open, args.max_labels) if models else None
 
 
 def main(argv: Sequence[str]) -> int:
     """Load the models and listen; on SIGTERM or Ctrl-C, answer open requests, then exit."""
     args = parse(argv)
-    labelling = EXTRAS["open-vocabulary"] if args.label_backbone is not None else ()
-    require("serving", (*SERVING, *labelling, *(packages_of(args) if args.policy_url is None else ())))
+    engine = packages_of(args) if args.policy_url is None else ()
+    require("serving", (*SERVING, *labelling_packages(args), *engine))
     import uvicorn
 
     from seg_zero.policy.loading import quiet_transformers
@@ -130,6 +131,8 @@ def main(argv: Sequence[str]) -> int:
     }
     if args.label_backbone is not None:
         names["labels"] = args.label_backbone
+    if args.remote_sensing_model is not None:
+        names["remote_sensing"] = str(args.remote_sensing_model)
     labels = label_service_of(args)
     app_options: dict[str, Any] = {"cors_origins": args.cors_origins, "labels": labels}
     if isinstance(policy, RemotePolicy):

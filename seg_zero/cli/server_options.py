@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seg_zero.cli.options import add_model_options, prompt_template_of
 from seg_zero.errors import InputError
-from seg_zero.extras import VLLM
+from seg_zero.extras import EXTRAS, VLLM
 from seg_zero.policy import Policy
 from seg_zero.policy.families import is_published
 from seg_zero.policy.loading import ENGINES, load_policy
@@ -16,6 +18,10 @@ from seg_zero.policy.model_files import default_spec, models_warning, resolve_mo
 from seg_zero.prompting import PromptSpec
 from seg_zero.serving.signals import interrupts_kept_from_children
 from seg_zero.serving.uploads import Limits
+
+if TYPE_CHECKING:
+    from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
+    from seg_zero.remote_sensing.segmenter import RemoteSensingSegmenter
 
 _POSITIVE = ("max_upload_mb", "max_megapixels", "max_question", "max_new_tokens")
 
@@ -40,6 +46,21 @@ def add_server_options(parser: argparse.ArgumentParser, port: int) -> None:
     )
 
 
+def add_labelling_options(parser: argparse.ArgumentParser, where: str, backbone: str) -> None:
+    """Add options for what labels every pixel by text. where: of the server or page; backbone: its default."""
+    parser.add_argument(
+        "--label_backbone",
+        metavar="NAME",
+        help=f"RADIO of {where}: version, checkpoint or folder, as for seg-zero label (default: {backbone})",
+    )
+    parser.add_argument(
+        "--remote_sensing_model",
+        type=Path,
+        metavar="FOLDER",
+        help=f"network for aerial tiles of {where}: folder of a training, or a published checkpoint (default: none)",
+    )
+
+
 def check_server_options(args: argparse.Namespace, also_positive: Sequence[str] = ()) -> None:
     """Raises InputError for a value out of range."""
     for name in (*also_positive, *_POSITIVE):
@@ -47,6 +68,11 @@ def check_server_options(args: argparse.Namespace, also_positive: Sequence[str] 
             raise InputError(f"--{name} {getattr(args, name)} is not above 0; give a positive number")
     if not 0 < args.port < 65536:
         raise InputError(f"--port {args.port} is no port; give 1 to 65535")
+    if args.remote_sensing_model is not None and not args.remote_sensing_model.expanduser().exists():
+        raise InputError(
+            f"--remote_sensing_model {args.remote_sensing_model} does not exist; give the folder of a training or a "
+            "checkpoint file"
+        )
 
 
 def limits_of(args: argparse.Namespace) -> Limits:
@@ -56,6 +82,28 @@ def limits_of(args: argparse.Namespace) -> Limits:
 def packages_of(args: argparse.Namespace) -> tuple[str, ...]:
     """The optional packages that the chosen engine needs."""
     return VLLM if args.engine == "vllm" else ()
+
+
+def labelling_packages(args: argparse.Namespace) -> tuple[str, ...]:
+    """The optional packages that the chosen labellers need."""
+    backbone = EXTRAS["open-vocabulary"] if args.label_backbone is not None else ()
+    return (*backbone, *(EXTRAS["remote-sensing"] if args.remote_sensing_model is not None else ()))
+
+
+def load_backbone(name: str, device: str | None) -> OpenVocabularySegmenter:
+    """What labels pictures without training."""
+    from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
+
+    return OpenVocabularySegmenter.from_pretrained(name, device=device)
+
+
+def load_remote_sensing(args: argparse.Namespace) -> RemoteSensingSegmenter | None:
+    """The network that labels aerial tiles; None without --remote_sensing_model."""
+    if args.remote_sensing_model is None:
+        return None
+    from seg_zero.remote_sensing.segmenter import RemoteSensingSegmenter
+
+    return RemoteSensingSegmenter.from_pretrained(args.remote_sensing_model, args.device)
 
 
 def prompt_of(args: argparse.Namespace) -> PromptSpec:

@@ -10,13 +10,17 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seg_zero.cli.server_options import (
+    add_labelling_options,
     add_server_options,
     check_server_options,
+    labelling_packages,
     limits_of,
+    load_backbone,
     load_engine,
+    load_remote_sensing,
     packages_of,
     prompt_of,
     warning_of,
@@ -38,9 +42,7 @@ def parser() -> CommandParser:
     add_server_options(made, port=7860)
     made.add_argument("--max_video_mb", type=float, default=200.0, help="largest clip (default: %(default)s)")
     made.add_argument("--max_video_frames", type=int, default=1800, help="longest clip (default: %(default)s)")
-    made.add_argument(
-        "--label_backbone", help="RADIO that labels pixels by text, as for `seg-zero label` (default: tiny, embedded)"
-    )
+    add_labelling_options(made, "the tab for labels", "tiny, embedded")
     made.add_argument("--share", action="store_true", help="also open a public address through a Gradio server")
     return made
 
@@ -59,27 +61,31 @@ def trained_offer(model: str, trained: Path = DEMO_MODEL) -> str:
     return f"The demo trained a better policy on such scenes: seg-zero web --model {trained}"
 
 
-def labeller_of(backbone: str | None, device: str | None, refiner: Segmenter) -> Labeller | str:
+def labeller_of(args: argparse.Namespace, refiner: Segmenter) -> Labeller | str:
     """What labels pictures, loaded; or why it is not there, if it was not asked for by name."""
-    from seg_zero.web.labels import Labeller
+    from seg_zero.web.labels import AERIAL, RADIO, Labeller
 
+    network = load_remote_sensing(args)
+    aerial: dict[str, Any] = {} if network is None else {AERIAL: (str(args.remote_sensing_model), network)}
     try:
         require("labelling pixels by text", EXTRAS["open-vocabulary"])
     except InputError as error:
-        if backbone is not None:
+        if args.label_backbone is not None:
             raise
-        return str(error)
+        return Labeller(aerial, refiner) if aerial else str(error)
     from seg_zero.encoders.radio import TINY, backbone_warning
-    from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
 
-    name = backbone or TINY
-    return Labeller(OpenVocabularySegmenter.from_pretrained(name, device=device), refiner, name, backbone_warning(name))
+    backbone = args.label_backbone or TINY
+    radio = {RADIO: (backbone, load_backbone(backbone, args.device))}
+    # What was asked for by name comes first.
+    models: dict[str, Any] = {**aerial, **radio} if args.label_backbone is None else {**radio, **aerial}
+    return Labeller(models, refiner, backbone_warning(backbone))
 
 
 def main(argv: Sequence[str]) -> int:
     """Load the models and serve the page until SIGTERM or Ctrl-C."""
     args = parse(argv)
-    require("the page", (*WEB, *packages_of(args)))
+    require("the page", (*WEB, *packages_of(args), *labelling_packages(args)))
     from seg_zero.hub import check_proxies, exempt_own_addresses
     from seg_zero.policy.loading import quiet_transformers
     from seg_zero.serving.address import bind
@@ -103,10 +109,10 @@ def main(argv: Sequence[str]) -> int:
 
         policy = load_engine(args, spec, batch_size=8)
         segmenter = load_segmenter(args.segmentation_model_path, device=args.device)
-        labeller = labeller_of(args.label_backbone, args.device, segmenter)
+        labeller = labeller_of(args, segmenter)
         limits = limits_of(args)
         about = f"Policy: {args.reasoning_model_path}. SAM2: {args.segmentation_model_path}."
-        about += "" if isinstance(labeller, str) else f" RADIO: {labeller.name}."
+        about += "" if isinstance(labeller, str) else f" {labeller.about}"
         warning = warning_of(args, spec)
         offer = trained_offer(args.reasoning_model_path)
         about += f" {offer}" if offer else ""

@@ -1,4 +1,4 @@
-"""Pictures labelled by text over HTTP: one backbone, one picture at a time."""
+"""Pictures labelled by text over HTTP: one model or two, one picture at a time."""
 
 # Without postponed annotations: FastAPI reads those of the routes, which name what is local here.
 
@@ -6,8 +6,9 @@ import base64
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeVar
 
 import numpy as np
@@ -32,13 +33,27 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LABEL = "/v1/label"
+OPEN_VOCABULARY, REMOTE_SENSING = "open_vocabulary", "remote_sensing"
+# The models that a request may name, in the order in which one is chosen for a request that names none, and the option
+# that loads each.
+MODELS = {OPEN_VOCABULARY: "--label_backbone NAME", REMOTE_SENSING: "--remote_sensing_model FOLDER"}
 _CHARACTERS = 20_000  # of all labels together, before they are taken apart
 
 
 class Labeller(Protocol):
-    """What labels: :class:`seg_zero.open_vocabulary.segmenter.OpenVocabularySegmenter`."""
+    """What labels: :class:`seg_zero.open_vocabulary.segmenter.OpenVocabularySegmenter` or
+    :class:`seg_zero.remote_sensing.segmenter.RemoteSensingSegmenter`."""
 
     def segment(self, image: Image.Image, labels: list[str]) -> LabelledImage: ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A labeller with the name of its weights; warning: what each of its answers says."""
+
+    labeller: Labeller
+    name: str
+    warning: str | None = None
 
 
 class FoundLabel(BaseModel):
@@ -58,22 +73,20 @@ class LabelAnswer(BaseModel):
     label_map: str = Field(description="base64 PNG with a palette: 0 without a label, then the labels in order")
     width: int
     height: int
-    backbone: str
-    warning: str | None = Field(description="why the backbone labels worse than it could")
+    model: str = Field(description="open_vocabulary or remote_sensing: which one labelled")
+    backbone: str = Field(description="the weights of that model, as the server was given them")
+    warning: str | None = Field(description="why the model labels worse than it could")
     seconds: dict[str, float]
 
 
 class LabelService:
-    """One labeller for any number of users, a picture at a time; at most ``max_open`` wait or are labelled.
+    """The labellers for any number of users, a picture at a time; at most ``max_open`` wait or are labelled.
 
-    name: of the backbone; max_labels: in one request; warning: what every answer says.
+    models: at least one, by names of :data:`MODELS`; max_labels: in one request.
     """
 
-    def __init__(
-        self, labeller: Labeller, name: str, max_open: int = 64, max_labels: int = 200, warning: str | None = None
-    ) -> None:
-        self.labeller, self.name, self.warning = labeller, name, warning
-        self.max_open, self.max_labels = max_open, max_labels
+    def __init__(self, models: Mapping[str, Loaded], max_open: int = 64, max_labels: int = 200) -> None:
+        self.models, self.max_open, self.max_labels = dict(models), max_open, max_labels
         self.closing = False
         self._open = 0
         self._lock = threading.Lock()
@@ -84,14 +97,29 @@ class LabelService:
         """Pictures that wait or are labelled."""
         return self._open
 
+    def choose(self, model: str) -> str:
+        """The model that a request means, by the name that it gave, which may be empty.
+
+        Raises Refused: 422 for a name that no server knows, 404 for one that this server did not load.
+        """
+        if model in self.models:
+            return model
+        if not model:
+            return next(name for name in MODELS if name in self.models)
+        has = " and ".join(f"{name} ({self.models[name].name})" for name in MODELS if name in self.models)
+        if model not in MODELS:
+            raise Refused(422, f"model {model[:60]!r} is unknown; this server has {has}")
+        raise Refused(404, f"model {model} is not loaded; this server has {has}; start it with {MODELS[model]} too")
+
     def admit(self) -> None:
         """Raises Refused if no further picture would be taken now."""
         check_room(self.closing, self._open, self.max_open, "labels", "pictures")
 
     def submit(
-        self, image: Image.Image, labels: list[str], finish: Callable[[LabelledImage, dict[str, float]], T]
+        self, model: str, image: Image.Image, labels: list[str], finish: Callable[[LabelledImage, dict[str, float]], T]
     ) -> Future[T]:
-        """Queue a picture; the future holds what ``finish`` makes of the result and the seconds that it took.
+        """Queue a picture for one of :attr:`models`; the future holds what ``finish`` makes of the result and the
+        seconds that it took.
 
         It fails with Refused: 422 for what cannot be labelled, 500 if the model failed. Raises Refused as
         :meth:`admit` does.
@@ -99,7 +127,7 @@ class LabelService:
         with self._lock:
             self.admit()
             self._open += 1
-        job = self._worker.submit(self._run, image, labels, finish, time.perf_counter())
+        job = self._worker.submit(self._run, self.models[model].labeller, image, labels, finish, time.perf_counter())
         job.add_done_callback(self._left)
         return job
 
@@ -114,6 +142,7 @@ class LabelService:
 
     def _run(
         self,
+        labeller: Labeller,
         image: Image.Image,
         labels: list[str],
         finish: Callable[[LabelledImage, dict[str, float]], T],
@@ -121,7 +150,7 @@ class LabelService:
     ) -> T:
         start = time.perf_counter()
         try:
-            found = self.labeller.segment(image, labels)
+            found = labeller.segment(image, labels)
             return finish(found, {"waiting": start - asked, "labelling": time.perf_counter() - start})
         except InputError as error:
             raise Refused(422, str(error)) from error
@@ -160,7 +189,7 @@ def add_labels(
     """
     answers: dict[int | str, dict[str, Any]] = {
         200: {"model": LabelAnswer, "content": {"image/png": {}}},
-        404: {"model": Problem, "description": "This server labels no pictures"},
+        404: {"model": Problem, "description": "This server labels no pictures, or did not load that model"},
         **refusals,
     }
 
@@ -171,12 +200,20 @@ def add_labels(
         labels: Annotated[
             str, Form(description="sky,grass; with synonyms: sky; cat, kitten", examples=["sky,grass"], min_length=1)
         ],
+        model: Annotated[
+            str,
+            Form(
+                description=f"{' or '.join(MODELS)}; empty: the first of these that the server loaded",
+                examples=[REMOTE_SENSING],
+            ),
+        ] = "",
     ) -> Response:
         """Label every pixel by text. With `Accept: image/png`, the response is the label map as a picture."""
         if service is None:
-            raise Refused(404, "this server labels no pictures; start it with --label_backbone NAME")
+            raise Refused(404, f"this server labels no pictures; start it with {' or '.join(MODELS.values())}")
         if closing():
             raise Refused(503, SHUTTING_DOWN)
+        chosen = service.choose(model)
         service.admit()
         wanted = read_labels(labels, service.max_labels)
         picture = await run_in_threadpool(read_image, await image.read(), limits)
@@ -186,9 +223,9 @@ def add_labels(
             values = _enlarged(found.label_map, picture.size)
             if as_picture:
                 return encode_png(label_picture(values, len(found.labels)))
-            return _answer(found, values, service, seconds)
+            return _answer(found, values, chosen, service.models[chosen], seconds)
 
-        content = await in_time(service.submit(picture.image, wanted, finish), timeout)
+        content = await in_time(service.submit(chosen, picture.image, wanted, finish), timeout)
         return Response(content, media_type="image/png" if as_picture else "application/json")
 
 
@@ -199,7 +236,7 @@ def _enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(values.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
 
 
-def _answer(found: LabelledImage, values: np.ndarray, service: LabelService, seconds: dict[str, float]) -> bytes:
+def _answer(found: LabelledImage, values: np.ndarray, model: str, loaded: Loaded, seconds: dict[str, float]) -> bytes:
     counts = np.bincount(values.ravel(), minlength=len(found.names))
     labels = [
         FoundLabel(
@@ -217,8 +254,9 @@ def _answer(found: LabelledImage, values: np.ndarray, service: LabelService, sec
         label_map=base64.b64encode(encode_png(label_picture(values, len(found.labels)))).decode("ascii"),
         width=values.shape[1],
         height=values.shape[0],
-        backbone=service.name,
-        warning=service.warning,
+        model=model,
+        backbone=loaded.name,
+        warning=loaded.warning,
         seconds={name: round(value, 6) for name, value in seconds.items()},
     )
     return answer.model_dump_json().encode()

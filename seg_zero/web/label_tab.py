@@ -14,42 +14,53 @@ from seg_zero.serving.service import Refused
 from seg_zero.serving.uploads import Limits
 from seg_zero.web import labels, show
 from seg_zero.web.asker import Waiting
-from seg_zero.web.labels import Asked, Labelled, Labeller, Labelling
+from seg_zero.web.labels import AERIAL, RADIO, AerialSettings, Asked, Labelled, Labeller, Labelling
 from seg_zero.web.pictures import (
     Examples,
     Updates,
     answer_picture,
     example_labels,
     example_strip,
+    example_tiles,
     path_of,
     picture_input,
     show_picture,
     strip,
     take_picture,
 )
+from seg_zero.web.session import Picture
 from seg_zero.web.style import scroll_to
 
 log = logging.getLogger(__name__)
 
 STRENGTH = 0.6  # of the colours over the picture
+HOW_TO_WRITE = {
+    RADIO: "Enter ends a label; commas separate synonyms, as in cat, kitten; semicolons separate labels",
+    AERIAL: "Enter ends a label; of synonyms, as in road, street, the first counts; semicolons separate labels",
+}
 
 
 def build_label_tab(labeller: Labeller | str, limits: Limits, examples: Examples) -> None:
-    """The tab's contents, in the current Blocks, over a model shared by all users; a line says why there is none."""
+    """The tab's contents, in the current Blocks, over models shared by all users; a line says why there are none."""
     if isinstance(labeller, str):
         gr.HTML(show.notice(labeller, "note"))
         return
-    crop, stride = labeller.windows
-    suggested, method = example_labels(), Settings()
+    models, (crop, stride), method = list(labeller.names), labeller.windows, Settings()
+    first, offered = models[0], list[tuple[Picture, list[str]]]()
+    if RADIO in models:
+        offered += [(one, words) for (one, _), words in zip(examples, example_labels(), strict=True)]
+    if AERIAL in models:
+        offered += example_tiles(limits)
     session = gr.State(Labelling())
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=5, min_width=320, elem_classes="ask-side"):
+            model = gr.Radio(models, value=first, label="Model", visible=len(models) > 1, elem_id="label-model")
             picture = picture_input("label-picture")
             chips = gr.Dropdown(
                 multiselect=True,
                 allow_custom_value=True,
                 label="Labels",
-                info="Enter ends a label; commas separate synonyms, as in cat, kitten; semicolons separate labels",
+                info=HOW_TO_WRITE[first],
                 elem_id="chips",
             )
             go = gr.Button("Label", variant="primary", elem_id="go")
@@ -65,8 +76,9 @@ def build_label_tab(labeller: Labeller | str, limits: Limits, examples: Examples
                 sliding = gr.Checkbox(True, label="Sliding windows", elem_id="sliding")
                 window = gr.Slider(64, 1024, crop, step=16, label="Window, in pixels")
                 step = gr.Slider(16, 1024, stride, step=16, label="Pixels from window to window")
-            named = [(one, "; ".join(words)) for (one, _), words in zip(examples, suggested, strict=True)]
-            example = example_strip(named, "label-examples")
+                unsure = gr.Slider(0, 1, 0, step=0.01, label="No label: pixels below", elem_id="unsure")
+                parts = gr.Checkbox(False, label="Also in four windows (slower, finer)", elem_id="label-parts")
+            example = example_strip([(one, "; ".join(words)) for one, words in offered], "label-examples")
         with gr.Column(scale=7, min_width=320, elem_id="label-side", elem_classes="answer-side"):
             headline = gr.HTML(labels.WELCOME, elem_id="label-headline")
             shown = answer_picture("Click to see what is there", "label-shown")
@@ -83,7 +95,10 @@ def build_label_tab(labeller: Labeller | str, limits: Limits, examples: Examples
                 elem_classes="strip",
             )
             downloads = gr.HTML(elem_id="label-downloads")
-    method_controls = [refine, denoising, threshold, scra, scga, sliding, window, step]
+    radio_controls = [refine, denoising, threshold, scra, scga, sliding, window, step]
+    aerial_controls = [unsure, parts]
+    for control in aerial_controls if first == RADIO else radio_controls:
+        control.visible = False
     answer: list[Any] = [headline, shown, hint, heats, strength, legend, downloads]
 
     # What the page shows ------------------------------------------------------------------------------------
@@ -116,17 +131,25 @@ def build_label_tab(labeller: Labeller | str, limits: Limits, examples: Examples
         return take_picture(file, state, limits, picture, message)
 
     def choose_example(state: Labelling, event: gr.SelectData) -> Updates:
-        chosen, _ = examples[event.index]
+        chosen, words = offered[event.index]
         return {
             **{picture: show_picture(state, chosen, picture), message: ""},
-            chips: gr.update(value=suggested[event.index], choices=suggested[event.index]),
+            chips: gr.update(value=words, choices=words),
+        }
+
+    def choose_model(chosen: str) -> Updates:
+        """The settings of that model, and how it takes synonyms."""
+        return {
+            chips: gr.update(info=HOW_TO_WRITE[chosen]),
+            **{control: gr.update(visible=chosen == RADIO) for control in radio_controls},
+            **{control: gr.update(visible=chosen == AERIAL) for control in aerial_controls},
         }
 
     def tidy(given: list[str] | None) -> Any:
         found = labels.chips(given or ())
         return gr.skip() if found == (given or []) else gr.update(value=found, choices=found)
 
-    def settings_of(
+    def radio_settings(
         lowest: float, sure: float, attention: float, aggregation: float, slides: bool, side: int, between: int
     ) -> Settings:
         return Settings(
@@ -138,14 +161,22 @@ def build_label_tab(labeller: Labeller | str, limits: Limits, examples: Examples
             threshold=sure,
         )
 
+    def asked_of(given: list[str] | None, chosen: str, controls: tuple[Any, ...]) -> Asked:
+        """controls: the values of those for RADIO, then of those for aerial tiles."""
+        wanted = labels.read_chips(given or ())
+        radio, aerial = controls[: len(radio_controls)], controls[len(radio_controls) :]
+        if chosen == AERIAL:
+            return Asked(wanted, AerialSettings(threshold=aerial[0], sliding=aerial[1]))
+        return Asked(wanted, radio_settings(*radio[1:]), refine=radio[0])
+
     def labelling(
-        file: dict[str, Any] | None, given: list[str], state: Labelling, colours: float, refined: bool, *method: Any
+        file: dict[str, Any] | None, given: list[str], state: Labelling, colours: float, chosen: str, *controls: Any
     ) -> Iterator[Updates]:
         try:
             opened = state.open(path_of(file), limits)
             if opened is None:
                 raise InputError("there is no picture yet; upload one or choose an example")
-            asked = Asked(labels.read_chips(given or ()), settings_of(*method), refined)
+            asked = asked_of(given, chosen, controls)
             off = gr.update(interactive=False)
             yield {go: off, message: "", headline: labels.waiting(0)}
             for event in labeller.label(opened.open(limits).image, asked):
@@ -176,9 +207,10 @@ def build_label_tab(labeller: Labeller | str, limits: Limits, examples: Examples
     picture.input(take, [picture, session], [picture, message], preprocess=False, **fast)
     example.select(choose_example, session, [picture, chips, message], **fast)
     chips.change(tidy, chips, chips, **fast)  # Enter is a change, and no input
+    model.change(choose_model, model, [chips, *radio_controls, *aerial_controls], **fast)
     go.click(
         labelling,
-        [picture, chips, session, strength, *method_controls],
+        [picture, chips, session, strength, model, *radio_controls, *aerial_controls],
         [*answer, go, message],
         js=scroll_to("label-side"),
         preprocess=False,

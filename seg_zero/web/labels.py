@@ -6,7 +6,7 @@ import html
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from seg_zero.encoders.radio_versions import ImageDefaults
 from seg_zero.errors import InputError, counted
 from seg_zero.images import encode_png
 from seg_zero.open_vocabulary.labels import parse_labels
@@ -34,8 +35,11 @@ from seg_zero.web.asker import PATIENCE, Waiting
 from seg_zero.web.session import Asking, Picture, write_pixel
 
 if TYPE_CHECKING:
-    from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter  # its packages may be missing
+    # Their packages may be missing.
+    from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
+    from seg_zero.remote_sensing.segmenter import RemoteSensingSegmenter
 
+RADIO, AERIAL = "RADIO", "Remote sensing"  # the models, by what the page calls them
 MOST_LABELS = 200
 PICTURES_KEPT = 16  # whose features are remembered, of all users
 WELCOME = (
@@ -46,34 +50,65 @@ WELCOME = (
 
 
 @dataclass(frozen=True)
+class AerialSettings:
+    """Settings of the network for aerial tiles. sliding: four windows besides the whole picture; threshold: pixels
+    whose highest probability is below have no label."""
+
+    sliding: bool = False
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
 class Asked:
-    """What is wanted of a picture: its labels, the settings of the method, and whether SAM2 redraws the edges."""
+    """What is wanted of a picture: its labels, the settings of a model, which say what model that is, and whether SAM2
+    redraws the edges, which it does for RADIO alone."""
 
     labels: tuple[str, ...]
-    settings: Settings
+    settings: Settings | AerialSettings
     refine: bool = False
+
+    @property
+    def model(self) -> str:
+        return RADIO if isinstance(self.settings, Settings) else AERIAL
 
 
 class Labeller:
     """Labels one picture at a time, in order of arrival, in its own thread.
 
-    name: of the backbone; warning: what is to be said about it.
+    models: the name of the weights and what labels with them, for RADIO, AERIAL or both; warning: what is to be said
+    about RADIO's.
     """
 
     def __init__(
-        self, segmenter: OpenVocabularySegmenter, refiner: Segmenter, name: str, warning: str | None = None
+        self,
+        models: Mapping[str, tuple[str, OpenVocabularySegmenter | RemoteSensingSegmenter]],
+        refiner: Segmenter,
+        warning: str | None = None,
     ) -> None:
-        self.name, self.warning = name, warning
-        segmenter.images_kept = PICTURES_KEPT
-        self._segmenter, self._refiner = segmenter, refiner
+        self.names = {model: name for model, (name, _) in models.items()}
+        self._warning = warning
+        self._models: dict[str, Any] = {model: segmenter for model, (_, segmenter) in models.items()}
+        self._refiner = refiner
+        if RADIO in self._models:
+            self._models[RADIO].images_kept = PICTURES_KEPT
         self._worker = ThreadPoolExecutor(1, "labels")
         self._lock = threading.Lock()
         self._line: list[object] = []
 
     @property
+    def about(self) -> str:
+        """The models in one line."""
+        return " ".join(f"{model}: {name}." for model, name in self.names.items())
+
+    def warning_of(self, model: str) -> str | None:
+        """What is to be said about a model with its answers."""
+        return self._warning if model == RADIO else None
+
+    @property
     def windows(self) -> tuple[int, int]:
-        """Crop and stride of the backbone, in pixels."""
-        image = self._segmenter.encoder.description.image
+        """Crop and stride of the RADIO backbone, in pixels; those of the published ones if there is none."""
+        known = RADIO in self._models
+        image = self._models[RADIO].encoder.description.image if known else ImageDefaults()
         return image.crop, image.stride
 
     def label(self, image: Image.Image, asked: Asked) -> Iterator[Waiting | tuple[LabelledImage, float]]:
@@ -99,9 +134,15 @@ class Labeller:
 
     def _work(self, image: Image.Image, asked: Asked) -> tuple[LabelledImage, float]:
         start = time.perf_counter()
-        self._segmenter.change(asked.settings)
-        self._segmenter.refine_with(self._refiner if asked.refine else None)
-        return self._segmenter.segment(image, asked.labels), time.perf_counter() - start
+        segmenter = self._models[asked.model]
+        if isinstance(asked.settings, AerialSettings):
+            segmenter.sliding = asked.settings.sliding
+            found = segmenter.segment(image, asked.labels, asked.settings.threshold)
+        else:
+            segmenter.change(asked.settings)
+            segmenter.refine_with(self._refiner if asked.refine else None)
+            found = segmenter.segment(image, asked.labels)
+        return found, time.perf_counter() - start
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,11 +179,21 @@ class Labelled:
             for number, label in enumerate(found.labels, start=1)
         ]
         record = {
-            **{"image": picture.name, "size": list(picture.size), "backbone": by.name, "labels": labels},
+            **{"image": picture.name, "size": list(picture.size)},
+            **{"model": asked.model, "backbone": by.names[asked.model], "labels": labels},
             **{"unlabelled": round(float(areas[0]), 6), "refined": asked.refine, "settings": asdict(asked.settings)},
         }
         return cls(
-            *(picture, tuple(found.names[1:]), view, areas, found.patch_probabilities, found.kept, seconds, by.warning),
+            *(
+                picture,
+                tuple(found.names[1:]),
+                view,
+                areas,
+                found.patch_probabilities,
+                found.kept,
+                seconds,
+                by.warning_of(asked.model),
+            ),
             files=_files(picture, found, view, record),
         )
 

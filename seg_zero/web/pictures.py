@@ -6,15 +6,18 @@ from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_pil_to_cache
+from PIL import Image
 
 from seg_zero.data.synthetic.scenes import COLOURS, SHAPES, make_samples
 from seg_zero.images import encode_png
+from seg_zero.remote_sensing.data.aerial.tiles import AerialTiles
 from seg_zero.serving.service import Refused
 from seg_zero.serving.uploads import Limits
 from seg_zero.web import show
 from seg_zero.web.session import Asking, Picture
 
 EXAMPLE_SEED, EXAMPLES, EXAMPLE_SIDE = 5, 6, 448
+TILES, TILE_SIDE = 3, 256
 
 Updates = dict[Any, Any]
 Examples = list[tuple[Picture, str]]
@@ -36,6 +39,16 @@ def example_labels() -> list[list[str]]:
         inside = dict.fromkeys(f"{one.colour} {one.shape}" for one in sample.scene.objects)
         absent = next(name for c in COLOURS for s in SHAPES if (name := f"{c} {s}") not in inside)
         found.append(["background", *inside, absent])
+    return found
+
+
+def example_tiles(limits: Limits) -> list[tuple[Picture, list[str]]]:
+    """Tiles of the synthetic world, each with all labels of that world: some are absent."""
+    tiles = AerialTiles("satellite", TILES, EXAMPLE_SEED, TILE_SIDE)
+    found = []
+    for number in range(TILES):
+        data = encode_png(Image.fromarray(tiles.image(number)))
+        found.append((Picture.read(f"tile_{number + 1}.png", data, limits), list(tiles.classes)))
     return found
 
 

@@ -6,11 +6,14 @@ import base64
 import io
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from helpers.pictures import encoded, png_header
+from helpers.remote_sensing import telling_network
 from helpers.serving import PICTURE, GatedPolicy, Serving, until
 from PIL import Image
 from pycocotools import mask as coco
@@ -21,8 +24,11 @@ from seg_zero.models.tiny_radio_scenes import PAIRS, held_out
 from seg_zero.open_vocabulary.labels import parse_labels
 from seg_zero.open_vocabulary.result import LabelledImage
 from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
+from seg_zero.remote_sensing.model.files import save_network
+from seg_zero.remote_sensing.segmenter import RemoteSensingSegmenter
 from seg_zero.segmenter import load_segmenter
-from seg_zero.serving.labels import LabelService
+from seg_zero.serving.labels import LabelService, Loaded
+from seg_zero.serving.service import Refused
 
 
 class Halves:
@@ -56,7 +62,8 @@ def halves() -> Halves:
 
 @pytest.fixture
 def service(halves: Halves) -> LabelService:
-    return LabelService(halves, "stand-in", max_open=2, max_labels=5, warning="it knows nothing")
+    models = {"open_vocabulary": Loaded(halves, "stand-in", "it knows nothing")}
+    return LabelService(models, max_open=2, max_labels=5)
 
 
 @pytest.fixture
@@ -70,8 +77,9 @@ def serving(halves: Halves, service: LabelService) -> Iterator[Serving]:
     made.service.close(5)
 
 
-def label(serving: Serving, labels: str, image: bytes = PICTURE, **headers: str) -> httpx.Response:
-    return serving.client.post("/v1/label", files={"image": image}, data={"labels": labels}, headers=headers)
+def label(serving: Serving, labels: str, image: bytes = PICTURE, model: str = "", **headers: str) -> httpx.Response:
+    data = {"labels": labels, **({"model": model} if model else {})}
+    return serving.client.post("/v1/label", files={"image": image}, data=data, headers=headers)
 
 
 def map_of(data: bytes) -> np.ndarray:
@@ -89,7 +97,7 @@ def test_a_picture_is_labelled(serving: Serving) -> None:
     assert values.shape == (found["height"], found["width"]) == (40, 60)
     for one in (found["labels"][0], found["labels"][2]):
         assert np.array_equal(coco.decode(one["mask"]), values == one["value"])
-    assert (found["backbone"], found["warning"]) == ("stand-in", "it knows nothing")
+    assert (found["model"], found["backbone"], found["warning"]) == ("open_vocabulary", "stand-in", "it knows nothing")
     assert set(found["seconds"]) == {"waiting", "labelling"}
     assert serving.client.get("/").json()["label"] == "POST /v1/label"
 
@@ -154,7 +162,7 @@ def test_too_many_open_pictures_and_the_end_of_the_server(
 def test_an_answer_that_takes_too_long_is_given_up(halves: Halves) -> None:
     policy = GatedPolicy()
     policy.gate.set()
-    service = LabelService(halves, "stand-in")
+    service = LabelService({"open_vocabulary": Loaded(halves, "stand-in")})
     made = Serving(policy, load_segmenter("tiny", "cpu"), timeout=0.2, labels=service)
     halves.gate.clear()
     answer = label(made, "sky")
@@ -169,7 +177,8 @@ def test_a_server_without_a_backbone_says_how_to_get_one() -> None:
     policy.gate.set()
     made = Serving(policy, load_segmenter("tiny", "cpu"))
     answer = label(made, "sky")
-    assert answer.status_code == 404 and "start it with --label_backbone NAME" in answer.json()["error"]
+    assert answer.status_code == 404
+    assert "start it with --label_backbone NAME or --remote_sensing_model FOLDER" in answer.json()["error"]
     assert "label" not in made.client.get("/").json()
     made.service.close(5)
 
@@ -178,9 +187,8 @@ def test_the_embedded_backbone_answers_and_says_what_it_knows() -> None:
     (scene,) = held_out(1)
     policy = GatedPolicy()
     policy.gate.set()
-    service = LabelService(
-        OpenVocabularySegmenter.from_pretrained(TINY, device="cpu"), TINY, warning=backbone_warning(TINY)
-    )
+    segmenter = OpenVocabularySegmenter.from_pretrained(TINY, device="cpu")
+    service = LabelService({"open_vocabulary": Loaded(segmenter, TINY, backbone_warning(TINY))})
     made = Serving(policy, load_segmenter("tiny", "cpu"), labels=service)
     names = [PAIRS[number - 1] for number in np.unique(scene.pairs) if number]
     answer = label(made, ",".join(["background", *names]), encoded(Image.fromarray(scene.image))).json()
@@ -193,3 +201,90 @@ def test_the_embedded_backbone_answers_and_says_what_it_knows() -> None:
     assert (mask & truth).sum() / (mask | truth).sum() > 0.5
     service.close()
     made.service.close(5)
+
+
+@dataclass
+class Both:
+    serving: Serving
+    service: LabelService
+    network: RemoteSensingSegmenter
+
+
+@pytest.fixture
+def both(halves: Halves, tmp_path: Path) -> Iterator[Both]:
+    """A server with a stand-in for the backbone, and a small network for aerial tiles."""
+    save_network(telling_network(), tmp_path / "network")
+    network = RemoteSensingSegmenter.from_pretrained(tmp_path / "network", "cpu")
+    service = LabelService({"remote_sensing": Loaded(network, "network"), "open_vocabulary": Loaded(halves, "radio")})
+    policy = GatedPolicy()
+    policy.gate.set()
+    made = Serving(policy, load_segmenter("tiny", "cpu"), labels=service)
+    yield Both(made, service, network)
+    halves.gate.set()
+    service.close()
+    made.service.close(5)
+
+
+def test_a_request_names_the_model_that_labels(both: Both, halves: Halves) -> None:
+    serving, network = both.serving, both.network
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    answer = label(serving, "road, street; water; roof", encoded(picture), model="remote_sensing")
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert (found["model"], found["backbone"], found["warning"]) == ("remote_sensing", "network", None)
+    assert [one["name"] for one in found["labels"]] == ["road", "water", "roof"] and not halves.sizes
+    expected = network.probabilities(np.asarray(picture), ["road", "water", "roof"]).argmax(axis=0) + 1
+    values = map_of(base64.b64decode(found["label_map"]))
+    assert np.array_equal(values, expected) and len(np.unique(values)) > 1
+    assert sum(one["area"] for one in found["labels"]) == pytest.approx(1) and found["unlabelled"] == 0
+    for model in ("open_vocabulary", ""):
+        assert label(serving, "road,water", model=model).json()["backbone"] == "radio", "the default"
+
+
+def test_both_models_share_the_line(halves: Halves, both: Both) -> None:
+    serving, service = both.serving, both.service
+    halves.gate.clear()
+    answers = dict[str, httpx.Response]()
+
+    def ask(model: str) -> None:
+        answers[model] = label(serving, "road,water", model=model)
+
+    first = threading.Thread(target=ask, args=("open_vocabulary",))
+    first.start()
+    until(lambda: service.open == 1)
+    second = threading.Thread(target=ask, args=("remote_sensing",))
+    second.start()
+    until(lambda: service.open == 2)
+    service.max_open = 2
+    assert label(serving, "road", model="remote_sensing").status_code == 429
+    assert not answers
+    halves.gate.set()
+    for thread in (first, second):
+        thread.join(20)
+    assert {model: answer.status_code for model, answer in answers.items()} == dict.fromkeys(answers, 200)
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "words"),
+    [
+        (
+            "remote_sensing",
+            404,
+            "model remote_sensing is not loaded; this server has open_vocabulary (stand-in); "
+            "start it with --remote_sensing_model FOLDER too",
+        ),
+        ("radseg", 422, "model 'radseg' is unknown; this server has open_vocabulary (stand-in)"),
+    ],
+)
+def test_models_that_the_server_does_not_have(serving: Serving, model: str, status: int, words: str) -> None:
+    answer = label(serving, "sky", model=model)
+    assert answer.status_code == status and words in answer.json()["error"]
+
+
+def test_a_network_alone_answers_those_who_name_no_model(halves: Halves) -> None:
+    service = LabelService({"remote_sensing": Loaded(halves, "network")})
+    assert service.choose("") == "remote_sensing"
+    with pytest.raises(Refused, match="open_vocabulary is not loaded; this server has remote_sensing") as got:
+        service.choose("open_vocabulary")
+    assert got.value.status == 404
+    service.close()

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers.remote_sensing import telling_network
 from helpers.sharded import free_port
 
 from seg_zero.pipeline import ReasoningSegmenter
+from seg_zero.remote_sensing.model.files import save_network
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -20,10 +22,19 @@ ELSEWHERE = "requests that leave this machine"
 
 
 @pytest.fixture(scope="package")
-def address() -> Iterator[str]:
-    """A running page over the embedded models."""
+def network(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small network for aerial tiles, of random weights."""
+    folder = tmp_path_factory.mktemp("network")
+    save_network(telling_network(), folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="package")
+def address(network: str) -> Iterator[str]:
+    """A running page over the embedded models, and a network for aerial tiles."""
     port = free_port()
     arguments = ["--port", str(port), "--max_upload_mb", "1", "--max_megapixels", "1"]
+    arguments += ["--label_backbone", "tiny", "--remote_sensing_model", network]
     line = [sys.executable, "-m", "seg_zero.cli", "web", *arguments]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import json
 import re
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +26,21 @@ from seg_zero.open_vocabulary.settings import Settings
 from seg_zero.serving.uploads import Limits
 from seg_zero.web import labels
 from seg_zero.web.asker import Waiting
-from seg_zero.web.labels import Asked, Labelled, Labeller, Labelling, at_place, chips, draw, legend, read_chips
+from seg_zero.web.labels import (
+    AERIAL,
+    RADIO,
+    AerialSettings,
+    Asked,
+    Labelled,
+    Labeller,
+    Labelling,
+    at_place,
+    chips,
+    draw,
+    legend,
+    read_chips,
+)
+from seg_zero.web.pictures import example_tiles
 from seg_zero.web.session import Picture
 
 SKY = ("sky", "cat, kitten", "grass")
@@ -58,6 +74,22 @@ class Halves:
         return LabelledImage(image, tuple(parse_labels(given)), patches, kept, classes, sure)
 
 
+class Tiles:
+    """All pixels are the last label; remembers what it was asked."""
+
+    sliding = False
+
+    def __init__(self) -> None:
+        self.given = list[Any]()
+
+    def segment(self, image: Image.Image, given: tuple[str, ...], threshold: float) -> LabelledImage:
+        self.given.append((given, threshold, self.sliding))
+        classes = np.full((image.height, image.width), len(given) - 1, np.int32)
+        patches = np.full((len(given), 2, 2), 0.5, np.float32)
+        sure, kept = np.ones(classes.shape, np.float32), np.ones(len(given), bool)
+        return LabelledImage(image, tuple(parse_labels(given)), patches, kept, classes, sure, threshold)
+
+
 @pytest.fixture
 def halves() -> Halves:
     return Halves()
@@ -65,7 +97,7 @@ def halves() -> Halves:
 
 @pytest.fixture
 def labeller(halves: Halves) -> Labeller:
-    return Labeller(halves, "SAM2", "stand-in", "it knows nothing")  # type: ignore[arg-type]
+    return Labeller({RADIO: ("stand-in", halves)}, "SAM2", "it knows nothing")  # type: ignore[dict-item, arg-type]
 
 
 def answered(labeller: Labeller, size: tuple[int, int] = (60, 40), given: tuple[str, ...] = SKY) -> Labelled:
@@ -143,6 +175,7 @@ def test_files_hold_the_map_at_the_size_of_the_picture_and_a_record(labeller: La
     assert image.convert("RGB").getpixel((800, 300)) == colour_of_label(3) and values[100, 0] == 0
     record = json.loads(made["a_sea_labels.json"])
     assert record["backbone"] == "stand-in" and record["refined"] and record["settings"]["threshold"] == 0.25
+    assert record["model"] == "RADIO"
     assert record["size"] == [1600, 400] and record["unlabelled"] == pytest.approx(1 / 1280, abs=1e-6)
     assert [(one["texts"], one["absent"]) for one in record["labels"]] == [
         (["sky"], False), (["cat", "kitten"], True), (["grass"], False),
@@ -185,12 +218,68 @@ def test_a_label_that_is_looked_at_stays_while_it_is_among_the_labels(labeller: 
     assert state.shown == 0
 
 
+def test_each_picture_goes_to_the_model_that_its_settings_are_of(halves: Halves) -> None:
+    tiles = Tiles()
+    models: dict[str, Any] = {RADIO: ("stand-in", halves), AERIAL: ("network", tiles)}
+    labeller = Labeller(models, "SAM2")  # type: ignore[arg-type]
+    assert labeller.about == "RADIO: stand-in. Remote sensing: network." and labeller.windows == (192, 64)
+    picture = Picture.read("tile.png", encoded(Image.new("RGB", (60, 40), "olive")), Limits())
+    asked = Asked(SKY, AerialSettings(sliding=True, threshold=0.25))
+    *_, (found, seconds) = labeller.label(picture.view, asked)
+    assert tiles.given == [(SKY, 0.25, True)] and not halves.done
+    record = json.loads(files(Labelled.of(picture, found, seconds, asked, labeller))["tile_labels.json"])
+    assert (record["model"], record["backbone"]) == ("Remote sensing", "network")
+    assert record["settings"] == {"sliding": True, "threshold": 0.25} and not record["refined"]
+    *_, (found, _) = labeller.label(picture.view, Asked(SKY, Settings()))
+    assert found.names[1] == "sky" and len(halves.done) == 1 and len(tiles.given) == 1
+
+
+def test_a_network_alone_needs_no_backbone() -> None:
+    models: dict[str, Any] = {AERIAL: ("network", Tiles())}
+    labeller = Labeller(models, "SAM2")  # type: ignore[arg-type]
+    assert labeller.about == "Remote sensing: network." and labeller.windows == (336, 224)
+
+
+def options(*given: str) -> argparse.Namespace:
+    return web.parse(["--device", "cpu", *given])
+
+
 def test_without_the_extra_the_tab_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(doing: str, packages: object) -> None:
         raise InputError(f"{doing} needs timm, which is not installed; pip install 'seg-zero[open-vocabulary]'")
 
     monkeypatch.setattr(web, "require", refuse)
-    said = web.labeller_of(None, None, None)  # type: ignore[arg-type]
+    said = web.labeller_of(options(), None)  # type: ignore[arg-type]
     assert isinstance(said, str) and "labelling pixels by text needs timm" in said
     with pytest.raises(InputError, match="needs timm"):
-        web.labeller_of("c-radio_v3-b", None, None)  # type: ignore[arg-type]
+        web.labeller_of(options("--label_backbone", "c-radio_v3-b"), None)  # type: ignore[arg-type]
+
+
+def test_models_that_were_asked_for_by_name_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "load_backbone", lambda name, device: Halves())
+    monkeypatch.setattr(web, "load_remote_sensing", lambda args: Tiles() if args.remote_sensing_model else None)
+    network = ("--remote_sensing_model", str(tmp_path))
+    for given, names in (
+        ((), {RADIO: "tiny"}),
+        (network, {AERIAL: str(tmp_path), RADIO: "tiny"}),
+        ((*network, "--label_backbone", "c-radio_v3-b"), {RADIO: "c-radio_v3-b", AERIAL: str(tmp_path)}),
+    ):
+        labeller = web.labeller_of(options(*given), None)  # type: ignore[arg-type]
+        assert isinstance(labeller, Labeller) and list(labeller.names.items()) == list(names.items())
+        assert (labeller.warning_of(RADIO) is None) is (names[RADIO] != "tiny")
+        assert labeller.warning_of(AERIAL) is None
+
+
+def test_models_that_cannot_be_had_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="backbone radio_v9 is no file"):
+        web.labeller_of(options("--label_backbone", "radio_v9"), None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"--remote_sensing_model .*nowhere does not exist; give the folder"):
+        options("--remote_sensing_model", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"config\.json cannot be read"):
+        web.labeller_of(options("--remote_sensing_model", str(tmp_path)), None)  # type: ignore[arg-type]
+
+
+def test_examples_of_tiles_come_with_the_labels_of_their_world() -> None:
+    (tile, words), *others = example_tiles(Limits())
+    assert tile.size == (256, 256) and tile.name == "tile_1.png" and len(others) == 2
+    assert {"road", "roof", "water"} <= set(words) and others[0][0].data != tile.data

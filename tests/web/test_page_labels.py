@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
+from helpers.accessibility import findings
 from PIL import Image
 
 from seg_zero.assets import EXAMPLE_IMAGE
 from seg_zero.encoders.radio import TINY
 from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
-from seg_zero.web.pictures import example_labels
+from seg_zero.remote_sensing.segmenter import RemoteSensingSegmenter
+from seg_zero.serving.uploads import Limits
+from seg_zero.web.pictures import example_labels, example_tiles
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -103,3 +107,37 @@ def test_an_example_brings_its_labels(open_page: Callable[..., Page]) -> None:
     said(page, "#label-headline", "found in scene_3.png.")
     shown = page.locator("#legend").inner_text()
     assert all(label in shown for label in example_labels()[2])
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_an_aerial_tile_is_labelled_by_the_network_that_is_chosen(
+    open_page: Callable[..., Page], network: str, width: int
+) -> None:
+    page = opened(open_page(width))
+    page.click("#label-settings button")
+    page.locator("#denoising").wait_for()
+    assert not page.locator("#unsure").count()
+    page.locator("#label-model").get_by_label("Remote sensing").check()
+    page.locator("#unsure").wait_for()
+    page.locator("#denoising").wait_for(state="detached")
+    said(page, "#chips", "the first counts")
+    page.click("#label-examples button >> nth=6")
+    page.wait_for_selector("#label-picture img")
+    page.wait_for_function("document.querySelectorAll('#chips .token').length === 8")
+    page.get_by_label("Also in four windows").check()
+    page.click("#go")
+    said(page, "#label-headline", "found in tile_1.png.")
+    record = json.loads(fetched(page, "_labels.json"))
+    assert (record["model"], record["backbone"]) == ("Remote sensing", network)
+    assert record["settings"] == {"sliding": True, "threshold": 0}
+    (tile, words), *_ = example_tiles(Limits())
+    segmenter = RemoteSensingSegmenter.from_pretrained(network, "cpu", sliding=True)
+    values = np.asarray(Image.open(io.BytesIO(fetched(page, "_labels.png"))))
+    assert float((values == segmenter.segment(tile.data, words).label_map).mean()) > 0.999
+    assert findings(page) == [] and page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator("#label-model").get_by_label("RADIO").check()
+    page.locator("#denoising").wait_for()
+    before = drawn(page)
+    page.click("#go")
+    drawn(page, than=before)
+    assert json.loads(fetched(page, "_labels.json"))["model"] == "RADIO"

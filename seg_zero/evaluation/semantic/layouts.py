@@ -17,6 +17,7 @@ from seg_zero.data.label_maps import (
     zero_is_none,
 )
 from seg_zero.errors import InputError, one_line
+from seg_zero.evaluation.semantic.context_mat import MatListing
 from seg_zero.files import read_lines
 from seg_zero.metrics.semantic import IGNORE
 
@@ -60,8 +61,16 @@ def voc20(root: Path, classes: int) -> Listing:
 
 
 def context59(root: Path, classes: int) -> Listing:
-    """VOC2010: ``ImageSets/SegmentationContext/val.txt``, ``JPEGImages``, ``SegmentationClassContext``."""
-    return _listed(root, "SegmentationContext", "SegmentationClassContext", classes)
+    """VOC2010: ``ImageSets/SegmentationContext/val.txt``, ``JPEGImages``, ``SegmentationClassContext``.
+
+    Without that last folder, the published ``trainval/*.mat``; then ``ImageSets/Main/val.txt`` serves too, VOC2010's
+    own list.
+    """
+    if (root / "SegmentationClassContext").is_dir() or not (root / "trainval").is_dir():
+        return _listed(root, "SegmentationContext", "SegmentationClassContext", classes)
+    sets = next((name for name in ("SegmentationContext", "Main") if (root / "ImageSets" / name).is_dir()), "Main")
+    listing = _listed(root, sets, "trainval", classes, ".mat")
+    return MatListing(listing.pairs, listing.table)
 
 
 def folder(root: Path, classes: int) -> Listing:
@@ -69,7 +78,7 @@ def folder(root: Path, classes: int) -> Listing:
     return Listing(_beside(root, "images", "labels", ".png"), plain(classes))
 
 
-def _listed(root: Path, sets: str, truths: str, classes: int) -> Listing:
+def _listed(root: Path, sets: str, truths: str, classes: int, ending: str = ".png") -> Listing:
     path = root / "ImageSets" / sets / "val.txt"
     try:
         names = [line.strip() for line in read_lines(path) if line.strip()]
@@ -78,7 +87,7 @@ def _listed(root: Path, sets: str, truths: str, classes: int) -> Listing:
     names = list(dict.fromkeys(names))
     if not names:
         raise InputError(f"{path} names no picture; download the data set again")
-    pairs = (Pair(name, root / "JPEGImages" / f"{name}.jpg", root / truths / f"{name}.png") for name in names)
+    pairs = (Pair(name, root / "JPEGImages" / f"{name}.jpg", root / truths / f"{name}{ending}") for name in names)
     return Listing(tuple(pairs), zero_is_none(classes))
 
 

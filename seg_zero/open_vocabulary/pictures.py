@@ -117,26 +117,31 @@ def heatmap_grid(
     side: int = 320,
     *,
     highest: bool = True,
+    title: str = "picture",
 ) -> Image.Image:
     """The picture and a heat map per name (float H x W in 0..1) with its highest value, in rows of ``columns``.
 
-    highest: False leaves the value out.
+    highest: False leaves the value out. title: of the picture.
 
     maps: taken one at a time, since one may be as large as the picture.
     """
     scale = side / max(image.size)
     cell = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    tiles = [("", image.resize(cell, Image.Resampling.BILINEAR))]
+    tiles = [(_short(title), image.resize(cell, Image.Resampling.BILINEAR))]
     for name, values in maps:
-        title = f"{name if len(name) <= 26 else name[:25] + '…'}" + (f"  (up to {values.max():.2f})" if highest else "")
-        tiles.append((title, Image.fromarray(heatmap(values)).resize(cell, Image.Resampling.BILINEAR)))
+        words = _short(name) + (f"  (up to {values.max():.2f})" if highest else "")
+        tiles.append((words, Image.fromarray(heatmap(values)).resize(cell, Image.Resampling.BILINEAR)))
     columns = min(columns, len(tiles))
     gap, title_height = 12, 28
     width, step = cell[0] + gap, cell[1] + title_height + gap
     canvas = Image.new("RGB", (columns * width + gap, -(-len(tiles) // columns) * step + gap), _PAPER)
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(15)
-    for index, (title, tile) in enumerate(tiles):
+    for index, (words, tile) in enumerate(tiles):
         left, top = gap + index % columns * width, gap + index // columns * step
-        pen.text((left, top + title_height / 2), title or "picture", _INK, font, anchor="lm")
+        pen.text((left, top + title_height / 2), words, _INK, font, anchor="lm")
         canvas.paste(tile, (left, top + title_height))
     return canvas
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 26 else f"{name[:25]}…"

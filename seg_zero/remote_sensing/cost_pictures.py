@@ -49,6 +49,6 @@ def cost_pictures(image: np.ndarray, costs: np.ndarray, names: Sequence[str], co
     found = []
     for text, name in enumerate(names):
         maps = zip(sources, values[:, text], costs[:, text], strict=True)
-        titled = ((f"{name}, {source}: {cost.max():.2f}", one) for source, one, cost in maps)
-        found.append(heatmap_grid(original, titled, columns, highest=False))
+        titled = ((f"{source}, up to {cost.max():.2f}", one) for source, one, cost in maps)
+        found.append(heatmap_grid(original, titled, columns, highest=False, title=name))
     return found

@@ -184,16 +184,8 @@ class Labelled:
             **{"unlabelled": round(float(areas[0]), 6), "refined": asked.refine, "settings": asdict(asked.settings)},
         }
         return cls(
-            *(
-                picture,
-                tuple(found.names[1:]),
-                view,
-                areas,
-                found.patch_probabilities,
-                found.kept,
-                seconds,
-                by.warning_of(asked.model),
-            ),
+            *(picture, tuple(found.names[1:]), view, areas, found.patch_probabilities, found.kept, seconds),
+            warning=by.warning_of(asked.model),
             files=_files(picture, found, view, record),
         )
 

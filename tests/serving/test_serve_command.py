@@ -32,6 +32,7 @@ from seg_zero.policy.model_files import TINY_POLICY, embedded_warning
         (["--policy_url", "{openai}", "--policy_name", "other"], "--policy_name other is not served"),
         (["--model", "/nowhere"], "neither a folder nor a hub id"),
         (["--image_size", "100"], "image_size 100"),
+        (["--remote_sensing_model", "/nowhere"], "--remote_sensing_model /nowhere does not exist"),
         (["--cors_origins", "app.example"], "--cors_origins app.example is no origin"),
         (["--cors_origins", "*", "https://app.example/path"], "give scheme and host without a path"),
     ],

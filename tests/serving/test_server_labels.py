@@ -13,11 +13,13 @@ import httpx
 import numpy as np
 import pytest
 from helpers.pictures import encoded, png_header
+from helpers.radio import small_folder
 from helpers.remote_sensing import telling_network
 from helpers.serving import PICTURE, GatedPolicy, Serving, until
 from PIL import Image
 from pycocotools import mask as coco
 
+from seg_zero.cli.serve import label_service_of, parse
 from seg_zero.encoders.radio import TINY, backbone_warning
 from seg_zero.errors import InputError
 from seg_zero.models.tiny_radio_scenes import PAIRS, held_out
@@ -279,6 +281,24 @@ def test_both_models_share_the_line(halves: Halves, both: Both) -> None:
 def test_models_that_the_server_does_not_have(serving: Serving, model: str, status: int, words: str) -> None:
     answer = label(serving, "sky", model=model)
     assert answer.status_code == status and words in answer.json()["error"]
+
+
+def test_the_options_load_the_models_that_they_name(tmp_path: Path) -> None:
+    save_network(telling_network(), tmp_path / "network")
+    backbone = small_folder(tmp_path / "radio")
+    for names in ([], ["open_vocabulary"], ["remote_sensing"], ["open_vocabulary", "remote_sensing"]):
+        given = ["--label_backbone", str(backbone)] if "open_vocabulary" in names else []
+        given += ["--remote_sensing_model", str(tmp_path / "network")] if "remote_sensing" in names else []
+        service = label_service_of(parse(["--device", "cpu", "--max_open", "3", "--max_labels", "7", *given]))
+        if service is None:
+            assert not names
+            continue
+        assert list(service.models) == names and (service.max_open, service.max_labels) == (3, 7)
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+        for loaded in service.models.values():
+            assert loaded.labeller.segment(image, ["sky", "grass"]).label_map.shape == (40, 60)
+            assert loaded.name in (str(backbone), str(tmp_path / "network"))
+        service.close()
 
 
 def test_a_network_alone_answers_those_who_name_no_model(halves: Halves) -> None:

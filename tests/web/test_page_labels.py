@@ -115,11 +115,11 @@ def test_an_aerial_tile_is_labelled_by_the_network_that_is_chosen(
 ) -> None:
     page = opened(open_page(width))
     page.click("#label-settings button")
-    page.locator("#denoising").wait_for()
+    page.locator("#sliding").wait_for()
     assert not page.locator("#unsure").count()
     page.locator("#label-model").get_by_label("Remote sensing").check()
     page.locator("#unsure").wait_for()
-    page.locator("#denoising").wait_for(state="detached")
+    page.locator("#sliding").wait_for(state="detached")
     said(page, "#chips", "the first counts")
     page.click("#label-examples button >> nth=6")
     page.wait_for_selector("#label-picture img")
@@ -136,7 +136,7 @@ def test_an_aerial_tile_is_labelled_by_the_network_that_is_chosen(
     assert float((values == segmenter.segment(tile.data, words).label_map).mean()) > 0.999
     assert findings(page) == [] and page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator("#label-model").get_by_label("RADIO").check()
-    page.locator("#denoising").wait_for()
+    page.locator("#sliding").wait_for()
     before = drawn(page)
     page.click("#go")
     drawn(page, than=before)

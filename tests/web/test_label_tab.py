@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio
 import numpy as np
 import pytest
 from helpers.pictures import encoded
@@ -26,6 +27,7 @@ from seg_zero.open_vocabulary.settings import Settings
 from seg_zero.serving.uploads import Limits
 from seg_zero.web import labels
 from seg_zero.web.asker import Waiting
+from seg_zero.web.label_tab import build_label_tab
 from seg_zero.web.labels import (
     AERIAL,
     RADIO,
@@ -40,7 +42,7 @@ from seg_zero.web.labels import (
     legend,
     read_chips,
 )
-from seg_zero.web.pictures import example_tiles
+from seg_zero.web.pictures import example_pictures, example_tiles
 from seg_zero.web.session import Picture
 
 SKY = ("sky", "cat, kitten", "grass")
@@ -238,6 +240,24 @@ def test_a_network_alone_needs_no_backbone() -> None:
     models: dict[str, Any] = {AERIAL: ("network", Tiles())}
     labeller = Labeller(models, "SAM2")  # type: ignore[arg-type]
     assert labeller.about == "Remote sensing: network." and labeller.windows == (336, 224)
+
+
+@pytest.mark.parametrize("models", [(RADIO,), (AERIAL,), (RADIO, AERIAL)])
+def test_the_tab_offers_what_was_given_at_the_start(halves: Halves, models: tuple[str, ...]) -> None:
+    known: dict[str, Any] = {RADIO: ("stand-in", halves), AERIAL: ("network", Tiles())}
+    labeller = Labeller({model: known[model] for model in models}, "SAM2")  # type: ignore[arg-type]
+    with gradio.Blocks() as page:
+        build_label_tab(labeller, Limits(), example_pictures(Limits()))
+    shown = {one["props"].get("elem_id"): one["props"] for one in page.get_config_file()["components"]}
+    assert shown["label-model"]["visible"] is (len(models) == 2) and shown["label-model"]["value"] == models[0]
+    for name in ("denoising", "sliding", "label-refine"):
+        assert shown[name]["visible"] is (models[0] == RADIO)
+    for name in ("unsure", "label-parts"):
+        assert shown[name]["visible"] is (models[0] == AERIAL)
+    examples = [one["caption"] for one in shown["label-examples"]["value"]]
+    tiles = [caption for caption in examples if "roof" in caption]
+    assert len(tiles) == (3 if AERIAL in models else 0) and len(examples) - len(tiles) == (6 if RADIO in models else 0)
+    assert ("the first counts" in shown["chips"]["info"]) is (models[0] == AERIAL)
 
 
 def options(*given: str) -> argparse.Namespace:

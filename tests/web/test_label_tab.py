@@ -250,7 +250,7 @@ def test_the_tab_offers_what_was_given_at_the_start(halves: Halves, models: tupl
         build_label_tab(labeller, Limits(), example_pictures(Limits()))
     shown = {one["props"].get("elem_id"): one["props"] for one in page.get_config_file()["components"]}
     assert shown["label-model"]["visible"] is (len(models) == 2) and shown["label-model"]["value"] == models[0]
-    for name in ("denoising", "sliding", "label-refine"):
+    for name in ("sliding", "label-refine"):
         assert shown[name]["visible"] is (models[0] == RADIO)
     for name in ("unsure", "label-parts"):
         assert shown[name]["visible"] is (models[0] == AERIAL)

@@ -9,6 +9,8 @@ association  the same masks of random objects, 80 to 640 per scene, to three imp
 growth       one long run: time and bytes per key frame, and the slope of time over key frames in log-log.
 fusion       synthetic 640x480 frames with 30 masks: ms by stage and key frames per second, without a mask network.
 accuracy     AP of synthetic rooms: split masks; wrong merges and missing masks as well.
+rules        fixed against adaptive thresholds: the same noisy masks, with vectors as several encoders make them.
+             In small: --parts rules --rooms 1 --views 30.
 
 Writes online3d.json and online3d.md to --out. Nothing is fetched.
 """
@@ -16,6 +18,7 @@ Writes online3d.json and online3d.md to --out. Nothing is fetched.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -26,17 +29,28 @@ import numpy as np
 
 from seg_zero.files import make_folder, write_json, write_text
 from seg_zero.online3d.bank import MaskBank, NewMask
-from seg_zero.online3d.config import SceneConfig
+from seg_zero.online3d.config import RULES, SceneConfig
 from seg_zero.online3d.evaluate import judge
-from seg_zero.online3d.instances import point_masks
+from seg_zero.online3d.instances import instances_of, point_masks
 from seg_zero.online3d.scene import STAGES, OnlineScene
+from seg_zero.online3d.synthetic.features import ToyEncoder
 from seg_zero.online3d.synthetic.room import make_room
 from seg_zero.online3d.synthetic.sequence import Faults, SyntheticSequence
 
-PARTS = ("association", "growth", "fusion", "accuracy")
+PARTS = ("association", "growth", "fusion", "accuracy", "rules")
 VOXELS_OF_A_MASK = 800
 VIEW = 20  # masks of a key frame
 CONFIG = SceneConfig()
+SMALL = CONFIG.replaced(few_pixel=40, voxel_size=0.05, query_radius=0.06, min_instance_points=30)  # for 160x120 pixels
+SMALL_VERTICES = 30
+# Expected cosines of masks of different objects and of one object.
+ENCODERS = {
+    "no features": None,
+    "loose, 0.1 and 0.5": (0.1, 0.5),
+    "as CLIP ViT-H, 0.6 and 0.9": (0.6, 0.9),
+    "tight, 0.85 and 0.95": (0.85, 0.95),
+    "useless, 0.7 and 0.7": (0.7, 0.7),
+}
 Frames = list[list[np.ndarray]]
 
 
@@ -206,6 +220,59 @@ def accuracy(rooms: int, count: int) -> dict[str, dict[str, float]]:
     return out
 
 
+def lifted_masks(sequence: SyntheticSequence, scene: OnlineScene) -> list[list[tuple[np.ndarray, int, int]]]:
+    """For each key frame the voxels of its masks, their numbers, and the object that each mask mostly shows."""
+    frames = []
+    for row, (frame, masks) in enumerate(sequence):
+        ids = sequence.view(row).ids
+        depth = np.where((frame.depth > CONFIG.depth_near) & (frame.depth < CONFIG.depth_far), frame.depth, 0)
+        voxels = scene.surface.project(depth, frame.intrinsics, frame.pose)
+        scene.surface.record(row, voxels, frame.colour)
+        lifted = scene.lifter.lift(voxels, masks.labels)
+        frames.append(
+            [(one.voxels, one.number, int(np.bincount(ids[masks.labels == one.number]).argmax())) for one in lifted]
+        )
+    return frames
+
+
+def rules(rooms: int, count: int, noises: list[float]) -> list[dict[str, Any]]:
+    """AP by noise of the depth, encoder and rule; 25 % of the masks split, 10 % merged, 10 % missing."""
+    totals: dict[tuple[float, str, str], Any] = {}
+    for noise, seed in itertools.product(noises, range(rooms)):
+        faults = Faults(split=0.25, merged=0.1, missing=0.1)
+        sequence = SyntheticSequence(make_room(seed), count, 160, 120, noise=noise, faults=faults, seed=seed)
+        scene = OnlineScene(SMALL)
+        frames = lifted_masks(sequence, scene)
+        points, truth = scene.surface.points(SMALL.min_hits), sequence.truth(SMALL.voxel_size)
+        for (name, cosines), rule in itertools.product(ENCODERS.items(), RULES):
+            encode = (lambda _: None) if cosines is None else ToyEncoder(*cosines, seed)
+            bank = MaskBank(SMALL.replaced(rule=rule))
+            for row, frame in enumerate(frames, 1):
+                bank.add([NewMask(voxels, number, encode(identity)) for voxels, number, identity in frame])
+                if row % SMALL.merge_kf_interval == 0 or row == count:
+                    bank.update()
+            found = point_masks(instances_of(bank, scene.surface, list(range(count))), points)
+            centres = scene.surface.centres(points)
+            one = judge(centres, found, truth.points, truth.ids, min_vertices=SMALL_VERTICES).metric
+            key = noise, name, rule
+            totals[key] = totals[key].merge(one) if key in totals else one
+        print(f"rules: noise {noise}, room {seed}", flush=True)
+    return [{"noise": noise, "encoder": name, "rule": rule, **metric.result()}
+            for (noise, name, rule), metric in totals.items()]  # fmt: skip
+
+
+def _rules_table(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each noise and encoder, fixed beside adaptive."""
+    cells: dict[tuple[float, str], dict[str, str]] = {}
+    for row in rows:
+        values = " / ".join(f"{row[name]:.3f}" for name in ("AP", "AP50", "AP25"))
+        cells.setdefault((row["noise"], row["encoder"]), {})[row["rule"]] = values
+    lines = ["| depth noise | vectors | fixed: AP / AP50 / AP25 | adaptive |", "|---|---|---|---|"]
+    lines += [f"| {100 * noise:g} % | {name} | {' | '.join(both[rule] for rule in RULES)} |"
+              for (noise, name), both in cells.items()]  # fmt: skip
+    return [*lines, ""]
+
+
 def report(results: dict[str, Any]) -> str:
     lines = ["# Online 3D segmentation", ""]
     if rows := results.get("association"):
@@ -223,6 +290,9 @@ def report(results: dict[str, Any]) -> str:
     if cases := results.get("accuracy"):
         lines += ["| masks | AP | AP50 | AP25 |", "|---|---|---|---|"]
         lines += [f"| {name} | {' | '.join(f'{v:.3f}' for v in values.values())} |" for name, values in cases.items()]
+        lines.append("")
+    if rows := results.get("rules"):
+        lines += _rules_table(rows)
     return "\n".join(lines) + "\n"
 
 
@@ -232,8 +302,9 @@ def main() -> None:
     parser.add_argument("--masks", nargs="+", type=int, default=[80, 160, 320, 640], help="for association")
     parser.add_argument("--frames", type=int, default=2000, help="key frames of growth")
     parser.add_argument("--fused", type=int, default=65, help="key frames of fusion")
-    parser.add_argument("--rooms", type=int, default=5, help="of accuracy")
-    parser.add_argument("--views", type=int, default=60, help="key frames of each room of accuracy")
+    parser.add_argument("--rooms", type=int, default=5, help="of accuracy and rules")
+    parser.add_argument("--views", type=int, default=60, help="key frames of each room")
+    parser.add_argument("--noises", nargs="+", type=float, default=[0.01, 0.05], help="of the depth, for rules")
     parser.add_argument("--repeats", type=int, default=3, help="of association; the quickest counts")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks/online3d"))
     args = parser.parse_args()
@@ -243,6 +314,7 @@ def main() -> None:
         "growth": lambda: growth(args.frames),
         "fusion": lambda: fusion(args.fused),
         "accuracy": lambda: accuracy(args.rooms, args.views),
+        "rules": lambda: rules(args.rooms, args.views, args.noises),
     }
     results: dict[str, Any] = {}
     for part in args.parts:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PAGE = "index.html"
 REPORT = "evaluation.html"
 DEMO_FRAMES = 30
+RULES = ("fixed", "adaptive")
 LAYOUT_NAMES = ("7-scenes", "scannet", "scenenn", "tum", "replica", "folder")
 
 
@@ -57,7 +58,16 @@ def _run_parser(name: str = "scan") -> CommandParser:
     made.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="thresholds, such as voxel_size=0.05 (default: none)"
     )
+    made.add_argument(
+        "--rule",
+        choices=RULES,
+        help="thresholds for vectors of masks: fixed, or adaptive to encoder and scene; short for --set rule=NAME "
+        "(default: fixed)",
+    )
     made.add_argument("--checkpoint_seconds", type=float, default=30.0, help="time between two checkpoints")
+    made.add_argument(
+        "--no_coco", action="store_true", help="no coco/NUMBER.json with the masks of the objects for each key frame"
+    )
     made.add_argument("--quiet", action="store_true", help="no line for every key frame")
     return made
 
@@ -74,16 +84,23 @@ def _evaluate_parser() -> CommandParser:
     made = CommandParser("scan evaluate", "AP, AP50 and AP25 of scans, by the ScanNet rules.")
     made.add_argument("folders", nargs="+", type=Path, help="folders of scans")
     made.add_argument(
-        "--truth", type=Path, help="npz with points V x 3 and ids V, class * 1000 + instance (default: the sequence's)"
+        "--truth",
+        type=Path,
+        help="npz with points V x 3 and ids V, class * 1000 + instance; or the folder of a scene of ScanNet or SceneNN "
+        "with its annotations (default: the sequence's)",
     )
     made.add_argument(
         "--classes",
         type=Path,
         metavar="FILE",
-        help='also AP by class: JSON such as {"chair": 2}, the numbers of the truth by the names of `scan label`',
+        help='also AP by class: JSON such as {"chair": 2}, the numbers of the truth by the names of `scan label`, or '
+        "scannetv2-labels.combined.tsv for the classes of ScanNet200",
     )
     made.add_argument(
         "--out", type=Path, help=f"folder for evaluation.json and {REPORT} (default: that of the scan, if it is one)"
+    )
+    made.add_argument(
+        "--register", action="store_true", help="first bring the truth onto the scan by iterative closest points (5 cm)"
     )
     made.add_argument("--min_vertices", type=int, default=100, help="smaller instances do not count")
     return made
@@ -128,17 +145,27 @@ def _one(args: argparse.Namespace, sequence: Path, out: Path, masks: Path | None
     from seg_zero.online3d.loaders.layouts import open_sequence
     from seg_zero.online3d.scan import describe, scan, settings_of
 
-    settings_of(open_sequence(sequence, args.layout), args.set)  # what is wrong with it is told before models load
+    settings = _settings(args)
+    settings_of(open_sequence(sequence, args.layout), settings)  # what is wrong with it is told before models load
     if args.features is not None and Space.parse(args.features).kind != "siglip2":
         require("scan --features", EXTRAS["open-vocabulary"])
     source, name = _source(args, masks)
     say = _silent if args.quiet else print
     summary = scan(
-        sequence, out, source, name, layout=args.layout, settings=args.set, features=args.features or "", say=say,
-        checkpoint_seconds=args.checkpoint_seconds,
+        sequence, out, source, name, layout=args.layout, settings=settings, features=args.features or "", say=say,
+        checkpoint_seconds=args.checkpoint_seconds, coco=not args.no_coco,
     )  # fmt: skip
     print(describe(summary))
     return summary
+
+
+def _settings(args: argparse.Namespace) -> list[str]:
+    """``--set`` and ``--rule`` as ``name=value`` words."""
+    if args.rule is None:
+        return list(args.set)
+    if any(word.startswith("rule=") for word in args.set):
+        raise InputError(f"--rule {args.rule} and --set rule=... are the same setting; give one of them")
+    return [*args.set, f"rule={args.rule}"]
 
 
 def _silent(line: str) -> None:
@@ -237,11 +264,11 @@ def _evaluate(argv: Sequence[str]) -> int:
     classes = None if args.classes is None else read_classes(args.classes)
     if args.out is not None:
         check_folder_place(args.out)
-    judged = judge_folders(args.folders, args.truth, args.min_vertices, classes)
+    judged = judge_folders(args.folders, args.truth, args.min_vertices, classes, args.register)
     print(judged.table())
     out = args.out or (args.folders[0] if len(args.folders) == 1 else None)
     if out is not None:
         write_json(make_folder(out) / "evaluation.json", judged.as_json())
-        write_text(out / REPORT, evaluation_page(judged, args.min_vertices))
+        write_text(out / REPORT, evaluation_page(judged, args.min_vertices, args.register))
         print(f"open {(out / REPORT).resolve()}")
     return 0

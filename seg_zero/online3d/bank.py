@@ -14,14 +14,14 @@ import numpy as np
 from scipy import sparse
 
 from seg_zero.online3d import merging
+from seg_zero.online3d.calibration import HOLD, Calibration, Levels
 from seg_zero.online3d.claims import Claims
 from seg_zero.online3d.config import SceneConfig
-from seg_zero.online3d.merging import Pairs, Vectors
+from seg_zero.online3d.merging import Vectors
 from seg_zero.online3d.table import VoxelTable
 from seg_zero.online3d.visibility import Visibility, frame_bits, frames_of, union_of
 
 Geometry = Callable[[np.ndarray], "np.ndarray | None"]  # voxel numbers to a vector, None for too few points
-Rule = Callable[[Pairs, np.ndarray, np.ndarray], np.ndarray]  # pairs, terms M x 3, which exist -> merge or not
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class MaskBank:
     contains: contains[i][j] is the fraction of j inside i; both directions are stored if one is not 0.
     """
 
-    def __init__(self, config: SceneConfig, geometry: Geometry | None = None, rule: Rule | None = None) -> None:
+    def __init__(self, config: SceneConfig, geometry: Geometry | None = None) -> None:
         self.config = config
         self.geometry = geometry
-        self.rule = rule
         self.table = VoxelTable()
         self.visibility = Visibility()
+        self.calibration = Calibration()
         self.live: dict[int, LiveMask] = {}
         self.contains: dict[int, dict[int, float]] = {}
         self.raw: list[RawMask] = []
@@ -106,6 +106,8 @@ class MaskBank:
                 others, common = overlaps[position]
                 names = others.tolist()
                 found.append(self._relations(voxels, names, common, [in_view[other] for other in names]))
+        if config.adaptive:
+            self._calibrate([mask.semantic for _, mask, _ in kept], found)
         numbers = [-1] * len(masks)
         for (position, mask, voxels), relations in zip(kept, found, strict=True):
             number = self.table.add(voxels)
@@ -117,6 +119,22 @@ class MaskBank:
         if self.geometry is not None and not any(mask.geometric is not None for mask in self.live.values()):
             self._refresh_geometry()
         return numbers
+
+    def _calibrate(self, vectors: list[np.ndarray | None], found: list[dict[int, tuple[float, float]]]) -> None:
+        """Learn from the masks of one key frame and from what they have in common with earlier ones."""
+        self.calibration.see_frame([vector for vector in vectors if vector is not None])
+        same = []
+        for vector, relations in zip(vectors, found, strict=True):
+            for other, both in relations.items():
+                earlier = self.live[other].semantic
+                if vector is not None and earlier is not None and min(both) > HOLD:
+                    same.append((vector, earlier))
+        self.calibration.see_same(same)
+
+    @property
+    def levels(self) -> Levels | None:
+        """What cosines of features mean in this scene, as far as it is known and the rule asks for it."""
+        return self.calibration.levels() if self.config.adaptive else None
 
     def _compare_merged(self, number: int) -> dict[int, tuple[float, float]]:
         """How much of each other live mask lies in this one, which knows several frames, and the reverse."""
@@ -198,13 +216,11 @@ class MaskBank:
         """Pairs (positions in the order of the live masks) by the similarity and the supporter rule."""
         containment = self.containment()
         pairs = merging.pairs_of(containment)
-        values, exist = merging.terms(pairs, self.vectors("semantic"), self.vectors("geometric"), self.config)
+        vectors = self.vectors("semantic"), self.vectors("geometric")
+        values, exist = merging.terms(pairs, *vectors, self.config, self.levels)
         if self.config.released:
             exist[:] = True
-        if self.rule is None:
-            alike = merging.similarity_rule(pairs, merging.similarity(values, exist), self.config)
-        else:
-            alike = self.rule(pairs, values, exist)
+        alike = merging.similarity_rule(pairs, merging.similarity(values, exist), self.config)
         weights = np.array([mask.weight for mask in self.live.values()])
         more = merging.supported_pairs(merging.supporter_scores(containment, weights, self.config), self.config)
         first = np.concatenate([pairs.first[alike], more[0]])

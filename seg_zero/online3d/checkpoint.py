@@ -12,9 +12,13 @@ import numpy as np
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import whole_file
 from seg_zero.online3d.bank import LiveMask, RawMask
+from seg_zero.online3d.calibration import Calibration
 from seg_zero.online3d.scene import OnlineScene
+from seg_zero.online3d.surface import Surface
+from seg_zero.online3d.table import VoxelTable
+from seg_zero.online3d.visibility import Visibility
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_scene(scene: OnlineScene, path: Path, extra: dict[str, Any]) -> None:
@@ -36,7 +40,7 @@ def save_scene(scene: OnlineScene, path: Path, extra: dict[str, Any]) -> None:
             [(a, b, ratio) for a, others in bank.contains.items() for b, ratio in others.items()], dtype=np.float64
         ).reshape(-1, 3),
     }
-    for name, part in (("surface", scene.surface), ("table", bank.table), ("visibility", bank.visibility)):
+    for name, part in _parts(scene):
         arrays |= {f"{name}_{key}": value for key, value in part.state().items()}
     header = {
         "format": FORMAT,
@@ -69,9 +73,20 @@ def load_scene(scene: OnlineScene, path: Path) -> dict[str, Any]:
     return extra
 
 
+def _parts(scene: OnlineScene) -> list[tuple[str, Surface | VoxelTable | Visibility | Calibration]]:
+    """The parts that store themselves, by the beginning of their arrays' names."""
+    bank = scene.bank
+    return [
+        ("surface", scene.surface),
+        ("table", bank.table),
+        ("visibility", bank.visibility),
+        ("calibration", bank.calibration),
+    ]
+
+
 def _fill(scene: OnlineScene, arrays: dict[str, np.ndarray], header: dict[str, Any]) -> None:
     bank = scene.bank
-    for name, part in (("surface", scene.surface), ("table", bank.table), ("visibility", bank.visibility)):
+    for name, part in _parts(scene):
         own = {key.removeprefix(f"{name}_"): value for key, value in arrays.items() if key.startswith(f"{name}_")}
         part.restore(own)
     scene.numbers = arrays["numbers"].tolist()

@@ -15,6 +15,8 @@ from seg_zero.command_line import did_you_mean
 from seg_zero.errors import InputError
 
 COMPATIBLE = ("ours", "released")
+RULES = ("fixed", "adaptive")
+_CHOICES = {"compat": COMPATIBLE, "rule": RULES}
 _POSITIVE = {"voxel_size", "depth_far", "seg_add_interval", "merge_kf_interval", "removal_key_frames"}
 
 
@@ -24,6 +26,8 @@ class SceneConfig:
 
     compat: "ours", or "released", which keeps what the published code does differently and which changes its results
     (docs/online3d.md, Differences).
+    rule: "fixed" compares features by ``seman_min_value``, "adaptive" by what the scene shows of its encoder
+    (:mod:`seg_zero.online3d.calibration`).
     """
 
     compat: str = "ours"
@@ -48,6 +52,7 @@ class SceneConfig:
     visible_min_overlap: int = 500
     contain_min: float = 0.025
     # Merging.
+    rule: str = "fixed"
     seman_min_value: float = 0.6
     sim_merge_thresh: float = 2.3
     merge_overlap_thresh: float = 0.4
@@ -66,11 +71,11 @@ class SceneConfig:
     min_instance_points: int = 200
 
     def __post_init__(self) -> None:
-        if self.compat not in COMPATIBLE:
-            raise InputError(f"compat={self.compat!r} is unknown; choose one of {', '.join(COMPATIBLE)}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name == "compat":
+            if choices := _CHOICES.get(field.name):
+                if value not in choices:
+                    raise InputError(f"{field.name}={value!r} is unknown; choose one of {', '.join(choices)}")
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
                 raise InputError(f"{field.name}={value!r} is not a number")
@@ -80,10 +85,16 @@ class SceneConfig:
                 raise InputError(f"{field.name}={value} is too small; the default is {field.default}")
         if self.depth_near >= self.depth_far:
             raise InputError(f"depth_near={self.depth_near} is not below depth_far={self.depth_far}")
+        if self.released and self.adaptive:
+            raise InputError("rule='adaptive' is not part of compat='released'; choose one of them")
 
     @property
     def released(self) -> bool:
         return self.compat == "released"
+
+    @property
+    def adaptive(self) -> bool:
+        return self.rule == "adaptive"
 
     def replaced(self, **values: Any) -> SceneConfig:
         """The same settings with other values. Raises InputError for unknown names and values out of range."""
@@ -102,7 +113,7 @@ class SceneConfig:
             if not equals:
                 raise InputError(f"setting {word!r} has no value; write name=value")
             try:
-                values[name] = text if name == "compat" else json.loads(text)
+                values[name] = text if name in _CHOICES else json.loads(text)
             except json.JSONDecodeError as error:
                 raise InputError(f"setting {word!r}: {text!r} is not a number") from error
         return (start or cls()).replaced(**values)

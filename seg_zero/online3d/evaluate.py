@@ -13,11 +13,13 @@ from seg_zero.errors import InputError, one_line
 from seg_zero.files import read_json
 from seg_zero.metrics import InstanceAP, map_to_truth
 from seg_zero.metrics.instances3d import MIN_VERTICES
+from seg_zero.online3d.evaluation.register import moved_by, register
+from seg_zero.online3d.evaluation.scannet import classes_of_table
+from seg_zero.online3d.evaluation.truth import find_truth
 from seg_zero.online3d.naming import read_names
 from seg_zero.online3d.outputs import read_result
 from seg_zero.online3d.result import Result
 from seg_zero.online3d.scan import read_summary
-from seg_zero.online3d.synthetic.files import TRUTH, read_truth
 
 MEAN = "mean of classes"
 
@@ -59,7 +61,10 @@ def judge(
     if classes is not None:
         by_class = InstanceAP(valid_classes, by_class=True, min_vertices=min_vertices)
         by_class.add(mapped.masks[mapped.kept], given[mapped.kept], truth_ids, classes[mapped.kept])
-    _, sizes = np.unique(truth_ids[truth_ids >= 1000], return_counts=True)
+    counted = truth_ids >= 1000
+    if valid_classes is not None:
+        counted &= np.isin(truth_ids // 1000, list(valid_classes))
+    _, sizes = np.unique(truth_ids[counted], return_counts=True)
     return Judged(metric, masks.shape[1], len(mapped.kept), int((sizes >= min_vertices).sum()), by_class)
 
 
@@ -101,7 +106,12 @@ def _columns(values: dict[str, float]) -> str:
 
 
 def read_classes(path: Path) -> dict[str, int]:
-    """Names of classes with their numbers in the truth, from a JSON object. Raises InputError for anything else."""
+    """Names of classes with their numbers in the truth, from a JSON object or the table of labels of ScanNet (.tsv).
+
+    Raises InputError for anything else.
+    """
+    if path.suffix == ".tsv":
+        return classes_of_table(path)
     try:
         found = read_json(path)
         classes = {str(name): int(number) for name, number in found.items()}
@@ -117,27 +127,38 @@ def judge_folders(
     truth: Path | None = None,
     min_vertices: int = MIN_VERTICES,
     classes: Mapping[str, int] | None = None,
+    registered: bool = False,
 ) -> Judgement:
     """Judge scans on disk.
 
-    truth: an npz for the one scan; None takes ``truth.npz`` in each one's sequence. classes: numbers by the names that
-    ``labels.json`` of each scan uses; only these classes count then.
+    truth: of the one scan, see :func:`find_truth`; None takes that in the folder of each one's sequence. classes:
+    numbers by the names that ``labels.json`` of each scan uses; only these classes count then. Without, those of the
+    data set, which must be the same for all scans. registered: first bring the truth onto the points of the scan.
     """
     if truth is not None and len(folders) > 1:
         raise InputError(f"--truth {truth} is of one scan, but {len(folders)} were given; judge them one by one")
-    valid = None if classes is None else set(classes.values())
     scans: dict[str, Judged] = {}
-    together = InstanceAP(valid, min_vertices=min_vertices)
-    by_class = InstanceAP(valid, by_class=True, min_vertices=min_vertices)
+    together: InstanceAP | None = None
+    by_class = InstanceAP(None if classes is None else set(classes.values()), by_class=True, min_vertices=min_vertices)
     for folder in folders:
         result = read_result(folder)
         own = None if classes is None else _classes_of(folder, result, classes)
-        true = read_truth(truth or _own_truth(folder))
-        one = judge(result.points, result.masks, true.points, true.ids, None, min_vertices, valid, own)
+        scene = find_truth(truth or _own_truth(folder))
+        valid = scene.valid if classes is None else set(classes.values())
+        points = scene.truth.points
+        if registered:
+            points = moved_by(register(points, result.points), points)
+        one = judge(result.points, result.masks, points, scene.truth.ids, None, min_vertices, valid, own)
+        if together is None:
+            together = InstanceAP(valid, min_vertices=min_vertices)
+        elif together.valid_classes != one.metric.valid_classes:
+            raise InputError(f"{folder} is of another data set than {folders[0]}; judge them apart")
         scans[str(folder)] = one
         together.merge(one.metric)
         if one.by_class is not None:
             by_class.merge(one.by_class)
+    if together is None:
+        raise InputError("no scan was given; name at least one folder")
     if classes is None:
         return Judgement(scans, together.result())
     names = {number: name for name, number in classes.items()}
@@ -156,4 +177,4 @@ def _own_truth(folder: Path) -> Path:
     summary = read_summary(folder)
     if summary is None:
         raise InputError(f"{folder} does not say which sequence it is of; give --truth")
-    return Path(summary.sequence) / TRUTH
+    return Path(summary.sequence)

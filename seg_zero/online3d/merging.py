@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from seg_zero.online3d.calibration import Levels
 from seg_zero.online3d.config import SceneConfig
 
 TERMS = 3  # containment, semantic, geometric: what sim_merge_thresh is a sum of
@@ -62,16 +63,27 @@ class Vectors:
 
 
 def terms(
-    pairs: Pairs, semantic: Vectors | None, geometric: Vectors | None, config: SceneConfig
+    pairs: Pairs,
+    semantic: Vectors | None,
+    geometric: Vectors | None,
+    config: SceneConfig,
+    levels: Levels | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The terms of the similarity M x 3 (containment, semantic, geometric) and which of them exist."""
+    """The terms of the similarity M x 3 (containment, semantic, geometric) and which of them exist.
+
+    levels: what the cosines of this scene mean; features that cannot tell its things apart are no term. None: the
+    fixed range, from ``seman_min_value`` to 1.
+    """
+    least, most = (config.seman_min_value, 1.0) if levels is None else (levels.different, levels.same)
+    if levels is not None and not levels.tells_apart:
+        semantic = None
     values = np.zeros((len(pairs.first), TERMS))
     exist = np.zeros(values.shape, dtype=bool)
     values[:, 0], exist[:, 0] = (pairs.inside + pairs.around) / 2, True
     for column, vectors in ((1, semantic), (2, geometric)):
         if vectors is not None:
             cosine = cosines(vectors.values, pairs.first, pairs.second)
-            values[:, column] = semantic_score(cosine, config.seman_min_value) if column == 1 else cosine
+            values[:, column] = semantic_score(cosine, least, most) if column == 1 else cosine
             exist[:, column] = vectors.present[pairs.first] & vectors.present[pairs.second]
     return values, exist
 

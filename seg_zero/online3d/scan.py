@@ -16,6 +16,7 @@ from seg_zero.errors import InputError, one_line
 from seg_zero.files import make_folder, read_json, write_json
 from seg_zero.online3d.checkpoint import load_scene, save_scene
 from seg_zero.online3d.config import SceneConfig
+from seg_zero.online3d.frame_masks import write_frame_masks
 from seg_zero.online3d.frames import BadFrame, Frame, FrameMasks
 from seg_zero.online3d.loaders.layouts import open_sequence
 from seg_zero.online3d.loaders.sequence import KeyFrame, RgbdSequence
@@ -87,12 +88,14 @@ def scan(
     features: str = "",
     say: Say = print,
     checkpoint_seconds: float = 30.0,
+    coco: bool = True,
 ) -> ScanSummary:
     """Segment a sequence and write the result to ``out``; goes on where an earlier run of the same scan stopped.
 
     source: finds the masks of a frame; source_name: identifies it. features: names the encoder of their
     vectors. say: takes lines about the progress.
-    checkpoint_seconds: time between two checkpoints. Raises InputError before any work for what no run could use.
+    checkpoint_seconds: time between two checkpoints. coco: whether to write the masks of each key frame at the end,
+    for which the frames are read again. Raises InputError before any work for what no run could use.
     """
     sequence = open_sequence(folder, layout)
     config = settings_of(sequence, settings)
@@ -108,7 +111,7 @@ def scan(
     summary.key_frames = len(keys)
     summary.notes = [note for note in (sequence.gaps(),) if note]
     scene = OnlineScene(config, source)
-    return _Run(sequence, scene, summary, out, say, checkpoint_seconds).run(keys)
+    return _Run(sequence, scene, summary, out, say, checkpoint_seconds, coco).run(keys)
 
 
 def compile_loops() -> None:
@@ -135,6 +138,7 @@ class _Run:
     out: Path
     say: Say
     checkpoint_seconds: float
+    coco: bool
     totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     next_key: int = 0
 
@@ -150,7 +154,7 @@ class _Run:
             if time.monotonic() - saved >= self.checkpoint_seconds:
                 self._save()
                 saved = time.monotonic()
-        return self._finish()
+        return self._finish(keys)
 
     def _resume(self, keys: list[KeyFrame]) -> None:
         path = self.out / STATE
@@ -193,14 +197,24 @@ class _Run:
         }
         save_scene(self.scene, self.out / STATE, extra)
 
-    def _finish(self) -> ScanSummary:
+    def _finish(self, keys: list[KeyFrame]) -> ScanSummary:
         summary = self.summary
         if not summary.used:
             raise InputError(f"none of {summary.key_frames} key frames could be used; the first: {summary.left_out[0]}")
         self.scene.finish()
         result = self.scene.result()
         write_result(result, self.out)
+        if self.coco:
+            used = set(self.scene.numbers)
+            frames = [key for key in keys if key.number in used]
+            self.say(f"writing the objects in each of {len(frames)} key frames")
+            size = self.scene.config.voxel_size
+            summary.notes += write_frame_masks(self.sequence, frames, result, size, self.out)
         summary.instances, summary.points = result.masks.shape[1], len(result.points)
+        if self.scene.config.adaptive:
+            levels = self.scene.bank.levels
+            found = f"{levels}" if levels else "too few masks with vectors to learn from, the fixed thresholds held"
+            summary.notes.append(f"rule=adaptive: {found}")
         summary.dropped_masks = dict(self.scene.lifter.dropped)
         summary.milliseconds = {
             name: round(self.totals[name] / summary.used, 2) for name in ("read", *STAGES) if name in self.totals

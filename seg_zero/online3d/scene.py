@@ -11,7 +11,7 @@ import numpy as np
 
 from seg_zero.errors import InputError
 from seg_zero.online3d.answers.ask import MIN_SCORE, Answerer, SceneAnswer, ask
-from seg_zero.online3d.bank import Geometry, MaskBank, NewMask, Rule
+from seg_zero.online3d.bank import Geometry, MaskBank, NewMask
 from seg_zero.online3d.config import SceneConfig
 from seg_zero.online3d.frames import BadFrame, Frame, FrameMasks
 from seg_zero.online3d.instances import Instance, instances_of
@@ -45,18 +45,17 @@ class OnlineScene:
         scene.instances
 
     masks: what finds the masks of a frame that comes without; None if all come with theirs.
-    geometry: voxel numbers to a vector of their shape, or None; rule: another similarity rule than the fixed one.
+    geometry: voxel numbers to a vector of their shape, or None.
     """
 
     config: SceneConfig = field(default_factory=SceneConfig)
     masks: MaskSource | None = None
     geometry: Geometry | None = None
-    rule: Rule | None = None
 
     def __post_init__(self) -> None:
         self.surface = Surface(self.config.voxel_size)
         self.lifter = Lifter(self.surface, self.config)
-        self.bank = MaskBank(self.config, self.geometry, self.rule)
+        self.bank = MaskBank(self.config, self.geometry)
         self.numbers: list[int] = []  # of the key frames, by row
         self._milliseconds: dict[str, float] = {}
 

@@ -23,17 +23,18 @@ _BARS = """<style>
 </style>"""
 
 
-def evaluation_page(judged: Judgement, min_vertices: int) -> str:
+def evaluation_page(judged: Judgement, min_vertices: int, registered: bool = False) -> str:
     """The HTML text of the page, which loads nothing else."""
     count = len(judged.scans)
     true, predicted = (sum(getattr(one, name) for one in judged.scans.values()) for name in ("true", "predicted"))
     scans = "1 scan" if count == 1 else f"{count} scans"
+    how = "The truth was brought onto the points" if registered else "Points are not registered to each other"
     body = [
         f'{_BARS}<h1>Evaluation of {scans}</h1><p class="lead">{predicted} objects were found, {true} are there. The '
         "names of objects do not count in these numbers, only their points.</p>",
         f'<div class="tiles">{_tiles(judged.together)}</div>',
         f'<p class="note">Average precision by the rules of the ScanNet benchmark, 1 is best. Objects of less than '
-        f"{min_vertices} points of the truth do not count. Points are not registered to each other.</p>",
+        f"{min_vertices} points of the truth do not count. {how}.</p>",
         "<h2>By scan</h2>",
         _table(
             ("scan", "found", "true"),

@@ -1,0 +1,1 @@
+"""The truth of scans as the data sets annotate it."""

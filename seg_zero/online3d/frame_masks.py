@@ -56,7 +56,7 @@ def frame_coco(
     as in ``pred_masks`` and ``final.ply``, and its ``number`` that object's in ``numbers``; both are the same in all
     frames.
     """
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for column in np.unique(seen[seen >= 0]).tolist():
         mask = seen == column
         if mask.shape != size[::-1]:

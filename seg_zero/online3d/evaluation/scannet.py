@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +103,7 @@ def _segments(path: Path, count: int, mesh: Path) -> np.ndarray:
     return segments
 
 
-def _objects(path: Path) -> list[tuple[int, str, Sequence[int]]]:
+def _objects(path: Path) -> list[tuple[int, str, list[int]]]:
     """Number, label and segments of each object."""
     try:
         objects = [

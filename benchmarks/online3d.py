@@ -30,8 +30,8 @@ import numpy as np
 from seg_zero.files import make_folder, write_json, write_text
 from seg_zero.online3d.bank import MaskBank, NewMask
 from seg_zero.online3d.config import RULES, SceneConfig
-from seg_zero.online3d.evaluate import judge
-from seg_zero.online3d.instances import instances_of, point_masks
+from seg_zero.online3d.evaluation.judge import judge
+from seg_zero.online3d.results.instances import instances_of, point_masks
 from seg_zero.online3d.scene import STAGES, OnlineScene
 from seg_zero.online3d.synthetic.features import ToyEncoder
 from seg_zero.online3d.synthetic.room import make_room

@@ -52,8 +52,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     require("label evaluate3d", (*EXTRAS["open-vocabulary"], *EXTRAS["online3d"]))
     from seg_zero.files import check_folder_place, make_folder, write_json, write_text
-    from seg_zero.online3d.evaluate import read_classes
-    from seg_zero.online3d.loaders.layouts import open_sequence
+    from seg_zero.online3d.evaluation.judge import read_classes
+    from seg_zero.online3d.inputs.loaders.layouts import open_sequence
     from seg_zero.online3d.semantic.judge import Judged3d, Protocol, judge_sequence, table
     from seg_zero.online3d.synthetic.files import TRUTH, read_truth
     from seg_zero.open_vocabulary.labels import parse_labels

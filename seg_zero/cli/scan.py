@@ -12,6 +12,7 @@ from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_warning
 from seg_zero.extras import EXTRAS, require
 from seg_zero.files import check_file_place, check_folder_place
+from seg_zero.online3d.config import RULES
 from seg_zero.segmenter.files import embedded_warning
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 PAGE = "index.html"
 REPORT = "evaluation.html"
 DEMO_FRAMES = 30
-RULES = ("fixed", "adaptive")
 LAYOUT_NAMES = ("7-scenes", "scannet", "scenenn", "tum", "replica", "folder")
 
 
@@ -142,7 +142,7 @@ def _scan(argv: Sequence[str]) -> int:
 
 def _one(args: argparse.Namespace, sequence: Path, out: Path, masks: Path | None) -> ScanSummary:
     from seg_zero.encoders.spaces import Space
-    from seg_zero.online3d.loaders.layouts import open_sequence
+    from seg_zero.online3d.inputs.loaders.layouts import open_sequence
     from seg_zero.online3d.scan import describe, scan, settings_of
 
     settings = _settings(args)
@@ -177,13 +177,13 @@ def _source(args: argparse.Namespace, masks: Path | None) -> tuple[MaskSource, s
     if args.features is None:
         return found, name
     from seg_zero.encoders.spaces import Space
-    from seg_zero.online3d.features import DescribedMasks, features_of
+    from seg_zero.online3d.inputs.features import DescribedMasks, features_of
 
     return DescribedMasks(found, features_of(Space.parse(args.features), args.device)), name
 
 
 def _masks(args: argparse.Namespace, masks: Path | None) -> tuple[MaskSource, str]:
-    from seg_zero.online3d.mask_sources import AutomaticMasks, FolderMasks
+    from seg_zero.online3d.inputs.mask_sources import AutomaticMasks, FolderMasks
 
     if masks is not None:
         return FolderMasks(masks), f"folder {masks.resolve()}"
@@ -201,7 +201,7 @@ def _warn(args: argparse.Namespace) -> None:
 
 
 def _everything(args: argparse.Namespace) -> int:
-    from seg_zero.online3d.loaders.layouts import sequences_in
+    from seg_zero.online3d.inputs.loaders.layouts import sequences_in
 
     failed = []
     found = sequences_in(args.all)
@@ -258,7 +258,7 @@ def _evaluate(argv: Sequence[str]) -> int:
     args = _evaluate_parser().parse_args(argv)
     require("scan evaluate", EXTRAS["online3d"])
     from seg_zero.files import make_folder, write_json, write_text
-    from seg_zero.online3d.evaluate import judge_folders, read_classes
+    from seg_zero.online3d.evaluation.judge import judge_folders, read_classes
     from seg_zero.online3d.page.evaluation import evaluation_page
 
     classes = None if args.classes is None else read_classes(args.classes)

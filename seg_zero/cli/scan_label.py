@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     require("scan label", EXTRAS["online3d"])
     from seg_zero.encoders.templates import templates_named
-    from seg_zero.online3d.naming import LABELS, name_all, write_names
+    from seg_zero.online3d.answers.naming import LABELS, name_all, write_names
     from seg_zero.online3d.questions import open_scan
     from seg_zero.open_vocabulary.labels import parse_labels, split_labels
 

@@ -12,12 +12,12 @@ from seg_zero.encoders.spaces import Space
 from seg_zero.errors import InputError
 from seg_zero.online3d.answers.ask import FRAMES, MIN_SCORE, Answerer, SceneAnswer, ask, check_min_score
 from seg_zero.online3d.answers.texts import CANONICAL, described, relevance
-from seg_zero.online3d.answers.views import best_frames
 from seg_zero.online3d.config import SceneConfig
-from seg_zero.online3d.frames import BadFrame, Frame
-from seg_zero.online3d.loaders.layouts import open_sequence
-from seg_zero.online3d.outputs import read_result
-from seg_zero.online3d.result import Result
+from seg_zero.online3d.inputs.frames import BadFrame, Frame
+from seg_zero.online3d.inputs.loaders.layouts import open_sequence
+from seg_zero.online3d.results.files import read_result
+from seg_zero.online3d.results.result import Result
+from seg_zero.online3d.results.views import best_frames
 from seg_zero.online3d.scan import ScanSummary, read_summary
 from seg_zero.prompting import check_question
 

@@ -16,11 +16,11 @@ from seg_zero.errors import InputError, one_line
 from seg_zero.files import make_folder, read_json, write_json
 from seg_zero.online3d.checkpoint import load_scene, save_scene
 from seg_zero.online3d.config import SceneConfig
-from seg_zero.online3d.frame_masks import write_frame_masks
-from seg_zero.online3d.frames import BadFrame, Frame, FrameMasks
-from seg_zero.online3d.loaders.layouts import open_sequence
-from seg_zero.online3d.loaders.sequence import KeyFrame, RgbdSequence
-from seg_zero.online3d.outputs import SUMMARY, write_result
+from seg_zero.online3d.inputs.frames import BadFrame, Frame, FrameMasks
+from seg_zero.online3d.inputs.loaders.layouts import open_sequence
+from seg_zero.online3d.inputs.loaders.sequence import KeyFrame, RgbdSequence
+from seg_zero.online3d.results.files import SUMMARY, write_result
+from seg_zero.online3d.results.frame_masks import write_frame_masks
 from seg_zero.online3d.scene import STAGES, Added, MaskSource, OnlineScene
 
 STATE = "state.npz"

@@ -13,10 +13,10 @@ from seg_zero.errors import InputError
 from seg_zero.online3d.answers.ask import MIN_SCORE, Answerer, SceneAnswer, ask
 from seg_zero.online3d.bank import Geometry, MaskBank, NewMask
 from seg_zero.online3d.config import SceneConfig
-from seg_zero.online3d.frames import BadFrame, Frame, FrameMasks
-from seg_zero.online3d.instances import Instance, instances_of
+from seg_zero.online3d.inputs.frames import BadFrame, Frame, FrameMasks
 from seg_zero.online3d.lifting import Lifter
-from seg_zero.online3d.result import Result, result_of
+from seg_zero.online3d.results.instances import Instance, instances_of
+from seg_zero.online3d.results.result import Result, result_of
 from seg_zero.online3d.surface import Surface
 
 MaskSource = Callable[[Frame], FrameMasks]

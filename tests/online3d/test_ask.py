@@ -15,11 +15,11 @@ from seg_zero.cli import scan_ask
 from seg_zero.cli.main import main
 from seg_zero.errors import InputError
 from seg_zero.online3d.answers.ask import SceneAnswer, ask
-from seg_zero.online3d.answers.views import InstanceViews, best_frames
 from seg_zero.online3d.config import SceneConfig
-from seg_zero.online3d.mask_sources import FolderMasks
+from seg_zero.online3d.inputs.mask_sources import FolderMasks
 from seg_zero.online3d.questions import ask_scan, open_scan
-from seg_zero.online3d.result import Result
+from seg_zero.online3d.results.result import Result
+from seg_zero.online3d.results.views import InstanceViews, best_frames
 from seg_zero.online3d.scan import scan
 from seg_zero.online3d.scene import OnlineScene
 from seg_zero.online3d.synthetic.files import EXACT, read_truth, write_sequence

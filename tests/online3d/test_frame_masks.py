@@ -12,9 +12,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from seg_zero.masks import decode_mask
-from seg_zero.online3d.frame_masks import frame_coco
-from seg_zero.online3d.mask_sources import FolderMasks
-from seg_zero.online3d.outputs import read_result
+from seg_zero.online3d.inputs.mask_sources import FolderMasks
+from seg_zero.online3d.results.files import read_result
+from seg_zero.online3d.results.frame_masks import frame_coco
 from seg_zero.online3d.scan import read_summary, scan
 from seg_zero.online3d.synthetic.files import EXACT, write_sequence
 from seg_zero.online3d.synthetic.sequence import SyntheticSequence

@@ -19,8 +19,8 @@ from seg_zero.cli import label_evaluate3d
 from seg_zero.cli.main import main
 from seg_zero.errors import InputError
 from seg_zero.metrics.semantic import Confusion
-from seg_zero.online3d.frames import Frame
-from seg_zero.online3d.loaders.layouts import open_sequence
+from seg_zero.online3d.inputs.frames import Frame
+from seg_zero.online3d.inputs.loaders.layouts import open_sequence
 from seg_zero.online3d.semantic.judge import (
     NONE,
     Judged3d,

@@ -13,9 +13,9 @@ from PIL import Image
 
 from seg_zero.cli.scan import LAYOUT_NAMES
 from seg_zero.errors import InputError
-from seg_zero.online3d.frames import BadFrame, Frame
-from seg_zero.online3d.loaders.layouts import LAYOUTS, layout_of, open_sequence, sequences_in
-from seg_zero.online3d.mask_sources import AutomaticMasks, FolderMasks
+from seg_zero.online3d.inputs.frames import BadFrame, Frame
+from seg_zero.online3d.inputs.loaders.layouts import LAYOUTS, layout_of, open_sequence, sequences_in
+from seg_zero.online3d.inputs.mask_sources import AutomaticMasks, FolderMasks
 
 POSE = np.array([[0.0, -1, 0, 1.5], [1, 0, 0, 2.5], [0, 0, 1, 3.5], [0, 0, 0, 1]])
 TEXT = "\n".join(" ".join(str(value) for value in row) for row in POSE)

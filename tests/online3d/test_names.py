@@ -18,13 +18,13 @@ from seg_zero.cli.main import main
 from seg_zero.encoders.spaces import Space
 from seg_zero.encoders.text import TextEncoder
 from seg_zero.errors import InputError
+from seg_zero.online3d.answers.naming import name_all, read_names, write_names
 from seg_zero.online3d.answers.texts import name_objects, relevance
-from seg_zero.online3d.features import CropFeatures, DescribedMasks, PatchFeatures, square_crop
-from seg_zero.online3d.frames import Frame
-from seg_zero.online3d.mask_sources import FolderMasks
-from seg_zero.online3d.naming import name_all, read_names, write_names
-from seg_zero.online3d.outputs import read_result
+from seg_zero.online3d.inputs.features import CropFeatures, DescribedMasks, PatchFeatures, square_crop
+from seg_zero.online3d.inputs.frames import Frame
+from seg_zero.online3d.inputs.mask_sources import FolderMasks
 from seg_zero.online3d.questions import ask_by_text, open_scan
+from seg_zero.online3d.results.files import read_result
 from seg_zero.online3d.scan import scan
 from seg_zero.online3d.synthetic.files import EXACT, write_sequence
 from seg_zero.online3d.synthetic.sequence import SyntheticSequence

@@ -9,8 +9,8 @@ import pytest
 
 from seg_zero.cli.main import main
 from seg_zero.online3d.evaluation.register import moved_by, register
-from seg_zero.online3d.outputs import write_result
-from seg_zero.online3d.result import Result
+from seg_zero.online3d.results.files import write_result
+from seg_zero.online3d.results.result import Result
 
 
 def room(seed: int = 0) -> np.ndarray:

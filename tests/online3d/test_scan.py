@@ -16,11 +16,11 @@ from numba.core.dispatcher import Dispatcher
 
 from seg_zero.cli.main import main
 from seg_zero.errors import InputError
-from seg_zero.online3d.frames import Frame, FrameMasks
-from seg_zero.online3d.mask_sources import FolderMasks
-from seg_zero.online3d.outputs import read_result
+from seg_zero.online3d.inputs.frames import Frame, FrameMasks
+from seg_zero.online3d.inputs.mask_sources import FolderMasks
 from seg_zero.online3d.page.write import page, upright
-from seg_zero.online3d.result import owners
+from seg_zero.online3d.results.files import read_result
+from seg_zero.online3d.results.result import owners
 from seg_zero.online3d.scan import STATE, ScanSummary, compile_loops, describe, read_summary, scan
 from seg_zero.online3d.synthetic.files import EXACT, read_truth, write_sequence
 from seg_zero.online3d.synthetic.sequence import Faults, SyntheticSequence

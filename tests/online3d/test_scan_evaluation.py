@@ -12,9 +12,9 @@ import pytest
 
 from seg_zero.cli.main import main
 from seg_zero.errors import InputError
-from seg_zero.online3d.evaluate import judge_folders, read_classes
-from seg_zero.online3d.outputs import write_result
-from seg_zero.online3d.result import Result
+from seg_zero.online3d.evaluation.judge import judge_folders, read_classes
+from seg_zero.online3d.results.files import write_result
+from seg_zero.online3d.results.result import Result
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

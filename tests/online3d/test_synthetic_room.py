@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from seg_zero.online3d.config import SceneConfig
-from seg_zero.online3d.evaluate import Judged, judge
-from seg_zero.online3d.instances import point_masks
+from seg_zero.online3d.evaluation.judge import Judged, judge
+from seg_zero.online3d.results.instances import point_masks
 from seg_zero.online3d.scene import OnlineScene
 from seg_zero.online3d.surface import back_project
 from seg_zero.online3d.synthetic.room import Room, Thing, look_at, make_room

@@ -10,12 +10,12 @@ import pytest
 
 from seg_zero.cli.main import main
 from seg_zero.errors import InputError
-from seg_zero.online3d.evaluate import judge_folders
+from seg_zero.online3d.evaluation.judge import judge_folders
 from seg_zero.online3d.evaluation.ply import positions, read_vertices
 from seg_zero.online3d.evaluation.scannet import CLASSES, LABELS, VALID, classes_of_table
 from seg_zero.online3d.evaluation.truth import find_truth
-from seg_zero.online3d.outputs import write_result
-from seg_zero.online3d.result import Result
+from seg_zero.online3d.results.files import write_result
+from seg_zero.online3d.results.result import Result
 
 TABLE = (
     "id\traw_category\tcategory\tcount\n1\twall\twall\t9\n2\tchair\tchair\t8\n2\toffice chair \tchair\t1\n"

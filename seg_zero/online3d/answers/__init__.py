@@ -1,1 +1,1 @@
-"""Questions about the objects of a scan: which frames to ask about, and how masks in them vote."""
+"""Questions about the objects of a scan, which masks in its frames decide; names for them, which vectors decide."""

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from seg_zero.errors import InputError
-from seg_zero.online3d.answers.views import InstanceViews
-from seg_zero.online3d.frames import Frame
-from seg_zero.online3d.result import Result
+from seg_zero.online3d.inputs.frames import Frame
+from seg_zero.online3d.results.result import Result
+from seg_zero.online3d.results.views import InstanceViews
 from seg_zero.prompting import check_question
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""The truth of scans as the data sets annotate it."""
+"""Scans against the truth: our own, or as ScanNet and SceneNN annotate it."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from seg_zero.online3d.evaluate import Judgement
+from seg_zero.online3d.evaluation.judge import Judgement
 from seg_zero.visualize.html_page import document, tile
 
 MEANINGS = {

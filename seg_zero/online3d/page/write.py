@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from seg_zero.files import write_text
-from seg_zero.online3d.naming import read_names
-from seg_zero.online3d.outputs import colour_of, read_result
-from seg_zero.online3d.result import Result
+from seg_zero.online3d.answers.naming import read_names
+from seg_zero.online3d.results.files import colour_of, read_result
+from seg_zero.online3d.results.result import Result
 from seg_zero.online3d.scan import ScanSummary, read_summary
 from seg_zero.visualize.html_page import document
 

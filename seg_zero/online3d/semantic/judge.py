@@ -20,8 +20,8 @@ from scipy.spatial import cKDTree
 
 from seg_zero.errors import InputError
 from seg_zero.metrics.semantic import Confusion
-from seg_zero.online3d.frames import BadFrame, Frame
-from seg_zero.online3d.loaders.sequence import RgbdSequence
+from seg_zero.online3d.inputs.frames import BadFrame, Frame
+from seg_zero.online3d.inputs.loaders.sequence import RgbdSequence
 from seg_zero.online3d.semantic.lifting import FeatureVoxels
 from seg_zero.online3d.synthetic.sequence import Truth, truth_of
 from seg_zero.online3d.voxels import pack, voxel_keys

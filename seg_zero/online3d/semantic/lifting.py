@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from seg_zero.online3d.frames import Frame
+from seg_zero.online3d.inputs.frames import Frame
 from seg_zero.online3d.surface import back_project
 from seg_zero.online3d.table import grown
 from seg_zero.online3d.voxels import VoxelIndex, pack, voxel_keys

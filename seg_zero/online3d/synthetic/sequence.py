@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from seg_zero.online3d.frames import Frame, FrameMasks
+from seg_zero.online3d.inputs.frames import Frame, FrameMasks
 from seg_zero.online3d.surface import back_project
 from seg_zero.online3d.synthetic.room import Room, View, look_at, make_room
 from seg_zero.online3d.voxels import pack, unpack, voxel_keys

@@ -11,10 +11,10 @@ from PIL import Image
 
 from seg_zero.files import make_folder, write_json
 from seg_zero.masks import encode_mask, mask_bounds, resize_mask
-from seg_zero.online3d.answers.views import InstanceViews
-from seg_zero.online3d.frames import BadFrame
-from seg_zero.online3d.loaders.sequence import KeyFrame, RgbdSequence
-from seg_zero.online3d.result import Result
+from seg_zero.online3d.inputs.frames import BadFrame
+from seg_zero.online3d.inputs.loaders.sequence import KeyFrame, RgbdSequence
+from seg_zero.online3d.results.result import Result
+from seg_zero.online3d.results.views import InstanceViews
 
 COCO = "coco"
 CATEGORY = {"id": 1, "name": "object"}

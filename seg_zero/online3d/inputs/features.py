@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 
 from seg_zero.encoders.radio_versions import PATCH
 from seg_zero.encoders.spaces import Space
-from seg_zero.online3d.frames import Frame, FrameMasks
+from seg_zero.online3d.inputs.frames import Frame, FrameMasks
 
 if TYPE_CHECKING:
     from seg_zero.encoders.image_towers import ImageTower

@@ -11,7 +11,7 @@ import numpy as np
 from seg_zero.command_line import did_you_mean
 from seg_zero.errors import InputError
 from seg_zero.files import read_json
-from seg_zero.online3d.loaders.sequence import (
+from seg_zero.online3d.inputs.loaders.sequence import (
     PICTURES,
     FrameFiles,
     RgbdSequence,
@@ -19,7 +19,7 @@ from seg_zero.online3d.loaders.sequence import (
     read_intrinsics,
     read_matrix,
 )
-from seg_zero.online3d.loaders.trajectories import matched_times, matrices_in_log, matrices_in_rows, timed_poses
+from seg_zero.online3d.inputs.loaders.trajectories import matched_times, matrices_in_log, matrices_in_rows, timed_poses
 
 SEVEN_SCENES = np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
 SCENE_NN = np.array([[544.47329, 0, 320], [0, 544.47329, 240], [0, 0, 1]])

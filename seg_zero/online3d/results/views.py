@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import cKDTree
 
-from seg_zero.online3d.frames import Frame
-from seg_zero.online3d.result import Result
+from seg_zero.online3d.inputs.frames import Frame
+from seg_zero.online3d.results.result import Result
 from seg_zero.online3d.surface import back_project
 from seg_zero.online3d.voxels import pack, unpack, voxel_keys
 

@@ -15,7 +15,7 @@ from PIL import Image
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import read_text
 from seg_zero.images import load_image
-from seg_zero.online3d.frames import BadFrame, Frame
+from seg_zero.online3d.inputs.frames import BadFrame, Frame
 
 PICTURES = (".png", ".jpg", ".jpeg")
 NO_DEPTH = 65535  # 7-Scenes and others write it where the sensor saw nothing

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seg_zero.online3d.instances import Instance, point_masks
+from seg_zero.online3d.results.instances import Instance, point_masks
 from seg_zero.online3d.surface import Surface
 
 

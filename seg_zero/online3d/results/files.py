@@ -10,7 +10,7 @@ import numpy as np
 
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import whole_file
-from seg_zero.online3d.result import Result
+from seg_zero.online3d.results.result import Result
 
 RESULT = "ckpt_final.npz"
 CLOUD = "final.ply"

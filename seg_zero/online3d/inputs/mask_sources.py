@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from seg_zero.errors import InputError, one_line
-from seg_zero.online3d.frames import BadFrame, Frame, FrameMasks, paint
-from seg_zero.online3d.loaders.sequence import numbered
+from seg_zero.online3d.inputs.frames import BadFrame, Frame, FrameMasks, paint
+from seg_zero.online3d.inputs.loaders.sequence import numbered
 
 if TYPE_CHECKING:
     from seg_zero.segmenter import Segmenter

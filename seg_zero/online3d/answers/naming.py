@@ -12,7 +12,7 @@ import numpy as np
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import read_json, write_json
 from seg_zero.online3d.answers.texts import name_objects
-from seg_zero.online3d.result import Result
+from seg_zero.online3d.results.result import Result
 from seg_zero.open_vocabulary.labels import parse_labels, texts_and_classes
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from seg_zero.errors import InputError, one_line
 from seg_zero.files import read_json
 from seg_zero.metrics import InstanceAP, map_to_truth
 from seg_zero.metrics.instances3d import MIN_VERTICES
+from seg_zero.online3d.answers.naming import read_names
 from seg_zero.online3d.evaluation.register import moved_by, register
 from seg_zero.online3d.evaluation.scannet import classes_of_table
 from seg_zero.online3d.evaluation.truth import find_truth
-from seg_zero.online3d.naming import read_names
-from seg_zero.online3d.outputs import read_result
-from seg_zero.online3d.result import Result
+from seg_zero.online3d.results.files import read_result
+from seg_zero.online3d.results.result import Result
 from seg_zero.online3d.scan import read_summary
 
 MEAN = "mean of classes"

@@ -1,0 +1,1 @@
+"""What comes into a scan: sequences of frames, their masks, and vectors of these."""

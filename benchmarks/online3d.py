@@ -114,8 +114,8 @@ def dense(frames: Frames) -> float:
                     if raw in live:  # a list, as released
                         counts[raw] = counts.get(raw, 0) + 1
             for other, common in counts.items():
-                here = np.count_nonzero(labels[voxels[other], row])
-                there = np.count_nonzero(labels[mask][:, [rows[other]]].any(axis=1))
+                here = int(np.count_nonzero(labels[voxels[other], row]))
+                there = int(np.count_nonzero(labels[mask][:, [rows[other]]].any(axis=1)))
                 contains[len(live) + place, other] = common / max(here, 1)
                 contains[other, len(live) + place] = common / max(there, 1)
         similar = (contains + contains.T) / 2
@@ -291,8 +291,8 @@ def report(results: dict[str, Any]) -> str:
         lines += ["| masks | AP | AP50 | AP25 |", "|---|---|---|---|"]
         lines += [f"| {name} | {' | '.join(f'{v:.3f}' for v in values.values())} |" for name, values in cases.items()]
         lines.append("")
-    if rows := results.get("rules"):
-        lines += _rules_table(rows)
+    if compared := results.get("rules"):
+        lines += _rules_table(compared)
     return "\n".join(lines) + "\n"
 
 

@@ -80,13 +80,13 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def _grpo(rows: Path, out: Path, setting: Setting, seed: int, steps: int) -> Path:
-    """Train with the launch script; returns the merged policy."""
+def train_grpo(train: Path, held_out: Path, out: Path, seed: int, steps: int, overrides: Sequence[str] = ()) -> Path:
+    """Train on rows with the launch script; returns the merged policy, ``out``/policy."""
     command = [
         "bash",
         str(ROOT / "training_scripts" / "run_tiny_cpu.sh"),
-        f"data.train_files={quoted(rows / 'train.parquet')}",
-        f"data.val_files={quoted(rows / 'near.parquet')}",
+        f"data.train_files={quoted(train)}",
+        f"data.val_files={quoted(held_out)}",
         f"data.train_batch_size={PROMPTS_PER_STEP}",
         f"data.seed={seed}",
         f"trainer.total_training_steps={steps}",
@@ -94,7 +94,7 @@ def _grpo(rows: Path, out: Path, setting: Setting, seed: int, steps: int) -> Pat
         "trainer.test_freq=-1",
         "trainer.val_before_train=false",
         f"output_dir={quoted(out / 'train')}",
-        *setting.overrides,
+        *overrides,
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return merge(out / "train" / "checkpoints" / f"global_step_{steps}", out / "policy")
@@ -158,7 +158,7 @@ def run(setting: Setting, seed: int, folder: Path, steps: int) -> dict[str, Any]
         )
         policy, curves = str(out / "policy"), {"loss": losses}
     elif setting is not START:
-        policy = str(_grpo(rows, out, setting, seed, steps))
+        policy = str(train_grpo(rows / "train.parquet", rows / "near.parquet", out, seed, steps, setting.overrides))
         lines = [json.loads(line) for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
         names = ("reward/box_iou/mean", "actor/entropy", "actor/kl_loss", "response_length/mean", "timing_s/step")
         curves = {name: [line[name] for line in lines] for name in names if name in lines[0]}

@@ -34,13 +34,13 @@ def target_of(sample: Sample, reasoned: bool) -> str:
 
 
 def _loss(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, samples: Sequence[Sample],
-          reasoned: bool) -> torch.Tensor:  # fmt: skip
+          responses: Sequence[str]) -> torch.Tensor:  # fmt: skip
     """Mean cross-entropy of the response tokens of a batch."""
     prompts = [
         processor.apply_chat_template(build_messages(s.question.text, SPEC), add_generation_prompt=True, tokenize=False)
         for s in samples
     ]
-    ends = [target_of(s, reasoned) + "<|im_end|>" for s in samples]
+    ends = [response + "<|im_end|>" for response in responses]
     inputs = processor(
         text=[a + b for a, b in zip(prompts, ends, strict=True)],
         images=[s.scene.image for s in samples],
@@ -59,21 +59,37 @@ def _loss(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProces
 def train(
     samples: Sequence[Sample], out: Path, *, seed: int, rate: float, reasoned: bool, steps: int, passes: int
 ) -> list[float]:
-    """Train the embedded policy in float32 and save it in ``out``; returns the loss of every step.
+    """Train the embedded policy on exact answers; see :func:`train_on`."""
+    responses = [target_of(sample, reasoned) for sample in samples]
+    return train_on(samples, responses, out, seed=seed, rate=rate, steps=steps, passes=passes)
+
+
+def train_on(
+    samples: Sequence[Sample],
+    responses: Sequence[str],
+    out: Path,
+    *,
+    seed: int,
+    rate: float,
+    steps: int,
+    passes: int,
+    start: str | Path = TINY_POLICY,
+) -> list[float]:
+    """Train the policy ``start`` in float32 on a response to each sample and save it in ``out``; returns the losses.
 
     Each step takes the next ROWS_PER_STEP rows, in an order drawn from ``seed``, ``passes`` times over: what GRPO
     does with ``n = passes`` samples of each.
     """
     torch.manual_seed(seed)
-    processor = Qwen2_5_VLProcessor.from_pretrained(TINY_POLICY)
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(TINY_POLICY, dtype=torch.float32).train()
+    processor = Qwen2_5_VLProcessor.from_pretrained(start)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
     order = np.random.default_rng(seed).permutation(len(samples))
     losses = []
     for number in range(steps * passes):
         step = number % steps
-        batch = [samples[i] for i in order[step * ROWS_PER_STEP : (step + 1) * ROWS_PER_STEP]]
-        loss = _loss(model, processor, batch, reasoned)
+        rows = order[step * ROWS_PER_STEP : (step + 1) * ROWS_PER_STEP]
+        loss = _loss(model, processor, [samples[i] for i in rows], [responses[i] for i in rows])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimiser.step()

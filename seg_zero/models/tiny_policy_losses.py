@@ -54,7 +54,7 @@ class Batch:
     cells: CellTruth
 
 
-def _cell_pixels(scene: Scene) -> np.ndarray:
+def cell_pixels(scene: Scene) -> np.ndarray:
     """Pixels of each object in each cell, objects x 16."""
     masks = np.stack([o.mask for o in scene.objects])
     return masks.reshape(len(masks), GRID, CELL, GRID, CELL).sum(axis=(2, 4)).reshape(len(masks), -1)
@@ -67,7 +67,7 @@ def cell_truth(scenes: Sequence[Scene]) -> CellTruth:
     shape = colour.clone()
     box = torch.zeros(len(scenes), VISUAL_TOKENS, 4)
     for row, scene in enumerate(scenes):
-        pixels = _cell_pixels(scene)
+        pixels = cell_pixels(scene)
         for cell in np.nonzero(pixels.max(axis=0) >= MIN_CELL_PIXELS)[0]:
             item = scene.objects[int(pixels[:, cell].argmax())]
             present[row, cell] = True
@@ -100,7 +100,7 @@ class BatchMaker:
         targets = torch.full((len(rows), length), IGNORED)
         looked_at = torch.zeros(len(rows), length, VISUAL_TOKENS, dtype=torch.bool)
         shown = [
-            torch.from_numpy(_cell_pixels(lesson.scene))[list(label.shown)]
+            torch.from_numpy(cell_pixels(lesson.scene))[list(label.shown)]
             for lesson in lessons
             for label in lesson.labels
         ]

@@ -8,7 +8,7 @@ point at a place far sooner than to spell that place in decimal digits.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -69,7 +69,7 @@ def _sentences() -> Iterator[str]:
                 yield f"user\nassistant\nsystem\nthe largest {colour} shape\nthe smallest shape\nall shapes"
 
 
-def _learn_merges(size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _learn_merges(sentences: Iterable[str], size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """A byte-level BPE of ``size`` entries: vocabulary and merges."""
     learner = Tokenizer(models.BPE())
     learner.normalizer = normalizers.NFC()
@@ -85,16 +85,16 @@ def _learn_merges(size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
     trainer = trainers.BpeTrainer(
         vocab_size=size, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
     )
-    learner.train_from_iterator(_sentences(), trainer)
+    learner.train_from_iterator(sentences, trainer)
     learnt = json.loads(learner.to_str())["model"]
     return learnt["vocab"], [(left, right) for left, right in learnt["merges"]]
 
 
-def make_tokenizer() -> Qwen2Tokenizer:
-    """The tokenizer, always the same: ``len(tokenizer) == VOCAB_SIZE``."""
+def make_tokenizer(sentences: Iterable[str] | None = None, size: int = VOCAB_SIZE) -> Qwen2Tokenizer:
+    """A tokenizer with exactly ``size`` entries, learnt from ``sentences``; by default that of the tiny policy."""
     numbers = [str(value) for value in range(10, IMAGE_SIZE + 1)]  # 0..9 are single bytes already
     added = len(_SPECIAL) + len(_WORDS) + len(numbers)
-    vocabulary, merges = _learn_merges(VOCAB_SIZE - added)
+    vocabulary, merges = _learn_merges(_sentences() if sentences is None else sentences, size - added)
     made: Any = Qwen2Tokenizer  # its annotation of merges is narrower than what it takes
     tokenizer: Qwen2Tokenizer = made(
         vocab=vocabulary,
@@ -107,8 +107,8 @@ def make_tokenizer() -> Qwen2Tokenizer:
     tokenizer.add_special_tokens({"additional_special_tokens": list(_SPECIAL)})
     # Not "special": decoding that skips special tokens must keep the answer.
     tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in (*_WORDS, *numbers)])
-    if len(tokenizer) != VOCAB_SIZE:
-        raise ValueError(f"the tokenizer has {len(tokenizer)} entries instead of {VOCAB_SIZE}: the corpus is too small")
+    if len(tokenizer) != size:
+        raise ValueError(f"the tokenizer has {len(tokenizer)} entries instead of {size}: the corpus is too small")
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -119,13 +119,16 @@ def number_ids(tokenizer: Qwen2Tokenizer) -> list[int]:
     return ids if isinstance(ids, list) else [ids]
 
 
-def make_processor() -> Qwen2_5_VLProcessor:
-    """Processor for images of 28 x 28 to 112 x 112 pixels; 112 x 112 is passed on unchanged."""
+def make_processor(tokenizer: Qwen2Tokenizer | None = None) -> Qwen2_5_VLProcessor:
+    """Processor for images of 28 x 28 to 112 x 112 pixels; 112 x 112 is passed on unchanged.
+
+    The tokenizer is that of the tiny policy unless another is given.
+    """
     pixels = {"min_pixels": (PATCH_SIZE * MERGE_SIZE) ** 2, "max_pixels": IMAGE_SIZE**2}
     shared = {"patch_size": PATCH_SIZE, "merge_size": MERGE_SIZE, "temporal_patch_size": 2}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**pixels, **shared),
-        tokenizer=make_tokenizer(),
+        tokenizer=make_tokenizer() if tokenizer is None else tokenizer,
         video_processor=Qwen2VLVideoProcessor(**pixels, **shared),
         chat_template=CHAT_TEMPLATE,
     )

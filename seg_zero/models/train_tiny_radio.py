@@ -43,6 +43,7 @@ from seg_zero.encoders.radio_versions import (
 )
 from seg_zero.encoders.templates import TEMPLATES, canonical
 from seg_zero.files import whole_file, write_json
+from seg_zero.models.muon import Muon
 from seg_zero.models.tiny_radio_scenes import LabelledScene, label_sets, labelled, patch_fractions
 from seg_zero.open_vocabulary.aggregation import aggregate
 from seg_zero.open_vocabulary.attention import use_self_correlation
@@ -82,38 +83,6 @@ class TinyRadio:
                 padding="max_length", truncation=True, max_length=TEXT_TOKENS, return_tensors="pt",
             )  # fmt: skip
         return F.normalize(self.text(input_ids=tokens["input_ids"]).pooler_output.float(), dim=-1)
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum whose matrices are made orthogonal (Jordan and others 2024), as torch.optim.Muon, but in float32.
-
-    On a CPU without bfloat16 that of torch takes two thirds of a training step.
-    """
-
-    def __init__(self, matrices: list[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(matrices, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                kept = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-                kept.lerp_(weight.grad, 1 - group["momentum"])
-                update = orthogonal(weight.grad.lerp(kept, group["momentum"]))
-                weight.add_(update, alpha=-group["lr"] * max(1, weight.shape[0] / weight.shape[1]) ** 0.5)
-
-
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The matrix with singular values near 1, by five Newton-Schulz steps of the fifth order."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
-    for _ in range(5):
-        square = x @ x.T
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.T if tall else x
 
 
 class Optimisers:

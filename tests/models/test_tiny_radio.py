@@ -14,6 +14,7 @@ from seg_zero.data.label_maps import read_truth
 from seg_zero.encoders.radio import TINY, TINY_FOLDER
 from seg_zero.evaluation.semantic.presets import open_set
 from seg_zero.models import train_tiny_radio
+from seg_zero.models.muon import orthogonal
 from seg_zero.models.tiny_radio_measure import LABELS, measure
 from seg_zero.models.tiny_radio_scenes import (
     LEFT_OUT,
@@ -23,7 +24,7 @@ from seg_zero.models.tiny_radio_scenes import (
     patch_fractions,
     write_scenes,
 )
-from seg_zero.models.train_tiny_radio import draw_batch, make_tokenizer, orthogonal, train
+from seg_zero.models.train_tiny_radio import draw_batch, make_tokenizer, train
 from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter
 from seg_zero.segmenter import load_segmenter
 

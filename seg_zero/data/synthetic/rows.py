@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from seg_zero.answer import write_solution_multi
 from seg_zero.data.rows import Row, write_rows
-from seg_zero.data.synthetic.hops import HOP_SETS
-from seg_zero.data.synthetic.scenes import KINDS, Question, Sample, make_samples
+from seg_zero.data.synthetic.hops import HOP_SETS, Chain
+from seg_zero.data.synthetic.scenes import KINDS, Question, Sample, Scene, make_samples
 from seg_zero.errors import InputError, counted
 from seg_zero.images import encode_png
 from seg_zero.masks import encode_mask
@@ -52,6 +53,22 @@ def write_hops(path: Path | str, seed: int, count: int, sets: Sequence[str], sid
             yield sample_to_row(Sample(scene, question), f"hops-{seed}-{index:06d}")
 
     return write_rows(path, rows())
+
+
+def hop_question(name: str, kind: str, side: int) -> tuple[Scene, Chain]:
+    """Scene and steps of a row that :func:`write_hops` wrote, from its id, its kind and the side of its image.
+
+    InputError for any other row.
+    """
+    from seg_zero.data.synthetic.shortcuts import draw_one  # takes scipy
+
+    found = re.fullmatch(r"hops-(\d+)-(\d+)", name)
+    wanted = HOP_SETS.get(kind.removeprefix("hops-"))
+    if found is None or wanted is None or not kind.startswith("hops-"):
+        raise InputError(
+            f"row {name!r} of kind {kind!r} is no question of several hops; write some with seg-zero data synthetic --hops"
+        )
+    return draw_one(int(found[1]), int(found[2]), wanted, side)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,69 @@
+"""Whether reward alone teaches a policy to chain hops, against supervised training: tables and a plot.
+
+    python -m seg_zero.models.train_hop_start --out outputs/hop_start        # the start of all arms, once
+    python -m benchmarks.reasoning --start outputs/hop_start                 # all runs that are missing, then the report
+    python -m benchmarks.reasoning --start outputs/hop_start --arms start GRPO --seeds 1
+    python -m benchmarks.reasoning --report                                  # only the report, of the runs that are there
+
+Every arm goes on from the start on the same questions of one and two hops, --steps steps of 16 questions, and then
+answers --held-out questions of each set: one and two hops as trained, two hops in pairs that are never trained, and three
+and four hops. GRPO samples --answers answers to each question and is rewarded for the answer alone; supervised arms make
+as many passes. Finished runs are kept in --out, so that the command can be interrupted and called again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.reasoning", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--start", type=Path, help="folder of the start, by seg_zero.models.train_hop_start")
+    parser.add_argument("--out", type=Path, default=Path("outputs/reasoning"))
+    parser.add_argument("--steps", type=int, default=40, help="training steps (default: %(default)s)")
+    parser.add_argument("--answers", type=int, default=8, help="to each question (default: %(default)s)")
+    parser.add_argument("--held-out", type=int, default=100, help="questions of each set (default: %(default)s)")
+    parser.add_argument(
+        "--arms", nargs="+", help='names as in the tables, such as "GRPO, empty thought" (default: all)'
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--report", action="store_true", help="train nothing")
+    args = parser.parse_args(argv)
+
+    from benchmarks.reasoning.arms import START, named
+    from benchmarks.reasoning.report import write_report
+    from benchmarks.reasoning.runs import Plan, run
+    from seg_zero.errors import InputError
+    from seg_zero.files import make_folder
+    from seg_zero.policy.loading import quiet_transformers
+
+    quiet_transformers()
+    folder = args.out.resolve()
+    try:
+        if not args.report:
+            if args.start is None:
+                raise InputError("--start is missing: the folder that seg_zero.models.train_hop_start wrote")
+            arms = named(args.arms)
+            make_folder(folder)
+            plan = Plan(args.start.resolve(), args.steps, args.answers, held_out=args.held_out)
+            plan.check(folder)
+            for seed in args.seeds:
+                for arm in arms:
+                    result = run(arm, 0 if arm is START else seed, plan, folder)
+                    print(f"{arm.name}, seed {seed}: {result['seconds']:.0f} s", flush=True)
+        print(write_report(folder))
+    except InputError as error:
+        parser.error(str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

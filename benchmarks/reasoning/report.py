@@ -1,0 +1,125 @@
+"""Tables and a plot of the runs that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.reasoning.arms import ARMS, GRPO
+from benchmarks.reasoning.runs import mean_iou
+from seg_zero.data.synthetic.hops import HOP_SETS
+from seg_zero.files import read_json, write_image, write_text
+from seg_zero.statistics import paired_difference
+from seg_zero.visualize.html_page import pyplot, rendered
+
+Results = dict[str, list[dict[str, Any]]]
+PANELS = {
+    "response_length/mean": "length of the sampled responses, tokens",
+    "reward/box_iou/mean": "mean box IoU of the samples",
+    "reward/flat_groups": "fraction of groups without a gradient",
+}
+
+
+def read_results(folder: Path) -> Results:
+    """Results of all runs by arm, in the order of :data:`ARMS` and of the seeds."""
+    found: Results = {}
+    for path in sorted(folder.glob("*/result.json")):
+        result = read_json(path)
+        found.setdefault(result["arm"], []).append(result)
+    return {arm.name: sorted(found[arm.name], key=lambda one: one["seed"]) for arm in ARMS if arm.name in found}
+
+
+def _of_seeds(values: Sequence[float]) -> str:
+    """The mean, and the lowest and highest seed."""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{np.mean(values):.3f} ({min(values):.3f}–{max(values):.3f})"  # noqa: RUF001
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _by_set(results: Results, title: str, number: Callable[[dict[str, Any], str], float]) -> str:
+    """A line per arm, a column per set."""
+    rows = [
+        [name, str(len(runs)), *(_of_seeds([number(run, one) for run in runs]) for one in HOP_SETS)]
+        for name, runs in results.items()
+    ]
+    return _table([title, "seeds", *HOP_SETS], rows)
+
+
+def _mean_of(measure: str) -> Callable[[dict[str, Any], str], float]:
+    return lambda run, name: float(np.mean(run["sets"][name][measure]))
+
+
+def _against_grpo(results: Results) -> str:
+    """How much better GRPO is than each other arm: difference of the rows' mean IoU over the seeds."""
+    rows = []
+    for name, runs in results.items():
+        if name == GRPO.name or GRPO.name not in results:
+            continue
+        cells = []
+        for one in HOP_SETS:
+            theirs, ours = (
+                np.mean([run["sets"][one]["iou"] for run in some], axis=0) for some in (runs, results[GRPO.name])
+            )
+            found = paired_difference(theirs, ours)
+            cells.append(f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
+        rows.append([name, *cells])
+    return _table(["gIoU of GRPO less that of", *HOP_SETS], rows)
+
+
+def tables(results: Results) -> str:
+    """Markdown of all tables."""
+    parts = [
+        _by_set(results, "gIoU", mean_iou),
+        _against_grpo(results),
+        _by_set(results, "accuracy (box IoU above 0.5)", _mean_of("right")),
+        _by_set(results, "hops written", _mean_of("hops")),
+        _by_set(results, "steps complete", _mean_of("complete")),
+        _by_set(results, "tokens", _mean_of("tokens")),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _plot(results: Results) -> Any:
+    """gIoU by set, and the curves of the GRPO runs: a thin line per seed, a thick one for their mean."""
+    plt = pyplot()
+    figure, axes = plt.subplots(1, 1 + len(PANELS), figsize=(4 * (1 + len(PANELS)), 3.3), dpi=110, layout="constrained")
+    names = list(HOP_SETS)
+    for number, (arm, runs) in enumerate(results.items()):
+        colour = f"C{number}"
+        scores = np.array([[mean_iou(run, name) for name in names] for run in runs])
+        axes[0].plot(names, scores.mean(axis=0), "o-", color=colour, label=f"{arm} ({len(runs)})")
+        axes[0].vlines(names, scores.min(axis=0), scores.max(axis=0), color=colour)
+        for axis, metric in zip(axes[1:], PANELS, strict=True):
+            curves = [run["curves"][metric] for run in runs if metric in run["curves"]]
+            for curve in curves:
+                axis.plot(range(1, len(curve) + 1), curve, color=colour, linewidth=0.7, alpha=0.4)
+            if curves:
+                axis.plot(range(1, len(curves[0]) + 1), np.mean(curves, axis=0), color=colour, linewidth=1.8)
+    axes[0].set_title("held-out gIoU by hops", loc="left", fontsize=10)
+    axes[0].legend(fontsize=7, frameon=False)
+    for axis, title in zip(axes[1:], PANELS.values(), strict=True):
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.set_xlabel("training step", fontsize=9)
+    for axis in axes:
+        axis.grid(color="#eef0f3")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    return rendered(figure)
+
+
+def write_report(folder: Path) -> str:
+    """``reasoning.md`` and ``reasoning.png`` in ``folder``; returns the text."""
+    results = read_results(folder)
+    text = tables(results)
+    write_text(folder / "reasoning.md", text)
+    if results:
+        write_image(folder / "reasoning.png", _plot(results))
+    return text

@@ -1,0 +1,123 @@
+"""One run of the study: train an arm with a seed, then answer held-out questions by hops; the result is one small file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.learning.runs import PROMPTS_PER_STEP, train_grpo
+from benchmarks.learning.supervised import train_on
+from benchmarks.reasoning.arms import SIDE, START, Arm, forbid_thoughts, lessons, write_sets
+from benchmarks.reasoning.judge import MAX_NEW_TOKENS
+from seg_zero.command_line import quoted
+from seg_zero.data.source import open_rows
+from seg_zero.data.synthetic.hops import HOP_SETS
+from seg_zero.errors import InputError
+from seg_zero.evaluation.run import Models, evaluate, fingerprint
+from seg_zero.evaluation.steps import judge_prediction
+from seg_zero.evaluation.store import read_predictions
+from seg_zero.files import read_json, write_json
+
+# Of a GRPO run, by step.
+CURVES = (
+    "response_length/mean", "reward/box_iou/mean", "reward/score/mean", "reward/flat_groups", "actor/entropy",
+    "actor/kl_loss", "timing_s/step",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all runs of a study share. ``answers``: sampled per question by GRPO; passes over the rows otherwise."""
+
+    start: Path
+    steps: int = 40
+    answers: int = 8
+    rate: float = 1e-4  # of supervised training
+    held_out: int = 100  # questions of each set
+
+    def check(self, folder: Path) -> None:
+        """Write the plan into ``folder``, or raise InputError if runs of another one are there."""
+        plan = {**asdict(self), "start": fingerprint(str(self.start))}
+        path = folder / "plan.json"
+        if not path.exists():
+            write_json(path, plan)
+        elif (there := read_json(path)) != plan:
+            different = ", ".join(name for name in plan if there.get(name) != plan[name])
+            raise InputError(f"{folder} holds runs of another plan (different: {different}); give another --out")
+
+
+def judge(policy: Path, rows: Path, out: Path) -> dict[str, Any]:
+    """Numbers of a policy on each set, as lists in the order of the rows."""
+    found: dict[str, Any] = {}
+    for name in HOP_SETS:
+        folder = out / f"evaluation_{name}"
+        evaluate(
+            Models(policy=str(policy), max_new_tokens=MAX_NEW_TOKENS),
+            open_rows(rows / f"held_out_{name}.parquet"),
+            folder,
+        )
+        predictions = read_predictions(folder)
+        answers = [judge_prediction(one, SIDE)[0] for one in predictions]
+        found[name] = {
+            "iou": [one.iou for one in predictions],
+            "right": [float(one.right) for one in answers],
+            "hops": [one.hops for one in answers],
+            "right_hops": [one.right_hops for one in answers],
+            "complete": [float(one.complete) for one in answers],
+            "tokens": [one.tokens for one in predictions],
+            "texts": [one.text for one in predictions],
+        }
+    return found
+
+
+def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path, dict[str, list[float]]]:
+    """The trained policy and its curves by step."""
+    if arm.taught is not None:
+        samples, responses = lessons(rows / "train.parquet", arm.taught)
+        losses = train_on(
+            samples, responses, out / "policy",
+            seed=seed, rate=plan.rate, steps=plan.steps, passes=plan.answers, start=plan.start,
+        )  # fmt: skip
+        return out / "policy", {"loss": losses}
+    start = forbid_thoughts(plan.start, out / "start") if arm.silent else plan.start
+    overrides = (
+        f"worker.actor.model.model_path={quoted(start)}",
+        f"worker.rollout.n={plan.answers}",
+        f"data.max_response_length={MAX_NEW_TOKENS}",
+    )
+    policy = train_grpo(rows / "train.parquet", rows / "held_out_2.parquet", out, seed, plan.steps, overrides)
+    lines = [json.loads(line) for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
+    return policy, {name: [line[name] for line in lines] for name in CURVES if name in lines[0]}
+
+
+def run(arm: Arm, seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
+    """The result of a run; read from its file if it was made before. Models and checkpoints are not kept."""
+    out = folder / re.sub(r"\W+", "_", f"{arm.name} {seed}")
+    done = out / "result.json"
+    if done.exists():
+        result: dict[str, Any] = read_json(done)
+        return result
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    write_sets(folder / "rows", plan.steps * PROMPTS_PER_STEP, plan.held_out)
+    start = time.perf_counter()
+    policy, curves = (plan.start, {}) if arm is START else _train(arm, seed, plan, folder / "rows", out)
+    seconds = time.perf_counter() - start
+    result = {"arm": arm.name, "seed": seed, "seconds": seconds, "curves": curves}
+    result["sets"] = judge(policy, folder / "rows", out)
+    write_json(done, result)
+    for part in ("train/checkpoints", "policy", "start"):
+        shutil.rmtree(out / part, ignore_errors=True)
+    return result
+
+
+def mean_iou(result: dict[str, Any], name: str) -> float:
+    """gIoU of a run on a set."""
+    return float(np.mean(result["sets"][name]["iou"]))

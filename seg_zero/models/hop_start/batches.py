@@ -1,0 +1,101 @@
+"""Lessons of several hops as tensors, and how many of the hops a batch's predictions get right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import Qwen2_5_VLProcessor
+
+from seg_zero.models.hop_start.labels import HopLabel, HopLesson
+from seg_zero.models.tiny_policy_forward import VISUAL_TOKENS, patchify
+from seg_zero.models.tiny_policy_losses import IGNORED, MIN_OBJECT_SHARE, Batch, cell_pixels, cell_truth
+from seg_zero.models.tiny_policy_model import SPEC
+from seg_zero.models.tiny_policy_tokenizer import number_ids
+from seg_zero.prompting import build_messages, prompt_text
+
+NEAR = 8  # pixels: a predicted coordinate within these counts as right
+
+
+@dataclass(frozen=True)
+class HopBatch:
+    """A batch as the losses take it, with where hops lead.
+
+    hops: N x L, true where the next id is the first coordinate of an object that a hop leads to.
+    """
+
+    batch: Batch
+    hops: Tensor
+
+
+class HopBatchMaker:
+    """Turns lessons into batches; one attention head is to look at the object that is being written down.
+
+    While a relation is written that is the object it starts from, from the following "the" on the one it leads to.
+    """
+
+    def __init__(self, processor: Qwen2_5_VLProcessor) -> None:
+        self.processor = processor
+        token = processor.tokenizer.convert_tokens_to_ids
+        self.think, self.end, self.pad = token("<think>"), token("</think>"), token("<|endoftext|>")
+        self.the = _only(processor, " the")
+        self.opening = _only(processor, " (")
+        self.values = torch.full((len(processor.tokenizer),), -1000)
+        numbers = number_ids(processor.tokenizer)
+        self.values[numbers] = torch.arange(len(numbers))
+        chat = processor.apply_chat_template(
+            build_messages("placeholder", SPEC), add_generation_prompt=True, tokenize=False
+        )
+        self.before, self.after = chat.split("<|vision_end|>")[1].split(prompt_text("placeholder", SPEC))
+
+    def __call__(self, lessons: Sequence[HopLesson]) -> HopBatch:
+        labels = [label for lesson in lessons for label in lesson.labels]
+        rows = self.processor.tokenizer(
+            [
+                f"{self.before}{prompt_text(label.question, SPEC)}{self.after}{label.text}{'<|im_end|>' * label.ended}"
+                for label in labels
+            ]
+        )["input_ids"]
+        length = max(len(row) for row in rows) - 1  # the last token is only ever a target
+        segments = torch.full((len(rows), length), self.pad)
+        targets = torch.full((len(rows), length), IGNORED)
+        looked_at = torch.zeros(len(rows), length, VISUAL_TOKENS, dtype=torch.bool)
+        hops = torch.zeros(len(rows), length, dtype=torch.bool)
+        pixels = [torch.from_numpy(cell_pixels(lesson.scene)) for lesson in lessons for _ in lesson.labels]
+        for n, (row, label, shown) in enumerate(zip(rows, labels, pixels, strict=True)):
+            ids, last = torch.tensor(row), len(row) - 1
+            first = last - row[::-1].index(self.think)
+            segments[n, :last] = ids[:-1]
+            targets[n, first - 1 : last] = ids[first:]
+            cells = shown > MIN_OBJECT_SHARE * shown.sum(dim=1, keepdim=True)
+            starts = self._starts(row, first, label)
+            for index, start, stop in zip(label.path, starts, [*starts[1:], last], strict=True):
+                looked_at[n, start:stop] = cells[index]
+            for start in starts[1:]:
+                hops[n, row.index(self.opening, start)] = True
+        images = patchify([lesson.scene.image for lesson in lessons], self.processor)
+        scenes = [lesson.scene for lesson in lessons]
+        return HopBatch(Batch(images, segments, targets, looked_at, cell_truth(scenes)), hops)
+
+    def _starts(self, row: list[int], first: int, label: HopLabel) -> list[int]:
+        """From where on each object of the label's path is looked at."""
+        if label.silent:
+            return [first]
+        found = [place for place in range(first, len(row)) if row[place] == self.the]
+        if len(found) != len(label.path):
+            raise ValueError(f"{label.text!r} names {len(found)} objects, its path {len(label.path)}")
+        return [first, *found[1:]]
+
+    def hop_accuracy(self, predicted: Tensor, made: HopBatch) -> float:
+        """Fraction of hops whose first coordinate is right within :data:`NEAR` pixels; ``predicted``: N x L ids."""
+        wanted = self.values[made.batch.targets[made.hops]]
+        given = self.values[predicted[made.hops]]
+        return float(((wanted - given).abs() <= NEAR).float().mean())
+
+
+def _only(processor: Qwen2_5_VLProcessor, text: str) -> int:
+    """The id of a text that is one token."""
+    (found,) = processor.tokenizer(text)["input_ids"]
+    return int(found)

@@ -1,14 +1,14 @@
 """Whether reward alone teaches a policy to chain hops, against supervised training: tables and a plot.
 
-    python -m seg_zero.models.train_hop_start --out outputs/hop_start        # the start of all arms, once
-    python -m benchmarks.reasoning --start outputs/hop_start                 # all runs that are missing, then the report
+    python -m seg_zero.models.train_hop_start --out outputs/hop_start      # the start of all arms, once
+    python -m benchmarks.reasoning --start outputs/hop_start               # all missing runs, then the report
     python -m benchmarks.reasoning --start outputs/hop_start --arms start GRPO --seeds 1
-    python -m benchmarks.reasoning --report                                  # only the report, of the runs that are there
+    python -m benchmarks.reasoning --report                                # only the report
 
 Every arm goes on from the start on the same questions of one and two hops, --steps steps of 16 questions, and then
-answers --held-out questions of each set: one and two hops as trained, two hops in pairs that are never trained, and three
-and four hops. GRPO samples --answers answers to each question and is rewarded for the answer alone; supervised arms make
-as many passes. Finished runs are kept in --out, so that the command can be interrupted and called again.
+answers --held-out questions of each set: one and two hops as trained, two hops in pairs that are never trained, three
+hops and four. GRPO samples --answers answers to each question and is rewarded for the answer alone; supervised arms
+make as many passes. Finished runs are kept in --out, so that the command can be interrupted and called again.
 """
 
 from __future__ import annotations

@@ -80,9 +80,8 @@ def forbid_thoughts(start: Path, out: Path) -> Path:
     template = read_text(start / _TEMPLATE)
     before, found, after = template.rpartition(_ASSISTANT)
     if not found or "<|im_start|>" in after:
-        raise InputError(
-            f"{start / _TEMPLATE} does not end with the assistant's turn; give a policy of train_hop_start"
-        )
+        path = start / _TEMPLATE
+        raise InputError(f"{path} does not end with the assistant's turn; give a policy of train_hop_start")
     shutil.copytree(start, out, ignore=shutil.ignore_patterns("progress.pt"))
     write_text(out / _TEMPLATE, before + found + _EMPTY_THOUGHT + after)
     return out

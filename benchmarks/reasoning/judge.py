@@ -3,8 +3,8 @@
     python -m benchmarks.reasoning.judge FOLDER                          # greedy, 100 questions of each set
     python -m benchmarks.reasoning.judge FOLDER --samples 64 --questions 50 --sets 2 3 4
 
-Prints a table with a line per set. With --samples, that many answers are sampled at temperature 1 and pass@n is given for
-the powers of two up to it.
+Prints a table with a line per set. With --samples, that many answers are sampled at temperature 1, and pass@n is given
+for the powers of two up to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One run of the study: train an arm with a seed, then answer held-out questions by hops; the result is one small file."""
+"""One run of the study: train an arm with a seed, then answer held-out questions; the result is one small file."""
 
 from __future__ import annotations
 

@@ -99,6 +99,7 @@ def summarise_hops(name: str, answers: Sequence[Sequence[HopAnswer]], draws: Seq
     (samples,) = counts
     flat = [one for some in answers for one in some]
     right = [one.complete for one in flat if one.right]
+    counted = [sum(one.right for one in some) for some in answers]
     return HopSummary(
         name=name,
         questions=len(answers),
@@ -109,9 +110,7 @@ def summarise_hops(name: str, answers: Sequence[Sequence[HopAnswer]], draws: Seq
         first=float(np.mean([one.right_hops > 0 for one in flat])),
         complete=float(np.mean([one.complete for one in flat])),
         complete_of_right=float(np.mean(right)) if right else math.nan,
-        pass_at={
-            n: float(np.mean([pass_at(samples, sum(a.right for a in some), n) for some in answers])) for n in draws
-        },
+        pass_at={n: float(np.mean([pass_at(samples, count, n) for count in counted])) for n in draws},
     )
 
 

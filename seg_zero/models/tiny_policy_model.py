@@ -16,22 +16,21 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE, MERGE_SIZE, PATCH_SIZE, number_ids
+from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE, MERGE_SIZE, PATCH_SIZE, VOCAB_SIZE, number_ids
 from seg_zero.prompting import PromptSpec
 
 WIDTH = 256  # of the language model
-LAYERS = 4  # likewise
 SPEC = PromptSpec(template="brief", image_size=IMAGE_SIZE)
 
 
-def make_config(processor: Qwen2_5_VLProcessor, layers: int = LAYERS) -> Qwen2_5_VLConfig:
+def make_config(processor: Qwen2_5_VLProcessor) -> Qwen2_5_VLConfig:
     token = processor.tokenizer.convert_tokens_to_ids
     ends = {"eos_token_id": token("<|im_end|>"), "pad_token_id": token("<|endoftext|>"), "bos_token_id": None}
     text = {
-        "vocab_size": len(processor.tokenizer),
+        "vocab_size": VOCAB_SIZE,
         "hidden_size": WIDTH,
         "intermediate_size": 512,
-        "num_hidden_layers": layers,
+        "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 4096,
@@ -96,9 +95,9 @@ def initialise(model: Qwen2_5_VLForConditionalGeneration, numbers: list[int], se
                 weight.normal_(0, deviation, generator=generator)
 
 
-def make_model(processor: Qwen2_5_VLProcessor, seed: int, layers: int = LAYERS) -> Qwen2_5_VLForConditionalGeneration:
+def make_model(processor: Qwen2_5_VLProcessor, seed: int) -> Qwen2_5_VLForConditionalGeneration:
     """A fresh policy in float32."""
-    model: Any = Qwen2_5_VLForConditionalGeneration(make_config(processor, layers)).float()
+    model: Any = Qwen2_5_VLForConditionalGeneration(make_config(processor)).float()
     model.tie_weights()
     initialise(model, number_ids(processor.tokenizer), seed)
     token = processor.tokenizer.convert_tokens_to_ids

@@ -3,7 +3,7 @@
     python -m seg_zero.models.train_hop_start --out FOLDER
     python -m seg_zero.models.train_hop_start --out FOLDER --minutes 20     # stops; the next call goes on
 
-The embedded tiny policy, with two more layers, imitates annotators who write down single hops and hardly ever chain them
+The embedded tiny policy, with other words, imitates annotators who write down single hops and hardly ever chain them
 (``hop_start/labels.py``). The folder loads like any checkpoint.
 """
 
@@ -23,11 +23,11 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from seg_zero.errors import InputError
 from seg_zero.files import make_folder, whole_file
 from seg_zero.models.hop_start.batches import HopBatch, HopBatchMaker
-from seg_zero.models.hop_start.labels import SEED, make_lesson, pool_scene
-from seg_zero.models.hop_start.model import grow_tiny_policy, make_hop_processor
+from seg_zero.models.hop_start.labels import LONG, SEED, SHORT, WHOLE, make_lesson, pool_scene
+from seg_zero.models.hop_start.model import make_hop_processor, reword_tiny_policy
 from seg_zero.models.muon import Muon
 from seg_zero.models.tiny_policy_forward import PackedForward
-from seg_zero.models.tiny_policy_losses import Helpers, Weights, helper_loss, imitation_loss
+from seg_zero.models.tiny_policy_losses import IGNORED, Helpers, Weights, helper_loss, imitation_loss
 from seg_zero.models.tiny_policy_model import WIDTH, save_policy
 
 PROGRESS = "progress.pt"
@@ -38,8 +38,7 @@ REPORT, SAVE = 25, 200  # steps between lines of the log, and between savings
 class Recipe:
     """How the start is trained. ``pool``: scenes in all, drawn as they are first needed."""
 
-    steps: int = 4000
-    images: int = 8  # per step
+    steps: int = 3000
     questions: int = 6  # per image
     pool: int = 6000
     warm_up: int = 50  # steps
@@ -62,11 +61,10 @@ class Optimisers:
             torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
         )
 
-    def step(self, loss: torch.Tensor, number: int) -> None:
-        """One update; the rate rises linearly, then falls as a half cosine to zero."""
+    def step(self, number: int) -> None:
+        """One update with the gradients there are; the rate rises linearly, then falls as a half cosine to zero."""
         recipe = self.recipe
         factor = min(1.0, (number + 1) / recipe.warm_up) * 0.5 * (1 + math.cos(math.pi * number / recipe.steps))
-        loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for optimiser, rate in zip(self.both, (recipe.matrix_rate, recipe.other_rate), strict=True):
             optimiser.param_groups[0]["lr"] = rate * factor
@@ -80,34 +78,45 @@ class Training:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe, self.done = recipe, 0
         self.processor = make_hop_processor()
-        self.model: Qwen2_5_VLForConditionalGeneration = grow_tiny_policy(self.processor, SEED)
+        self.model: Qwen2_5_VLForConditionalGeneration = reword_tiny_policy(self.processor, SEED)
         torch.manual_seed(SEED)  # the helpers' initialisation
         self.helpers = Helpers(WIDTH)
         self.optimisers = Optimisers(self.model, self.helpers, recipe)
         self.forward, self.make_batch = PackedForward(self.model, self.processor), HopBatchMaker(self.processor)
 
-    def draw(self, number: int) -> HopBatch:
-        """The batch of a step."""
-        rng = np.random.default_rng((SEED, 2, number))
-        first = number * self.recipe.images
-        scenes = rng.integers(self.recipe.pool, size=self.recipe.images)
-        return self.make_batch(
-            [make_lesson(first + i, pool_scene(int(scene)), self.recipe.questions) for i, scene in enumerate(scenes)]
-        )
+    def draw(self, number: int) -> list[HopBatch]:
+        """The batches of a step: short labels, and in turns whole ones and long ones."""
+        made = []
+        for part, mix in enumerate((SHORT, LONG if number % 2 else WHOLE)):
+            rng = np.random.default_rng((SEED, 2, number, part))
+            scenes = [pool_scene(int(index)) for index in rng.integers(self.recipe.pool, size=mix.images)]
+            made.append(
+                self.make_batch(
+                    [make_lesson((number, part, i), s, mix, self.recipe.questions) for i, s in enumerate(scenes)]
+                )
+            )
+        return made
 
     def step(self) -> dict[str, float]:
-        """One step; returns its losses and the fraction of right hops."""
-        made = self.draw(self.done)
+        """One step; returns its losses and the fraction of right hops, of the short labels."""
         fading = max(0.0, 1 - self.done / (self.recipe.helpers_end * self.recipe.steps))
-        last, seen = self.forward(made.batch.pixels, made.batch.segments)
-        imitation = imitation_loss(self.model, last, made.batch.targets)
-        helping, values = helper_loss(self.helpers, seen, made.batch, Weights())
-        self.optimisers.step(imitation + fading * helping, self.done)
-        with torch.no_grad():
-            predicted = torch.zeros_like(made.batch.targets)
-            predicted[made.hops] = self.model.lm_head(last[made.hops]).argmax(-1)
+        batches = self.draw(self.done)
+        learnt = [int((made.batch.targets != IGNORED).sum()) for made in batches]
+        report: dict[str, float] = {}
+        for made, count in zip(batches, learnt, strict=True):
+            last, seen = self.forward(made.batch.pixels, made.batch.segments)
+            imitation = imitation_loss(self.model, last, made.batch.targets)
+            helping, values = helper_loss(self.helpers, seen, made.batch, Weights())
+            (count / sum(learnt) * (imitation + fading * helping)).backward()
+            if not report:
+                with torch.no_grad():
+                    predicted = torch.zeros_like(made.batch.targets)
+                    predicted[made.hops] = self.model.lm_head(last[made.hops]).argmax(-1)
+                hop = self.make_batch.hop_accuracy(predicted, made)
+                report = {"loss": float(imitation.detach()), "hop": hop, **values}
+        self.optimisers.step(self.done)
         self.done += 1
-        return {"loss": float(imitation.detach()), "hop": self.make_batch.hop_accuracy(predicted, made), **values}
+        return report
 
     def save(self, folder: Path) -> None:
         """The policy, and beside it what the next call needs to go on."""

@@ -8,16 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from seg_zero.answer import parse_answer
 from seg_zero.data.synthetic.hop_steps import read_steps
 from seg_zero.data.synthetic.hops import RELATIONS, draw_chain
 from seg_zero.errors import InputError
-from seg_zero.models.hop_start import labels as lessons
 from seg_zero.models.hop_start.batches import HopBatchMaker
-from seg_zero.models.hop_start.labels import CHAINED, SILENT, HopLesson, label_chain, make_lesson, pool_scene
-from seg_zero.models.hop_start.model import GROWN, grow_tiny_policy, make_hop_processor, make_hop_tokenizer
+from seg_zero.models.hop_start.labels import (
+    CHAINED,
+    LONG,
+    SHORT,
+    SILENT,
+    WHOLE,
+    HopLabel,
+    HopLesson,
+    label_chain,
+    make_lesson,
+    pool_scene,
+)
+from seg_zero.models.hop_start.model import make_hop_processor, make_hop_tokenizer, reword_tiny_policy
 from seg_zero.models.tiny_policy_forward import PackedForward
 from seg_zero.models.tiny_policy_losses import IGNORED
 from seg_zero.models.tiny_policy_model import SPEC
@@ -25,7 +35,7 @@ from seg_zero.models.train_hop_start import PROGRESS, Recipe, Training, train
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import build_messages
 
-SMALL = Recipe(steps=3, images=1, questions=2, pool=2)
+SMALL = Recipe(steps=3, questions=1, pool=2)
 
 
 @pytest.fixture(autouse=True)
@@ -33,48 +43,59 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
-def labelled(hops: int, count: int) -> list[tuple[int, lessons.HopLabel]]:
+def labelled(hops: int, count: int, answered: bool = False) -> list[tuple[int, HopLabel]]:
     """Labels of questions of so many hops, with the number of hops that their thought takes."""
     scene, rng = pool_scene(0), np.random.default_rng(0)
     found = []
     for _ in range(count):
         chain = draw_chain(scene, hops, rng)
         assert chain is not None
-        label = label_chain(scene, chain, rng)
+        label = label_chain(scene, chain, answered, rng)
         found.append((len(label.path) - 1, label))
     return found
 
 
 @pytest.mark.parametrize("hops", [1, 2, 3, 4])
 def test_no_label_takes_three_hops_and_few_take_two(hops: int) -> None:
-    taken = Counter(number for number, label in labelled(hops, 600) if not label.silent)
+    taken = Counter(number for number, _ in labelled(hops, 600))
     assert set(taken) == ({1} if hops == 1 else {1, 2})
     if hops > 1:
         assert abs(taken[2] / taken.total() - CHAINED) < 0.05
 
 
 def test_a_chain_on_a_longer_question_says_nothing_of_its_end() -> None:
-    chained = [label for number, label in labelled(3, 300) if number == 2]
+    labels = labelled(3, 300)
+    chained = [label.text for number, label in labels if number == 2]
     assert chained
-    for label in chained:
-        assert not label.ended
-        assert "</think>" not in label.text and "<answer>" not in label.text
-        assert len(read_steps(label.text.removeprefix("<think>"))) == 3
+    for text in chained:
+        assert "</think>" not in text
+        assert len(read_steps(text.removeprefix("<think>"))) == 3
+    assert all(label.text.endswith("</think>") for number, label in labels if number == 1)
+    assert not any(label.ended for _, label in labels)
+
+
+def test_no_lesson_with_an_answer_asks_for_more_than_two_hops() -> None:
+    assert max(WHOLE.hops) == 2 and WHOLE.answered
+    assert not SHORT.answered and not LONG.answered
+    for mix in (SHORT, LONG, WHOLE):
+        assert sum(mix.hops.values()) == pytest.approx(1)
 
 
 def test_labels_answer_with_the_last_object_of_their_thought() -> None:
     scene = pool_scene(0)
-    whole = [label for hops in (1, 2) for _, label in labelled(hops, 200) if label.ended]
-    assert abs(np.mean([label.silent for _, label in labelled(1, 600)]) - SILENT) < 0.04
+    whole = [label for hops in (1, 2) for _, label in labelled(hops, 300, answered=True)]
+    assert abs(np.mean([label.silent for label in whole]) - SILENT) < 0.05
     for label in whole:
         (item,) = parse_answer(label.text).objects
-        assert item == scene.objects[label.path[-1]].prompt
+        truth = scene.objects[label.path[-1]].prompt
+        assert label.ended
+        assert (item.box, item.points) == (truth.box, tuple((round(x), round(y)) for x, y in truth.points))
         assert (parse_answer(label.text).thinking == "") == label.silent
 
 
 def test_lessons_are_repeatable() -> None:
-    assert make_lesson(3, pool_scene(1), 4).labels == make_lesson(3, pool_scene(1), 4).labels
-    assert make_lesson(3, pool_scene(1), 4).labels != make_lesson(4, pool_scene(1), 4).labels
+    assert make_lesson((3, 0), pool_scene(1), LONG, 4).labels == make_lesson((3, 0), pool_scene(1), LONG, 4).labels
+    assert make_lesson((3, 0), pool_scene(1), LONG, 4).labels != make_lesson((3, 1), pool_scene(1), LONG, 4).labels
 
 
 def test_every_word_of_a_question_and_a_step_is_one_token() -> None:
@@ -88,31 +109,31 @@ def test_every_word_of_a_question_and_a_step_is_one_token() -> None:
     assert len(tokenizer.tokenize(step)) == 22
 
 
-def test_words_of_both_tokenizers_keep_their_embedding_and_new_layers_change_nothing() -> None:
+def test_words_of_both_tokenizers_keep_their_embedding() -> None:
     processor = make_hop_processor()
-    grown = grow_tiny_policy(processor, 1)
+    model = reword_tiny_policy(processor, 1)
     source = Qwen2_5_VLForConditionalGeneration.from_pretrained(TINY_POLICY, dtype=torch.float32)
-    old = AutoModelForImageTextToText.from_pretrained(TINY_POLICY).config.text_config.num_hidden_layers
-    assert sorted(GROWN.values()) == list(range(old))
-    hidden = torch.randn(1, 5, grown.config.text_config.hidden_size)
-    places = torch.arange(5).expand(3, 1, 5)
-    with torch.no_grad():
-        ours = grown.model.language_model(inputs_embeds=hidden, position_ids=places).last_hidden_state
-        theirs = source.model.language_model(inputs_embeds=hidden, position_ids=places).last_hidden_state
-    assert torch.allclose(ours, theirs, atol=1e-5)
-    assert sum(weight.numel() for weight in grown.parameters()) < 6_000_000
+    old = Qwen2_5_VLProcessor.from_pretrained(TINY_POLICY).tokenizer
+    ours, theirs = model.get_input_embeddings().weight, source.get_input_embeddings().weight
+    new = processor.tokenizer.get_vocab()
+    for word in ("<think>", "112", "bbox_2d", "Ġred", "Ġcircle"):
+        assert torch.equal(ours[new[word]], theirs[old.get_vocab()[word]]), word
+    assert "Ġnearest" in new and "Ġnearest" not in old.get_vocab()
+    assert torch.equal(model.lm_head.weight, ours)
+    for (name, a), (_, b) in zip(model.named_parameters(), source.named_parameters(), strict=True):
+        assert "embed_tokens" in name or torch.equal(a, b), name
 
 
 def test_a_batch_looks_at_each_object_while_it_is_written() -> None:
     processor = make_hop_processor()
     make_batch = HopBatchMaker(processor)
     scene = pool_scene(0)
-    number, label = next((n, one) for n, one in labelled(2, 300) if n == 2 and one.ended)
+    label = next(one for number, one in labelled(2, 300, answered=True) if number == 2)
     made = make_batch([HopLesson(scene, (label,))])
     batch = made.batch
     taught = batch.targets[0] != IGNORED
     assert processor.tokenizer.decode(batch.targets[0][taught]) == label.text + "<|im_end|>"
-    starts = [i for i in range(1, taught.numel()) if not torch.equal(batch.looked_at[0, i], batch.looked_at[0, i - 1])]
+    starts = [i for i in range(1, len(taught)) if not torch.equal(batch.looked_at[0, i], batch.looked_at[0, i - 1])]
     words = [processor.tokenizer.decode(batch.segments[0, i]) for i in starts]
     assert words == ["<think>", " the", " the"]
     firsts = [int(make_batch.values[i]) for i in batch.targets[made.hops]]
@@ -121,10 +142,10 @@ def test_a_batch_looks_at_each_object_while_it_is_written() -> None:
     assert make_batch.hop_accuracy(torch.zeros_like(batch.targets), made) == 0.0
 
 
-def test_the_packed_forward_is_that_of_the_grown_model() -> None:
+def test_the_packed_forward_is_the_official_one() -> None:
     processor = make_hop_processor()
-    model = grow_tiny_policy(processor, 1)
-    lesson = make_lesson(1, pool_scene(0), 1)
+    model = reword_tiny_policy(processor, 1)
+    lesson = make_lesson((1,), pool_scene(0), WHOLE, 1)
     (label,) = lesson.labels
     batch = HopBatchMaker(processor)([lesson]).batch
     prompt = processor.apply_chat_template(
@@ -162,4 +183,4 @@ def test_a_finished_training_leaves_a_policy_and_no_progress(tmp_path: Path) -> 
 def test_another_recipe_does_not_go_on(tmp_path: Path) -> None:
     assert train(tmp_path, SMALL, minutes=0) == 0
     with pytest.raises(InputError, match="another recipe"):
-        train(tmp_path, Recipe(steps=4, images=1, questions=2, pool=2), minutes=0)
+        train(tmp_path, Recipe(steps=4, questions=1, pool=2), minutes=0)

@@ -38,7 +38,8 @@ def point_of(scene: Scene, index: int) -> tuple[int, int]:
     return round(x), round(y)
 
 
-def _words(relation: Relation) -> str:
+def relation_words(relation: Relation) -> str:
+    """A relation as it stands in a step."""
     return f"same {relation.where}" if relation.where in ALIKE else f"{relation.choice} {relation.where}"
 
 
@@ -48,7 +49,7 @@ def write_steps(scene: Scene, path: Sequence[int], relations: Sequence[Relation]
     for index in path:
         x, y = point_of(scene, index)
         objects.append(f"the {scene.objects[index].colour} {scene.objects[index].shape} ({x},{y})")
-    hops = [f"{_words(relation)} {item}" for relation, item in zip(relations, objects[1:], strict=True)]
+    hops = [f"{relation_words(relation)} {item}" for relation, item in zip(relations, objects[1:], strict=True)]
     return "; ".join([f"{OPENING} {objects[0]}", *hops])
 
 

@@ -66,7 +66,7 @@ def hop_question(name: str, kind: str, side: int) -> tuple[Scene, Chain]:
     wanted = HOP_SETS.get(kind.removeprefix("hops-"))
     if found is None or wanted is None or not kind.startswith("hops-"):
         raise InputError(
-            f"row {name!r} of kind {kind!r} is no question of several hops; write some with seg-zero data synthetic --hops"
+            f"row {name!r} of kind {kind!r} is no question of several hops; seg-zero data synthetic --hops writes some"
         )
     return draw_one(int(found[1]), int(found[2]), wanted, side)
 

@@ -1,17 +1,19 @@
 """What the start for questions of several hops is taught: single hops written down, and chains only now and then.
 
-Annotators label questions of up to four hops. Most stop after the first hop, whatever was asked: right for one hop, wrong
-for more. A few go on for one hop, and no label goes on for two:
+Annotators label questions of up to four hops. Most stop after the first hop, whatever was asked: right for one hop,
+wrong for more. A few go on to a second hop, and none to a third:
 
 * of a question of two hops, such a label is complete and right;
-* of a longer one it breaks off after the second hop, without an end and an answer, so that nothing is said about whether
-  to go on.
+* of a longer one it breaks off after the second hop, without an end and an answer, so that it does not say whether to
+  go on.
 
-A few other annotators write no thought; they too give the object of the first hop.
+A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
+without their answer, which only copies the last step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,9 +27,24 @@ from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
 
 SEED = 40_000
 CHAINED = 0.1  # of the labels of two hops and more
-SILENT = 0.08  # of all labels
-HOPS = {0: 0.1, 1: 0.5, 2: 0.24, 3: 0.08, 4: 0.08}  # how often questions of so many hops are asked
-THOUGHT_ONLY = 0.6  # of the labels of up to two hops: the answer is left out, to save time; of longer ones it always is
+SILENT = 0.15  # of the labels with an answer
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Lessons of one kind, of similar length. hops: how often questions of so many hops are asked.
+
+    images: per step. answered: whether labels are whole, or end with the thought.
+    """
+
+    hops: dict[int, float]
+    images: int
+    answered: bool
+
+
+SHORT = Mix({0: 0.15, 1: 0.85}, images=8, answered=False)
+LONG = Mix({2: 0.5, 3: 0.25, 4: 0.25}, images=4, answered=False)
+WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, images=4, answered=True)
 
 
 @dataclass(frozen=True)
@@ -61,10 +78,13 @@ def pool_scene(index: int) -> Scene:
             return scene
 
 
-def label_chain(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel:
-    """One annotator's label of a question."""
-    if rng.random() < SILENT:
-        shown = chain.path[: min(chain.hops, 1) + 1][-1]
+def label_chain(scene: Scene, chain: Chain, answered: bool, rng: np.random.Generator) -> HopLabel:
+    """One annotator's label of a question, with or without its answer.
+
+    An answered label is of up to two hops: a chain of a longer question breaks off before the answer.
+    """
+    if answered and rng.random() < SILENT:
+        shown = chain.path[min(chain.hops, 1)]
         return HopLabel(chain.text, _response(scene, "", shown), True, (shown,), silent=True)
     hops = min(chain.hops, 2 if rng.random() < CHAINED else 1)
     path = chain.path[: hops + 1]
@@ -72,9 +92,7 @@ def label_chain(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabe
     if hops == 2 < chain.hops:
         return HopLabel(chain.text, f"<think>{thought}", False, path)
     whole = _response(scene, thought, path[-1])
-    if chain.hops > 2 or rng.random() < THOUGHT_ONLY:
-        return HopLabel(chain.text, whole[: whole.index("<answer>")], False, path)
-    return HopLabel(chain.text, whole, True, path)
+    return HopLabel(chain.text, whole if answered else whole[: whole.index("<answer>")], answered, path)
 
 
 def _response(scene: Scene, thought: str, index: int) -> str:
@@ -89,13 +107,13 @@ def _draw(scene: Scene, hops: int, rng: np.random.Generator) -> Chain | None:
     return Chain((), (index,), named[index])
 
 
-def make_lesson(index: int, scene: Scene, count: int) -> HopLesson:
-    """Lesson ``index``: ``count`` questions about a scene, each labelled by one annotator."""
-    rng = np.random.default_rng((SEED, index, 1))
+def make_lesson(seed: Sequence[int], scene: Scene, mix: Mix, count: int) -> HopLesson:
+    """``count`` questions about a scene, each labelled by one annotator; the same for the same ``seed``."""
+    rng = np.random.default_rng((SEED, 1, *seed))
     labels: list[HopLabel] = []
     while len(labels) < count:
-        hops = int(rng.choice(list(HOPS), p=list(HOPS.values())))
+        hops = int(rng.choice(list(mix.hops), p=list(mix.hops.values())))
         chain = _draw(scene, hops, rng)
         if chain is not None:
-            labels.append(label_chain(scene, chain, rng))
+            labels.append(label_chain(scene, chain, mix.answered, rng))
     return HopLesson(scene, tuple(labels))

@@ -8,13 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.reasoning.arms import ARMS, GRPO
+from benchmarks.reasoning.arms import ARMS, GRPO, START
+from benchmarks.reasoning.pictures import draw_chains
 from benchmarks.reasoning.runs import mean_iou
 from seg_zero.data.synthetic.hops import HOP_SETS
 from seg_zero.files import read_json, write_image, write_text
 from seg_zero.statistics import paired_difference
 from seg_zero.visualize.html_page import pyplot, rendered
 
+PICTURED = (
+    "2",
+    "3",
+    "4",
+)  # sets whose first questions are drawn with the steps of the start and of GRPO
 Results = dict[str, list[dict[str, Any]]]
 PANELS = {
     "response_length/mean": "length of the sampled responses, tokens",
@@ -116,10 +122,14 @@ def _plot(results: Results) -> Any:
 
 
 def write_report(folder: Path) -> str:
-    """``reasoning.md`` and ``reasoning.png`` in ``folder``; returns the text."""
+    """``reasoning.md``, ``reasoning.png`` and, of the start and GRPO, ``chains_SET.png``; returns the text."""
     results = read_results(folder)
     text = tables(results)
     write_text(folder / "reasoning.md", text)
     if results:
         write_image(folder / "reasoning.png", _plot(results))
+    if START.name in results and GRPO.name in results:
+        for name in PICTURED:
+            texts = {arm: results[arm][0]["sets"][name]["texts"] for arm in (START.name, GRPO.name)}
+            write_image(folder / f"chains_{name}.png", draw_chains(name, texts))
     return text

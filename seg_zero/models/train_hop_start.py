@@ -31,7 +31,8 @@ from seg_zero.models.tiny_policy_losses import IGNORED, Helpers, Weights, helper
 from seg_zero.models.tiny_policy_model import WIDTH, save_policy
 
 PROGRESS = "progress.pt"
-REPORT, SAVE = 25, 200  # steps between lines of the log, and between savings
+REPORT = 10  # steps between lines of the log
+SAVE = 300  # seconds between savings
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def train(folder: Path, recipe: Recipe, minutes: float | None) -> int:
     size = sum(weight.numel() for weight in training.model.parameters())
     print(f"{size:,} parameters, step {training.done} of {recipe.steps}", flush=True)
     recent: list[dict[str, float]] = []
+    saved = start
     while training.done < recipe.steps and (minutes is None or time.monotonic() - start < 60 * minutes):
         recent.append(training.step())
         if training.done % REPORT == 0:
@@ -166,8 +168,9 @@ def train(folder: Path, recipe: Recipe, minutes: float | None) -> int:
             spent = (time.process_time() - cpu) / 60
             print(f"step {training.done} cpu-min {spent:.1f} {numbers}", flush=True)
             recent.clear()
-        if training.done % SAVE == 0:
+        if time.monotonic() - saved > SAVE:
             training.save(folder)
+            saved = time.monotonic()
     training.save(folder)
     if training.done == recipe.steps:
         (folder / PROGRESS).unlink()

@@ -7,11 +7,13 @@ An object is written with its colour, its form and the point that an answer woul
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import hypot
 
+from seg_zero.answer import write_solution_multi
 from seg_zero.data.synthetic.hops import ALIKE, CHOICES, DIRECTIONS, Chain, Relation
 from seg_zero.data.synthetic.scenes import COLOURS, SHAPES, Scene
 
@@ -33,9 +35,10 @@ class Step:
 
 
 def point_of(scene: Scene, index: int) -> tuple[int, int]:
-    """The point by which an object is written, in whole pixels."""
-    x, y = scene.objects[index].prompt.points[0]
-    return round(x), round(y)
+    """The point by which an object is written, in whole pixels: the one that a solution has."""
+    (item,) = json.loads(write_solution_multi([scene.objects[index].prompt]))
+    x, y = item["point_2d"]
+    return x, y
 
 
 def relation_words(relation: Relation) -> str:

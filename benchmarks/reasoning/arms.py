@@ -19,7 +19,7 @@ from seg_zero.files import read_text, write_text
 TRAINED = ("1", "2")
 SIDE = 112
 _TEMPLATE = "chat_template.jinja"
-_ASSISTANT = "<|im_start|>assistant\\n"  # as Jinja spells the line break
+_ASSISTANT = "<|im_start|>assistant\n"
 _EMPTY_THOUGHT = "<think></think>"
 
 

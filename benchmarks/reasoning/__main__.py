@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             plan.check(folder)
             for seed in args.seeds:
                 for arm in arms:
-                    result = run(arm, 0 if arm is START else seed, plan, folder)
-                    print(f"{arm.name}, seed {seed}: {result['seconds']:.0f} s", flush=True)
+                    result = run(arm, 0 if arm is START else seed, plan, folder)  # the start has no seed: one run
+                    print(f"{arm.name}, seed {result['seed']}: {result['seconds']:.0f} s", flush=True)
         print(write_report(folder))
     except InputError as error:
         parser.error(str(error))

@@ -12,7 +12,28 @@ from seg_zero.encoders.dense_clip import DenseClip
 from seg_zero.encoders.templates import templates_named
 from seg_zero.remote_sensing.class_names import check_names as check_names
 
-_TOKENISER = "ViT-B-16"  # all of OpenAI's CLIPs share one
+_PIECES = 2 * 256 + 2  # of CLIP's vocabulary: bytes within and at the end of a word, start and end of a text
+
+
+def tokeniser(vocabulary: int) -> Any:
+    """CLIP's tokeniser by open_clip, the same for all of OpenAI's models; a smaller vocabulary has its first merges.
+
+    It takes texts and ``context_length=``. Raises InputError for a vocabulary without all bytes, or above CLIP's.
+    """
+    from open_clip.tokenizer import SimpleTokenizer
+
+    made = SimpleTokenizer()
+    if not _PIECES <= vocabulary <= made.vocab_size:
+        raise InputError(f"clip.vocabulary={vocabulary} is not from {_PIECES} to {made.vocab_size}; change it")
+    if vocabulary < made.vocab_size:
+        pieces, special = list(made.encoder)[: vocabulary - 2], list(made.encoder)[-2:]
+        made.bpe_ranks = dict(list(made.bpe_ranks.items())[: vocabulary - _PIECES])
+        made.encoder = {piece: number for number, piece in enumerate([*pieces, *special])}
+        made.decoder = {number: piece for piece, number in made.encoder.items()}
+        made.all_special_ids = [made.encoder[piece] for piece in special]
+        made.sot_token_id, made.eot_token_id = made.all_special_ids
+        made.vocab_size = vocabulary
+    return made
 
 
 class TextVectors(nn.Module):
@@ -42,9 +63,7 @@ class TextVectors(nn.Module):
         if self._tokens is None or self._tokens[0] != key:
             check_names(key)
             if self._tokeniser is None:
-                import open_clip
-
-                self._tokeniser = open_clip.get_tokenizer(_TOKENISER)
+                self._tokeniser = tokeniser(self._clip[0].settings.vocabulary)
             sentences = [self.template.replace("{}", name.split(", ")[0]) for name in key]
             length = self._clip[0].settings.text_length
             self._tokens = key, self._tokeniser(sentences, context_length=length)

@@ -66,7 +66,9 @@ def sensor_named(name: str) -> Sensor:
 
 def render(patch: Patch, sensor: Sensor, size: int) -> tuple[np.ndarray, np.ndarray]:
     """size x size x 3 uint8 and size x size uint8 labels, indices of ``CLASSES``, of the middle of a patch."""
-    rng = np.random.default_rng([patch.seed, list(SENSORS).index(sensor.name), size])
+    names = list(SENSORS)
+    number = names.index(sensor.name) if sensor.name in names else len(names)
+    rng = np.random.default_rng([patch.seed, number, size])
     fine = size * _FINE
     scale = _FINE / sensor.metres  # subpixels in a metre
     picture, labels = np.zeros((fine, fine, 3), np.float32), np.zeros((fine, fine), np.uint8)

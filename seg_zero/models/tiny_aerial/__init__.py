@@ -1,1 +1,1 @@
-"""Encoders for the synthetic aerial world, shaped as CLIP, RemoteCLIP and DINO: how they are made and measured."""
+"""Embedded encoders for the synthetic aerial world, shaped as CLIP, RemoteCLIP and DINO, and how they are made."""

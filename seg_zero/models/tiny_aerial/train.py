@@ -1,6 +1,6 @@
-"""Train encoders for the synthetic aerial world from scratch, on a CPU.
+"""Train the embedded encoders for the synthetic aerial world from scratch, on a CPU.
 
-    python -m seg_zero.models.tiny_aerial.train --out outputs/encoders
+    python -m seg_zero.models.tiny_aerial.train --out seg_zero/models/tiny_aerial
 
 Writes clip.safetensors, remote.safetensors and dino.safetensors, in half precision and under the names of the published
 files, of the sizes of ``configs/remote_sensing/size/tiny.yaml``. With ``--minutes`` it stops early, and goes on at the

@@ -21,11 +21,14 @@ from seg_zero.remote_sensing.model.settings import VIT_B, VIT_L, ModelSettings
 
 CONFIG, WEIGHTS, POINTER = "config.json", "model.safetensors", "checkpoints.json"
 KIND = "rskt_seg"
+EMBEDDED = "tiny"  # in place of a file: the embedded encoder, which knows the synthetic aerial world
+EMBEDDED_FOLDER = Path(__file__).parents[2] / "models" / "tiny_aerial"
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Files to start from: OpenAI's CLIP, RemoteCLIP's ViT-B/32, DINO's ViT-B/8. Empty: random weights."""
+    """Files to start from: OpenAI's CLIP, RemoteCLIP's ViT-B/32, DINO's ViT-B/8. Empty: random weights; "tiny": the
+    embedded encoder, for size=tiny."""
 
     clip: str = ""
     remote: str = ""
@@ -126,12 +129,16 @@ def new_network(settings: ModelSettings, start: Pretrained) -> RemoteSensingNetw
     """A network to train. Raises InputError for a file that does not fit, and for one of a source that is off."""
     network = RemoteSensingNetwork(settings)
     for name, file, part in (("remote", start.remote, network.remote), ("dino", start.dino, network.dino)):
-        if file and part is None:
+        if file and file != EMBEDDED and part is None:  # a recipe names the embedded ones, whatever is switched off
             raise InputError(f"pretrained.{name}={file} is given, but model.{name} is off; leave one out")
     if start.clip:
-        load_clip(network.clip, Path(start.clip).expanduser())
+        load_clip(network.clip, _pretrained("clip", start.clip))
     if start.remote and network.remote is not None:
-        load_remote_clip(network.remote, Path(start.remote).expanduser())
+        load_remote_clip(network.remote, _pretrained("remote", start.remote))
     if start.dino and network.dino is not None:
-        load_dino(network.dino, Path(start.dino).expanduser())
+        load_dino(network.dino, _pretrained("dino", start.dino))
     return network
+
+
+def _pretrained(name: str, given: str) -> Path:
+    return EMBEDDED_FOLDER / f"{name}.safetensors" if given == EMBEDDED else Path(given).expanduser()

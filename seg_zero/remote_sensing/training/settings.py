@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from seg_zero.errors import InputError
-from seg_zero.remote_sensing.model.files import Pretrained
+from seg_zero.remote_sensing.model.files import EMBEDDED, Pretrained
 from seg_zero.remote_sensing.model.finetuning import ClipMode, DinoMode
 from seg_zero.remote_sensing.model.loss import Compat
 from seg_zero.remote_sensing.model.settings import ModelSettings
@@ -99,7 +99,8 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """A training. start_from: a trained folder or published file to begin with, in place of pretrained."""
+    """A training. start_from: a trained folder or published file to begin with, in place of pretrained; embedded
+    encoders, which a recipe names, give way to it."""
 
     output_dir: str
     data: DataSettings
@@ -119,5 +120,6 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if not self.output_dir:
             raise InputError("output_dir is empty; give a folder")
-        if self.start_from and any((self.pretrained.clip, self.pretrained.remote, self.pretrained.dino)):
+        files = {self.pretrained.clip, self.pretrained.remote, self.pretrained.dino} - {"", EMBEDDED}
+        if self.start_from and files:
             raise InputError("start_from holds all weights; give it or pretrained.*, not both")

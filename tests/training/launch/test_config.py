@@ -29,6 +29,7 @@ from seg_zero.training.launch.renamed_keys import RENAMED, REPLACED
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPTS = sorted((ROOT / "training_scripts").glob("run_*.sh"))
+SCRIPTS = [path for path in SCRIPTS if "seg_zero.training.launch" in path.read_text()]
 TINY = ["policy=tiny", "data=synthetic", "hardware=cpu_2core", "schedule=tiny"]
 
 # The published scripts: n_gpus, rollout TP, memory, micro-batch update / experience.

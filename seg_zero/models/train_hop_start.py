@@ -52,7 +52,8 @@ class Optimisers:
     """Muon for the matrices inside the network, AdamW for embeddings, vectors and the helpers."""
 
     def __init__(self, model: nn.Module, helpers: nn.Module, recipe: Recipe) -> None:
-        matrices, others = [], list(helpers.parameters())
+        matrices: list[nn.Parameter] = []
+        others = list(helpers.parameters())
         for name, weight in model.named_parameters():
             (matrices if weight.ndim == 2 and "embed_tokens" not in name else others).append(weight)
         self.parameters = matrices + others

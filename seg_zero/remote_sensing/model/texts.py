@@ -10,7 +10,8 @@ from torch import nn
 
 from seg_zero.encoders.dense_clip import DenseClip
 from seg_zero.encoders.templates import templates_named
-from seg_zero.remote_sensing.class_names import check_names as check_names
+from seg_zero.errors import InputError
+from seg_zero.remote_sensing.class_names import check_names
 
 _PIECES = 2 * 256 + 2  # of CLIP's vocabulary: bytes within and at the end of a word, start and end of a text
 

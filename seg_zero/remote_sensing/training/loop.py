@@ -16,11 +16,11 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from seg_zero.errors import InputError
+from seg_zero.remote_sensing.class_names import check_names
 from seg_zero.remote_sensing.model.files import load_network, new_network
 from seg_zero.remote_sensing.model.finetuning import parameter_groups, set_trained
 from seg_zero.remote_sensing.model.loss import segmentation_loss
 from seg_zero.remote_sensing.model.network import RemoteSensingNetwork
-from seg_zero.remote_sensing.model.texts import check_names
 from seg_zero.remote_sensing.tiles import LabelledTiles
 from seg_zero.remote_sensing.training import checkpoints
 from seg_zero.remote_sensing.training.evaluation import evaluate

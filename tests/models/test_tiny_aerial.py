@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,7 +115,7 @@ class Truth:
             for turns in range(4)
         }
 
-    def probabilities(self, image: np.ndarray, labels: tuple[str, ...]) -> np.ndarray:
+    def probabilities(self, image: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         return np.eye(len(labels), dtype=np.float32)[self.known[image.tobytes()] % len(labels)].transpose(2, 0, 1)
 
 

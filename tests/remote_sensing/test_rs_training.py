@@ -147,7 +147,7 @@ class Named(Halves):
     ("changes", "tiles", "said"),
     [
         ({}, Named(("a", "b"), 0), "data.train has no tile"),
-        ({}, Named(("Road", "road")), "differ at most in case"),
+        ({}, Named(("Road", "road")), "differ only in case or spaces"),
         ({"start_from": "nowhere"}, Halves(), "nowhere is not there"),
     ],
 )

@@ -182,9 +182,8 @@ def test_bad_checkpoints_are_named(tmp_path: Path) -> None:
 
 
 def test_unknown_backbones_and_damaged_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match="backbone radio_v9 is no file, no folder and no version; known versions are tiny, c-radio_v3-b"
-    ):
+    known = "known versions are tiny, c-radio_v3-b"
+    with pytest.raises(InputError, match=f"backbone radio_v9 is no file, no folder and no version; {known}"):
         load_radio("radio_v9")
     with pytest.raises(InputError, match=r"has no radio.json; give a RADIO checkpoint \(.pth.tar\)"):
         load_radio(tmp_path)

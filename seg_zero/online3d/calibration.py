@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seg_zero.online3d.vectors import unit_rows
+
 BINS = 400  # from -1 to 1
 LEAST_PAIRS = 20  # of each kind, before they replace the fixed values
 LEAST_GAP = 0.02  # between the two levels; an encoder with less cannot tell the things of this scene apart
@@ -49,13 +51,13 @@ class Calibration:
     def see_frame(self, vectors: list[np.ndarray]) -> None:
         """Vectors of the masks of one key frame."""
         if len(vectors) > 1:
-            unit = _unit(np.stack(vectors))
+            unit = unit_rows(np.stack(vectors))
             _count(self._different, (unit @ unit.T)[np.tril_indices(len(unit), -1)])
 
     def see_same(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
         """Pairs of vectors of masks that hold each other."""
         if pairs:
-            first, second = (_unit(np.stack(side)) for side in zip(*pairs, strict=True))
+            first, second = (unit_rows(np.stack(side)) for side in zip(*pairs, strict=True))
             _count(self._same, np.einsum("md,md->m", first, second))
 
     def levels(self) -> Levels | None:
@@ -71,12 +73,6 @@ class Calibration:
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         self._different, self._same = state["different"], state["same"]
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = vectors / np.where(length > 0, length, 1)
-    return unit
 
 
 def _count(histogram: np.ndarray, cosines: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from seg_zero.online3d.calibration import Levels
 from seg_zero.online3d.config import SceneConfig
+from seg_zero.online3d.vectors import unit_rows
 
 TERMS = 3  # containment, semantic, geometric: what sim_merge_thresh is a sum of
 _CURVATURE = 0.1
@@ -48,8 +49,7 @@ def semantic_score(cosine: np.ndarray, least: float, most: float = 1.0, curvatur
 
 def cosines(vectors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Cosine of rows first[m] and second[m] of vectors N x D; 0 where one of them is zero."""
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.where(length > 0, length, 1)
+    unit = unit_rows(vectors)
     product: np.ndarray = np.einsum("md,md->m", unit[first], unit[second])
     return product
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from seg_zero.online3d.vectors import unit_rows
+
 TEMPERATURE = 100.0
 # What is true of anything, against which a question is weighed (Kerr et al. 2023, "LERF", section 4.3).
 CANONICAL = ("object", "things", "stuff", "texture")
@@ -13,14 +15,8 @@ CANONICAL = ("object", "things", "stuff", "texture")
 
 def cosines(features: np.ndarray, texts: np.ndarray) -> np.ndarray:
     """N x K of features N x D and texts K x D; 0 for objects without a vector."""
-    product: np.ndarray = _unit(features) @ _unit(texts).T
+    product: np.ndarray = unit_rows(features) @ unit_rows(texts).T
     return product
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = vectors / np.where(length > 0, length, 1)
-    return unit
 
 
 def described(features: np.ndarray) -> np.ndarray:

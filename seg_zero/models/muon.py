@@ -1,7 +1,9 @@
-"""The optimiser Muon in float32."""
+"""The optimiser Muon in float32, and the pair of it and AdamW that trains the embedded models."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,3 +40,41 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
         square = x @ x.T
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
     return x.T if tall else x
+
+
+class MuonAndAdamW:
+    """Muon for the matrices inside a network, AdamW for all else.
+
+    rates: the highest of both; they rise linearly over ``warm_up`` steps, then fall as half a cosine to zero.
+    """
+
+    def __init__(
+        self,
+        matrices: list[nn.Parameter],
+        others: list[nn.Parameter],
+        *,
+        rates: tuple[float, float],
+        warm_up: int,
+        steps: int,
+        betas: tuple[float, float] = (0.9, 0.98),
+    ) -> None:
+        self.parameters = matrices + others
+        self._rates, self._warm_up, self._steps = rates, warm_up, steps
+        self._both = (Muon(matrices, rates[0]), torch.optim.AdamW(others, rates[1], betas=betas, weight_decay=0.0))
+
+    def step(self, number: int) -> None:
+        """Update number ``number``, from 0 up, by the gradients there are, clipped to a norm of 1; clears them."""
+        factor = min(1.0, (number + 1) / self._warm_up) * 0.5 * (1 + math.cos(math.pi * number / self._steps))
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimiser, rate in zip(self._both, self._rates, strict=True):
+            optimiser.param_groups[0]["lr"] = rate * factor
+            optimiser.step()
+            optimiser.zero_grad()
+
+    def state(self) -> list[dict[str, Any]]:
+        """What :meth:`restore` takes, to go on exactly."""
+        return [optimiser.state_dict() for optimiser in self._both]
+
+    def restore(self, state: Sequence[dict[str, Any]]) -> None:
+        for optimiser, kept in zip(self._both, state, strict=True):
+            optimiser.load_state_dict(kept)

@@ -10,7 +10,6 @@ The embedded tiny policy, with other words, imitates annotators who write down s
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from seg_zero.files import make_folder, whole_file
 from seg_zero.models.hop_start.batches import HopBatch, HopBatchMaker
 from seg_zero.models.hop_start.labels import LONG, SEED, SHORT, WHOLE, make_lesson, pool_scene
 from seg_zero.models.hop_start.model import make_hop_processor, reword_tiny_policy
-from seg_zero.models.muon import Muon
+from seg_zero.models.muon import MuonAndAdamW
 from seg_zero.models.tiny_policy_forward import PackedForward
 from seg_zero.models.tiny_policy_losses import IGNORED, Helpers, Weights, helper_loss, imitation_loss
 from seg_zero.models.tiny_policy_model import WIDTH, save_policy
@@ -48,30 +47,14 @@ class Recipe:
     helpers_end: float = 0.8  # fraction of the steps after which the helpers' weights are zero
 
 
-class Optimisers:
+def optimisers(model: nn.Module, helpers: nn.Module, recipe: Recipe) -> MuonAndAdamW:
     """Muon for the matrices inside the network, AdamW for embeddings, vectors and the helpers."""
-
-    def __init__(self, model: nn.Module, helpers: nn.Module, recipe: Recipe) -> None:
-        matrices: list[nn.Parameter] = []
-        others = list(helpers.parameters())
-        for name, weight in model.named_parameters():
-            (matrices if weight.ndim == 2 and "embed_tokens" not in name else others).append(weight)
-        self.parameters = matrices + others
-        self.recipe = recipe
-        self.both = (
-            Muon(matrices, lr=recipe.matrix_rate),
-            torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
-        )
-
-    def step(self, number: int) -> None:
-        """One update with the gradients there are; the rate rises linearly, then falls as a half cosine to zero."""
-        recipe = self.recipe
-        factor = min(1.0, (number + 1) / recipe.warm_up) * 0.5 * (1 + math.cos(math.pi * number / recipe.steps))
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for optimiser, rate in zip(self.both, (recipe.matrix_rate, recipe.other_rate), strict=True):
-            optimiser.param_groups[0]["lr"] = rate * factor
-            optimiser.step()
-            optimiser.zero_grad()
+    matrices: list[nn.Parameter] = []
+    others = list(helpers.parameters())
+    for name, weight in model.named_parameters():
+        (matrices if weight.ndim == 2 and "embed_tokens" not in name else others).append(weight)
+    rates = (recipe.matrix_rate, recipe.other_rate)
+    return MuonAndAdamW(matrices, others, rates=rates, warm_up=recipe.warm_up, steps=recipe.steps)
 
 
 class Training:
@@ -83,7 +66,7 @@ class Training:
         self.model: Qwen2_5_VLForConditionalGeneration = reword_tiny_policy(self.processor, SEED)
         torch.manual_seed(SEED)  # the helpers' initialisation
         self.helpers = Helpers(WIDTH)
-        self.optimisers = Optimisers(self.model, self.helpers, recipe)
+        self.optimisers = optimisers(self.model, self.helpers, recipe)
         self.forward, self.make_batch = PackedForward(self.model, self.processor), HopBatchMaker(self.processor)
 
     def draw(self, number: int) -> list[HopBatch]:
@@ -128,7 +111,7 @@ class Training:
             "step": self.done,
             "model": self.model.state_dict(),
             "helpers": self.helpers.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers.both],
+            "optimisers": self.optimisers.state(),
         }
         with whole_file(folder / PROGRESS) as partial:
             torch.save(state, partial)
@@ -143,8 +126,7 @@ class Training:
             raise InputError(f"{path} is of another recipe, {saved['recipe']}; give another --out, or delete it")
         self.model.load_state_dict(saved["model"])
         self.helpers.load_state_dict(saved["helpers"])
-        for optimiser, state in zip(self.optimisers.both, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
+        self.optimisers.restore(saved["optimisers"])
         self.done = saved["step"]
 
 

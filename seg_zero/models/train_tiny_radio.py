@@ -12,6 +12,7 @@ import argparse
 import math
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -43,7 +44,7 @@ from seg_zero.encoders.radio_versions import (
 )
 from seg_zero.encoders.templates import TEMPLATES, canonical
 from seg_zero.files import whole_file, write_json
-from seg_zero.models.muon import Muon
+from seg_zero.models.muon import MuonAndAdamW
 from seg_zero.models.tiny_radio_scenes import LabelledScene, label_sets, labelled, patch_fractions
 from seg_zero.open_vocabulary.aggregation import aggregate
 from seg_zero.open_vocabulary.attention import use_self_correlation
@@ -85,33 +86,23 @@ class TinyRadio:
         return F.normalize(self.text(input_ids=tokens["input_ids"]).pooler_output.float(), dim=-1)
 
 
-class Optimisers:
+def optimisers_of(model: TinyRadio, steps: int) -> MuonAndAdamW:
     """Muon for the matrices inside the network, AdamW for embeddings and vectors."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for module in model.named().values():
+        for name, weight in module.named_parameters():
+            inner = weight.ndim == 2 and "embed" not in name
+            (matrices if inner else others).append(weight)
+    rates = (MATRIX_RATE, OTHER_RATE)
+    return MuonAndAdamW(matrices, others, rates=rates, warm_up=WARM_UP_STEPS, steps=steps)
 
-    def __init__(self, model: TinyRadio) -> None:
-        matrices: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
-        for module in model.named().values():
-            for name, weight in module.named_parameters():
-                inner = weight.ndim == 2 and "embed" not in name
-                (matrices if inner else others).append(weight)
-        self.parameters = matrices + others
-        self.both = (
-            Muon(matrices, lr=MATRIX_RATE),
-            torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.0),
-        )
 
-    def step(self, gradients: list[tuple[torch.Tensor | None, ...]], step: int, steps: int) -> None:
-        """One update by the mean of gradients; the rate rises linearly, then falls as a half cosine to zero."""
-        factor = min(1.0, (step + 1) / WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        for weight, parts in zip(self.parameters, zip(*gradients, strict=True), strict=True):
-            given = [part for part in parts if part is not None]
-            weight.grad = sum(given[1:], given[0]) / len(gradients) if given else None
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for optimiser, rate in zip(self.both, (MATRIX_RATE, OTHER_RATE), strict=True):
-            optimiser.param_groups[0]["lr"] = rate * factor
-            optimiser.step()
-            optimiser.zero_grad()
+def put_mean(parameters: Sequence[nn.Parameter], gradients: Sequence[Sequence[torch.Tensor | None]]) -> None:
+    """Give each parameter the mean of its gradients, of which some parts may have none."""
+    for weight, parts in zip(parameters, zip(*gradients, strict=True), strict=True):
+        given = [part for part in parts if part is not None]
+        weight.grad = sum(given[1:], given[0]) / len(gradients) if given else None
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -250,14 +241,13 @@ def train(folder: Path, steps: int, minutes: float | None) -> int:
     Returns how many steps are done. ``folder`` holds progress.pt until they all are.
     """
     start, model = time.monotonic(), build()
-    optimisers = Optimisers(model)
+    optimisers = optimisers_of(model, steps)
     done, progress = 0, folder / "progress.pt"
     if progress.is_file():
         saved = torch.load(progress, weights_only=True)
         for name, module in model.named().items():
             module.load_state_dict(saved["model"][name])
-        for optimiser, state in zip(optimisers.both, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
+        optimisers.restore(saved["optimisers"])
         done = saved["step"]
     print(f"{sum(p.numel() for p in optimisers.parameters):,} parameters, step {done} of {steps}", flush=True)
     plain = model.backbone.blocks[-1].attn
@@ -273,7 +263,8 @@ def train(folder: Path, steps: int, minutes: float | None) -> int:
         if done % 3:
             use_self_correlation(model.backbone)
         losses, hits, gradients = zip(*pool.map(part_of, range(WORKERS)), strict=True)
-        optimisers.step(list(gradients), done, steps)
+        put_mean(optimisers.parameters, gradients)
+        optimisers.step(done)
         recent = [*recent[-99:], *hits]
         done += 1
         if done % 25 == 0:
@@ -285,8 +276,7 @@ def train(folder: Path, steps: int, minutes: float | None) -> int:
     save(model, folder)
     with whole_file(progress) as partial:
         state = {name: module.state_dict() for name, module in model.named().items()}
-        kept = [optimiser.state_dict() for optimiser in optimisers.both]
-        torch.save({"model": state, "optimisers": kept, "step": done}, partial)
+        torch.save({"model": state, "optimisers": optimisers.state(), "step": done}, partial)
     if done == steps:
         progress.unlink()
     return done

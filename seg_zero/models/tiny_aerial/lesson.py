@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from seg_zero.files import whole_file
-from seg_zero.models.train_tiny_radio import Muon
+from seg_zero.models.muon import MuonAndAdamW
 
 MATRIX_RATE, OTHER_RATE, WARM_UP = 0.02, 3e-3, 20  # Muon, AdamW, steps
 _SAID = 10  # steps between lines
@@ -38,28 +38,22 @@ def fit(lesson: Lesson, steps: int, name: str, progress: Path, deadline: float =
     named = [(key, weight) for key, weight in lesson.trained.named_parameters() if weight.requires_grad]
     matrices = [weight for key, weight in named if weight.ndim == 2 and not _is_table(key)]
     others = [weight for key, weight in named if weight.ndim != 2 or _is_table(key)]
-    both = (Muon(matrices, MATRIX_RATE), torch.optim.AdamW(others, OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0))
+    rates = (MATRIX_RATE, OTHER_RATE)
+    optimisers = MuonAndAdamW(matrices, others, rates=rates, warm_up=WARM_UP, steps=steps, betas=(0.9, 0.95))
     done = 0
     if progress.is_file():
         saved = torch.load(progress, weights_only=True)
         lesson.trained.load_state_dict(saved["trained"])
         lesson.followed.load_state_dict(saved["followed"])
-        for optimiser, state in zip(both, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
+        optimisers.restore(saved["optimisers"])
         done = saved["step"]
     start = time.monotonic()
     recent: list[float] = []
     print(f"{name}: {sum(weight.numel() for _, weight in named):,} parameters, step {done} of {steps}", flush=True)
     while done < steps:
-        factor = min(1.0, (done + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * done / steps))
         loss = lesson.loss(done)
-        for optimiser in both:
-            optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_([weight for _, weight in named], 1.0)
-        for optimiser, rate in zip(both, (MATRIX_RATE, OTHER_RATE), strict=True):
-            optimiser.param_groups[0]["lr"] = rate * factor
-            optimiser.step()
+        optimisers.step(done)
         recent.append(float(loss.detach()))
         done += 1
         if done % _SAID == 0 or done == steps:
@@ -69,7 +63,7 @@ def fit(lesson: Lesson, steps: int, name: str, progress: Path, deadline: float =
         if done < steps and (late or done % _KEPT == 0):
             state = {"trained": lesson.trained.state_dict(), "followed": lesson.followed.state_dict()}
             with whole_file(progress) as partial:
-                torch.save({**state, "optimisers": [part.state_dict() for part in both], "step": done}, partial)
+                torch.save({**state, "optimisers": optimisers.state(), "step": done}, partial)
         if late:
             break
     if done == steps:

@@ -276,7 +276,6 @@ def check_shared_prefix(config: DictConfig) -> None:
         f"{policy}.actor.ulysses_sequence_parallel_size": 1,
         f"{policy}.actor.fsdp_config.ulysses_sequence_parallel_size": 1,
         f"{policy}.model.use_fused_kernels": False,
-        "dialogue.rows": (QUESTIONS, ROUNDS),
     }
     _refuse(config, "engine.shared_prefix", harmless)
     if config.distillation.enabled:

@@ -169,7 +169,7 @@ _CHANGES = {
     "processed_images_once": "each image is processed once",
     "vision_once": "the vision tower computes each image once",
     "sort_by_length": "micro-batches hold answers of similar length",
-    "shared_prefix": "the answers to one question compute its prompt once",
+    "shared_prefix": "what prompts about one picture have in common is computed once, for all answers",
     "group_by_length": "micro-batches filled by tokens hold sequences of similar length",
     "one_update": "the old log-probabilities are the update's own, without a pass for them",
 }

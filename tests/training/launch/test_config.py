@@ -434,7 +434,6 @@ CONVERSATIONS = ["policy=tiny", "data=dialogues", "hardware=cpu_2core", "schedul
     ("override", "message"),
     [
         ("engine.group_rollouts=true", r"group_rollouts=true does not work with dialogue\.rows=conversations"),
-        ("engine.shared_prefix=true", r"shared_prefix=true does not work with dialogue\.rows=conversations"),
         ("algorithm.adv_estimator=grpo", r"adv_estimator=grpo; set it to dialogue_grpo"),
         ("algorithm.filter_groups.enable=true", r"filter_groups\.enable=true; set it to false"),
         ("actor_rollout_ref.actor.use_dynamic_bsz=false", r"use_dynamic_bsz=false; set it to true"),
@@ -451,6 +450,7 @@ def test_conversations_exclude_what_they_cannot_do(override: str, message: str) 
     with pytest.raises(InputError, match=message):
         checks.check_settings(load_config([*CONVERSATIONS, override]))
     checks.check_settings(load_config(CONVERSATIONS))
+    assert load_config(CONVERSATIONS).engine.shared_prefix
 
 
 @pytest.mark.parametrize(

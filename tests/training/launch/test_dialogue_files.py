@@ -127,7 +127,7 @@ def test_skipping_leaves_what_a_step_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("engine.shared_prefix=true", r"shared_prefix=true does not work with dialogue\.rows=conversations"),
+        ("engine.group_rollouts=true", r"group_rollouts=true does not work with dialogue\.rows=conversations"),
         ("algorithm.adv_estimator=grpo", r"set it to dialogue_grpo"),
         ("data.augmentation.flip=0.5", r"would move what earlier rounds of a dialogue say"),
         ("data.train_files={val}", r"has 2 rows, fewer than data\.train_batch_size=4"),

@@ -227,7 +227,7 @@ def test_what_a_plan_says() -> None:
     [
         ([], "the vision tower computes each image once (engine.vision_once)", "hold sequences of similar"),
         ([], "Off: none.", "nothing"),
-        ([], "the answers to one question compute its prompt once (engine.shared_prefix)", "hold sequences of similar"),
+        ([], "is computed once, for all answers (engine.shared_prefix)", "hold sequences of similar"),
         (["engine.vision_once=false"], "Off: engine.vision_once.", "vision tower computes"),
         (["worker.actor.global_batch_size=8"], "Off: none.", "log-probabilities are"),
         (

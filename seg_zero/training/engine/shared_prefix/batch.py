@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from seg_zero.training.engine.shared_prefix.layout import Layout
@@ -56,6 +57,22 @@ class ImageNumbers:
         return self._count - 1
 
 
+def opening(keys: Keys) -> Keys:
+    """What the prompts of one picture begin with alike: all up to the end of the first image; all if there is none."""
+    places = np.flatnonzero(keys < 0)
+    if not len(places):
+        return keys
+    others = np.flatnonzero(keys[places[0] :] != keys[places[0]])
+    return keys[: places[0] + others[0]] if len(others) else keys
+
+
+def common(one: Keys, other: Keys) -> int:
+    """How many first keys are the same."""
+    length = min(len(one), len(other))
+    different = np.flatnonzero(one[:length] != other[:length])
+    return int(different[0]) if len(different) else length
+
+
 def prompt_keys(prompts: Sequence[torch.Tensor], images: Sequence[Images], tokens: ImageTokens) -> list[Keys]:
     """Of each row, keys of its prompt's tokens: equal prompts about equal images have equal keys, and no others."""
     number = ImageNumbers()
@@ -88,19 +105,23 @@ def flat_row(
     parts: Sequence[int],
     images: Sequence[Images],
     tokens: ImageTokens,
+    least: int = 1,
 ) -> FlatRow:
     """The row of a micro-batch.
 
     sequences: ids of each prompt with its answer. prompts: tokens of each prompt. parts: how many sequences in a row
-    share a prompt (and its images), for each prompt. images: what each sequence shows. Answers show nothing.
+    have something in common, for each such group: what their prompts (and images) begin with alike is computed once.
+    images: what each sequence shows. Answers show nothing. least: fewer tokens are not shared.
     """
     ids = [sequence.cpu().numpy() for sequence in sequences]
+    heads = prompt_keys([one[:n] for one, n in zip(sequences, prompts, strict=True)], images, tokens)
+    keys = [np.concatenate([head, one[len(head) :]]) for head, one in zip(heads, ids, strict=True)]
     forest: list[Segment] = []
     first = 0
     for size in parts:
         here = slice(first, first + size)
         root = len(forest)
-        for part in prefix_tree(ids[here], prompts[here]):
+        for part in prefix_tree(keys[here], prompts[here], least):
             rows = tuple(first + row for row in part.rows)
             parent = part.parent + root if part.parent >= 0 else -1
             forest.append(Segment(rows, part.start, part.stop, parent))

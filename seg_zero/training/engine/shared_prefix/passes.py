@@ -14,13 +14,16 @@ from seg_zero.training.engine.shared_prefix.batch import (
     FlatRow,
     Images,
     ImageTokens,
+    common,
     flat_row,
+    opening,
     prompt_keys,
     shown_images,
 )
-from seg_zero.training.engine.shared_prefix.groups import Part, equal_rows, micro_batches
+from seg_zero.training.engine.shared_prefix.groups import Lengths, Part, equal_rows, micro_batches
 
 ROW = "shared_prefix_row"  # of a micro-batch: its FlatRow
+LEAST = 16  # tokens that are worth a level of the tree, which is a call of the attention kernel
 _IMAGES = ("pixel_values", "image_grid_thw")
 
 
@@ -37,15 +40,14 @@ def images_of(data: TensorDict) -> list[Images]:
 
 @dataclass(frozen=True)
 class Groups:
-    """The rows of a mini-batch by prompt.
+    """The rows of a mini-batch by what their prompts begin with: those about one picture, and equal ones without any.
 
-    sequences: (tokens,) ids of each row. prompts, answers: how many of them are prompt and answer.
+    sequences: (tokens,) ids of each row.
     """
 
     groups: list[Part]
     sequences: Sequence[torch.Tensor]
-    prompts: list[int]
-    answers: list[int]
+    lengths: Lengths
     images: list[Images]
     tokens: ImageTokens
 
@@ -55,28 +57,29 @@ class Groups:
         tokens = ImageTokens(config.image_token_id, config.vision_config.spatial_merge_size)
         images = images_of(data)
         keys = prompt_keys(data["prompts"].unbind(), images, tokens)
-        return cls(
-            groups=equal_rows([key.tobytes() for key in keys]),
-            sequences=data["input_ids"].unbind(),
+        lengths = Lengths(
             prompts=data["prompts"].offsets().diff().tolist(),
             answers=data["responses"].offsets().diff().tolist(),
-            images=images,
-            tokens=tokens,
+            shared=lambda row, other: common(keys[row], keys[other]),
+            order=lambda row: keys[row].tobytes(),
         )
+        groups = equal_rows([opening(one).tobytes() for one in keys])
+        return cls(groups, data["input_ids"].unbind(), lengths, images, tokens)
 
     def cut(self, limit: int, count: int = 0) -> list[list[Part]]:
         """Micro-batches of at most ``limit`` tokens and at least ``count`` in number; see :func:`micro_batches`."""
-        return micro_batches(self.groups, self.prompts, self.answers, limit, count)
+        return micro_batches(self.groups, self.lengths, limit, count)
 
     def row(self, batch: Sequence[Part]) -> FlatRow:
         """A micro-batch as one row; its sequences are the batch's rows in order."""
         rows = [row for part in batch for row in part]
         return flat_row(
             [self.sequences[row] for row in rows],
-            [self.prompts[row] for row in rows],
+            [self.lengths.prompts[row] for row in rows],
             [len(part) for part in batch],
             [self.images[row] for row in rows],
             self.tokens,
+            LEAST,
         )
 
 

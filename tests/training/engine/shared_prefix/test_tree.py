@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from seg_zero.training.engine.shared_prefix.batch import ImageNumbers, ImageTokens, flat_row, prompt_keys
+from seg_zero.training.engine.shared_prefix.batch import (
+    ImageNumbers,
+    ImageTokens,
+    common,
+    flat_row,
+    opening,
+    prompt_keys,
+)
 from seg_zero.training.engine.shared_prefix.groups import (
+    Lengths,
     balance,
     equal_rows,
-    group_cost,
     micro_batches,
     spread_groups,
 )
@@ -132,22 +139,52 @@ def test_micro_batches_keep_to_the_limit_and_share_where_they_can(seed: int) -> 
         prompts += [prompt] * size
         answers += [rng.randint(1, 40) for _ in range(size)]
     count = rng.choice((0, 3, 1000))
-    batches = micro_batches(groups, prompts, answers, 160, count)
+    lengths = Lengths.of_equal_prompts(prompts, answers)
+    batches = micro_batches(groups, lengths, 160, count)
     assert sorted(row for batch in batches for part in batch for row in part) == list(range(len(prompts)))
     owner = {row: number for number, group in enumerate(groups) for row in group}
     for batch in batches:
-        assert sum(group_cost(part, prompts, answers) for part in batch) <= 160
+        assert sum(map(lengths.cost, batch)) <= 160
         assert all(len({owner[row] for row in part}) == 1 for part in batch)
     assert len(batches) >= min(count, len(prompts))
     if count == 0:  # cut only if it is too large as a whole
-        whole = [group for group in groups if group_cost(group, prompts, answers) <= 160]
+        whole = [group for group in groups if lengths.cost(group) <= 160]
         parts = [sorted(part) for batch in batches for part in batch]
         assert all(sorted(group) in parts for group in whole)
 
 
 def test_a_group_above_the_limit_is_cut_into_parts_that_share_again() -> None:
-    assert micro_batches([[0, 1, 2, 3]], [10] * 4, [5, 2, 5, 2], 20) == [[[0, 2]], [[1, 3]]]
-    assert micro_batches([[0, 1]], [10] * 2, [50, 1], 20) == [[[0]], [[1]]]  # a row above it stands alone
+    equal = Lengths.of_equal_prompts
+    assert micro_batches([[0, 1, 2, 3]], equal([10] * 4, [5, 2, 5, 2]), 20) == [[[0, 2]], [[1, 3]]]
+    assert micro_batches([[0, 1]], equal([10] * 2, [50, 1]), 20) == [[[0]], [[1]]]  # a row above it stands alone
+
+
+def test_rounds_of_a_conversation_are_cut_where_they_have_least_in_common() -> None:
+    """Rows 0, 2 and 1, 3 are two conversations about one picture; each later prompt goes on from the earlier one."""
+    prompts = [keys(-1, -1, 5), keys(-1, -1, 6), keys(-1, -1, 5, 7, 7), keys(-1, -1, 6, 8, 8)]
+    assert [opening(one).tolist() for one in prompts] == [[-1, -1]] * 4
+    lengths = Lengths(
+        [len(one) for one in prompts],
+        [1] * 4,
+        shared=lambda row, other: common(prompts[row], prompts[other]),
+        order=lambda row: prompts[row].tobytes(),
+    )
+    assert lengths.cost([0, 2, 1, 3]) == 2 + 3 + 3 + 4  # the picture, what follows it in each, the answers
+    assert micro_batches([[0, 1, 2, 3]], lengths, 12) == [[[0, 2, 1, 3]]]
+    assert micro_batches([[0, 1, 2, 3]], lengths, 8) == [[[0, 2]], [[1, 3]]]
+
+
+def test_prompts_about_one_picture_share_it_and_no_later_one() -> None:
+    """Three questions about one picture, of which two show a second one; only the pictures of these differ."""
+    prompts = [[1, IMAGE, 2, 3], [1, IMAGE, 2, IMAGE, 4], [1, IMAGE, 2, IMAGE, 5]]
+    rows = [torch.tensor([*prompt, 7]) for prompt in prompts]
+    images = [picture(0.5, (1, 2, 2)), picture(0.5, (1, 2, 2), (1, 2, 2)), picture(0.5, (1, 2, 2), (1, 2, 2))]
+    images[2]["pixel_values"][5] += 1
+    row = flat_row(rows, [4, 5, 5], [3], images, ImageTokens(IMAGE, 2))
+    joined = torch.cat(rows)
+    assert joined[row.tokens].tolist() == [1, IMAGE, 2, 3, 7, IMAGE, 4, 7, IMAGE, 5, 7]
+    assert row.images == ((0, 0), (1, 1), (2, 1))
+    assert joined[row.predicted + 1].tolist() == [7, 7, 7]
 
 
 def test_workers_get_whole_groups_of_equal_cost() -> None:

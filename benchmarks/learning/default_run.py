@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from seg_zero.cli.demo_curves import read_curves, running_mean
+from seg_zero.cli.demo.curves import read_curves, running_mean
 from seg_zero.evaluation.predictions import Prediction
 from seg_zero.evaluation.store import read_predictions
 from seg_zero.files import write_image, write_text

@@ -17,7 +17,7 @@ from PIL import Image
 
 from seg_zero.assets import EXAMPLE_IMAGE
 from seg_zero.cli import infer
-from seg_zero.cli.infer_inputs import Question, find_images, plan_jobs, read_questions, sort_inputs
+from seg_zero.cli.infer.inputs import Question, find_images, plan_jobs, read_questions, sort_inputs
 from seg_zero.cli.main import main
 from seg_zero.data.synthetic.scenes import make_samples
 from seg_zero.errors import InputError

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from seg_zero.answer import write_solution_multi
-from seg_zero.cli.data_check import histogram
+from seg_zero.cli.data.check import histogram
 from seg_zero.cli.main import main
 from seg_zero.data import check as check_module
 from seg_zero.data.cache import cache_folder

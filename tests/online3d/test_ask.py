@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from helpers.rooms import ROOM, SETTINGS, TrueAnswers
 
-from seg_zero.cli import scan_ask
 from seg_zero.cli.main import main
+from seg_zero.cli.scan import ask as scan_ask
 from seg_zero.errors import InputError
 from seg_zero.online3d.answers.ask import SceneAnswer, ask
 from seg_zero.online3d.config import SceneConfig

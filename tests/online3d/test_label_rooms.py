@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from helpers.rooms import ROOM
 from PIL import Image
 
-from seg_zero.cli import label_evaluate3d
+from seg_zero.cli.label import evaluate3d
 from seg_zero.cli.main import main
 from seg_zero.errors import InputError
 from seg_zero.metrics.semantic import Confusion
@@ -194,7 +194,7 @@ def test_the_table_has_sequences_all_together_and_classes() -> None:
 def test_the_command_writes_numbers(
     room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(label_evaluate3d, "load_labeller", lambda *_: Colours())
+    monkeypatch.setattr(evaluate3d, "load_labeller", lambda *_: Colours())
     (tmp_path / "classes.json").write_text(json.dumps(CLASSES))
     words = [
         "label",

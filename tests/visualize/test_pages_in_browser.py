@@ -12,8 +12,8 @@ from helpers.accessibility import findings
 from helpers.evaluated import NOTHING, SPEC, WARNING, photos, predicted, scenes, summary_of, true_texts
 
 from seg_zero.answer import write_answer
-from seg_zero.cli.demo_page import Page as Demo
-from seg_zero.cli.demo_page import write_page as write_demo
+from seg_zero.cli.demo.page import Page as Demo
+from seg_zero.cli.demo.page import write_page as write_demo
 from seg_zero.data.rows import Row
 from seg_zero.evaluation.page import write_page as write_report
 

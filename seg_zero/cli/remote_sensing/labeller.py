@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_zero.cli.label_options import add_method_options, load_labeller, refinement_of, settings_of
+from seg_zero.cli.label.options import add_method_options, load_labeller, refinement_of, settings_of
 from seg_zero.errors import InputError
 from seg_zero.extras import EXTRAS, require
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_zero.cli.label_options import add_method_options, load_labeller, refinement_of, settings_of
+from seg_zero.cli.label.options import add_method_options, load_labeller, refinement_of, settings_of
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, counted, print_error
 from seg_zero.extras import EXTRAS, require

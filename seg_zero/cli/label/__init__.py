@@ -11,9 +11,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seg_zero.cli import label_evaluate, label_evaluate3d
-from seg_zero.cli.infer_inputs import find_images
-from seg_zero.cli.label_options import add_method_options, load_labeller, refinement_of, settings_of
+from seg_zero.cli.infer.inputs import find_images
+from seg_zero.cli.label import evaluate, evaluate3d
+from seg_zero.cli.label.options import add_method_options, load_labeller, refinement_of, settings_of
 from seg_zero.cli.options import outputs_of
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_error, print_warning
@@ -30,7 +30,7 @@ DEFAULT_OUTPUTS = "labels,overlay"
 
 def main(argv: Sequence[str]) -> int:
     """Label every pixel of pictures by text, without training, or judge that on a data set."""
-    tools = {"evaluate": label_evaluate.main, "evaluate3d": label_evaluate3d.main}
+    tools = {"evaluate": evaluate.main, "evaluate3d": evaluate3d.main}
     if argv and argv[0] in tools:
         return tools[argv[0]](argv[1:])
     return _label(argv[1:] if argv and argv[0] == "run" else argv)
@@ -39,8 +39,8 @@ def main(argv: Sequence[str]) -> int:
 def parsers() -> dict[str, CommandParser]:
     return {
         "run": _parser("label run"),
-        "evaluate": label_evaluate.parser(),
-        "evaluate3d": label_evaluate3d.parser(),
+        "evaluate": evaluate.parser(),
+        "evaluate3d": evaluate3d.parser(),
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seg_zero.cli import scan_ask, scan_label
+from seg_zero.cli.scan import ask, label
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_warning
 from seg_zero.extras import EXTRAS, require
@@ -110,15 +110,15 @@ def parsers() -> dict[str, CommandParser]:
     return {
         "run": _run_parser("scan run"),
         "show": _show_parser(),
-        "ask": scan_ask.parser(),
-        "label": scan_label.parser(),
+        "ask": ask.parser(),
+        "label": label.parser(),
         "evaluate": _evaluate_parser(),
     }
 
 
 def main(argv: Sequence[str]) -> int:
     """Segment a room from an RGB-D sequence, show the result, ask about it, or judge it."""
-    tools = {"show": _show, "ask": scan_ask.main, "label": scan_label.main, "evaluate": _evaluate}
+    tools = {"show": _show, "ask": ask.main, "label": label.main, "evaluate": _evaluate}
     if argv and argv[0] in tools:
         return tools[argv[0]](argv[1:])
     return _scan(argv[1:] if argv and argv[0] == "run" else argv)

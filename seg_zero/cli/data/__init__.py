@@ -35,7 +35,7 @@ TOOLS: dict[str, tuple[str, str]] = {
         "seg_zero.dialogue.data.command",
         "dialogues: synthetic, of instances, imported; their check",
     ),
-    "check": ("seg_zero.cli.data_check", "what is wrong with a dataset, and what is in it"),
+    "check": ("seg_zero.cli.data.check", "what is wrong with a dataset, and what is in it"),
     "import": ("seg_zero.data.builders.import_rows", "any readable dataset to one parquet file"),
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_zero.cli.label_options import add_method_options, load_labeller, refinement_of, settings_of
+from seg_zero.cli.label.options import add_method_options, load_labeller, refinement_of, settings_of
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, print_error
 from seg_zero.extras import EXTRAS, require

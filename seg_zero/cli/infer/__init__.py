@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_zero.cli.infer_inputs import Job, Question, find_images, plan_jobs, read_questions, shown, sort_inputs
-from seg_zero.cli.infer_video import add_video_options, check_no_video_options, run_video
+from seg_zero.cli.infer.inputs import Job, Question, find_images, plan_jobs, read_questions, shown, sort_inputs
+from seg_zero.cli.infer.video import add_video_options, check_no_video_options, run_video
 from seg_zero.cli.options import add_model_options, outputs_of, prompt_template_of, segmenter_of
 from seg_zero.command_line import CommandParser
 from seg_zero.data.inputs import PICTURES

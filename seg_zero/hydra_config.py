@@ -8,10 +8,11 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from seg_zero.command_line import quoted
 from seg_zero.errors import InputError
@@ -27,14 +28,33 @@ def package_folder(name: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def key_names(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of a configuration, inner nodes included."""
+def key_nodes(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key of a configuration, inner nodes included, and its node."""
     for key in map(str, config):
-        name = f"{prefix}{key}"
-        yield name
-        child = config._get_node(key)
+        name, child = f"{prefix}{key}", config._get_node(key)
+        yield name, child
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            yield from key_names(child, f"{name}.")
+            yield from key_nodes(child, f"{name}.")
+
+
+def key_names(config: DictConfig) -> Iterator[str]:
+    """Every dotted key of a configuration, inner nodes included."""
+    return (name for name, _ in key_nodes(config))
+
+
+def missing_keys(config: DictConfig | ListConfig) -> list[str]:
+    """Every dotted key whose value is still the mandatory ``???``.
+
+    ``OmegaConf.missing_keys`` gives the same, but evaluates all interpolations on its way.
+    """
+    found: list[str] = []
+    for key in range(len(config)) if isinstance(config, ListConfig) else config:
+        child: Any = config._get_node(key)  # type: ignore[arg-type]
+        if child._is_missing():
+            found.append(config._get_full_key(key))
+        elif isinstance(child, DictConfig | ListConfig) and not (child._is_none() or child._is_interpolation()):
+            found += missing_keys(child)
+    return found
 
 
 def nearest_keys(wrong: str, names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seg_zero.errors import InputError
-from seg_zero.hydra_config import OVERRIDE, check_written, key_names, nearest_keys, package_folder
+from seg_zero.hydra_config import OVERRIDE, check_written, key_names, missing_keys, nearest_keys, package_folder
 from seg_zero.remote_sensing import typed
 from seg_zero.remote_sensing.training.settings import TrainSettings
 
@@ -50,7 +50,7 @@ def compose_settings(overrides: Sequence[str]) -> tuple[TrainSettings, DictConfi
             raise InputError(f"{override!r} adds a key; all keys exist, so give it without +")
     try:
         config = _compose(overrides)
-        missing = [name for name in key_names(config) if _is_missing(config, name)]
+        missing = missing_keys(config)
         if missing:
             raise InputError(f"configuration: {', '.join(missing)} has no value; set it, e.g. {missing[0]}=VALUE")
         OmegaConf.resolve(config)
@@ -58,11 +58,6 @@ def compose_settings(overrides: Sequence[str]) -> tuple[TrainSettings, DictConfi
     except (ConfigCompositionException, MissingConfigException, HydraException, OmegaConfBaseException) as error:
         raise _explained(error, overrides) from error
     return typed.read(TrainSettings, values), config
-
-
-def _is_missing(config: DictConfig, name: str) -> bool:
-    above, _, key = name.rpartition(".")
-    return OmegaConf.is_missing(OmegaConf.select(config, above) if above else config, key)
 
 
 def _explained(error: Exception, overrides: Sequence[str]) -> InputError:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seg_zero.command_line import quoted
 from seg_zero.errors import InputError
-from seg_zero.hydra_config import OVERRIDE, check_written, key_names, nearest_keys, package_folder
+from seg_zero.hydra_config import (
+    OVERRIDE,
+    check_written,
+    key_names,
+    key_nodes,
+    missing_keys,
+    nearest_keys,
+    package_folder,
+)
 from seg_zero.policy.families import family_named
 from seg_zero.prompting import PromptSpec, PromptTemplate
 from seg_zero.training import settings
@@ -37,6 +49,7 @@ OmegaConf.register_new_resolver("fraction", lambda part, whole: max(1, round(par
 OmegaConf.register_new_resolver("lora_exclude", lambda family: family_named(family).lora_exclude, replace=True)
 
 
+@cache
 def short_names() -> dict[str, list[str]]:
     """Short keys (the published ones, and those of our sections), each with verl's keys that take their value from it.
 
@@ -57,23 +70,48 @@ def short_names() -> dict[str, list[str]]:
     return found
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
-    # The path is given here because resolving pkg://verl would import verl, which takes seconds.
-    folder = package_folder("verl") / "trainer" / "config"
-    search_path = f"hydra.searchpath=[{quoted(f'file://{folder}')}]"
+def _folders() -> list[Path]:
+    """Where Hydra finds options of groups: ours, and verl's."""
+    # Given by its path, because resolving pkg://verl would import verl, which takes seconds.
+    return [package_folder("seg_zero.configs"), package_folder("verl") / "trainer" / "config"]
+
+
+@lru_cache(maxsize=16)
+def _compose(choices: tuple[str, ...]) -> DictConfig:
+    """The configuration with these choices of options; not to be changed."""
+    ours, upstream = _folders()
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(package_folder("seg_zero.configs")), version_base=None):
-        return compose(CONFIG_NAME, overrides=[search_path, *overrides])
+    with initialize_config_dir(str(ours), version_base=None):
+        return compose(CONFIG_NAME, overrides=[f"hydra.searchpath=[{quoted(f'file://{upstream}')}]", *choices])
 
 
-@lru_cache(maxsize=4)
-def _composed_groups(groups: tuple[str, ...]) -> DictConfig:
-    return _compose(groups)
+def _split(overrides: Sequence[str]) -> tuple[tuple[str, ...], list[Override]]:
+    """The overrides that choose an option of a group or are about Hydra itself, and those that set a key."""
+    choices, keys = [], []
+    for text, parsed in zip(overrides, OverridesParser.create().parse_overrides(list(overrides)), strict=True):
+        name = parsed.key_or_group
+        group = parsed.package is not None or any((folder / name).is_dir() for folder in _folders())
+        if group or parsed.is_hydra_override():
+            choices.append(text)
+        else:
+            keys.append(parsed)
+    return tuple(choices), keys
 
 
 def _base(overrides: Sequence[str]) -> DictConfig:
     """The configuration with the overrides of groups alone; not to be changed."""
-    return _composed_groups(tuple(o for o in overrides if o.partition("=")[0] in GROUPS))
+    return _compose(_split(overrides)[0])
+
+
+def _with_keys(overrides: Sequence[str]) -> DictConfig:
+    """The configuration with all overrides, as Hydra composes it.
+
+    Hydra too sets the keys last, by this function; reading all files a second time would double the time.
+    """
+    choices, keys = _split(overrides)
+    config = copy.deepcopy(_compose(choices))
+    ConfigLoaderImpl._apply_overrides_to_config(keys, config)
+    return config
 
 
 def _unknown_key(key: str, overrides: Sequence[str]) -> InputError:
@@ -92,8 +130,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> InputError:
         return _unknown_key(key[1], overrides)
     option = _NOT_AN_OPTION.search(text)
     if option is not None:
-        folder = package_folder("seg_zero.configs") / option[1]
-        choices = sorted(path.stem for path in folder.glob("*.yaml"))
+        choices = sorted({path.stem for folder in _folders() for path in (folder / option[1]).glob("*.yaml")})
         return InputError(f"unknown option {option[1]}={option[2]}; choose one of {', '.join(choices)}")
     return InputError(f"configuration: {' '.join(text.split())}")
 
@@ -134,8 +171,8 @@ def _check_twice(config: DictConfig, overrides: Sequence[str]) -> None:
 
 def _check_modules(config: DictConfig) -> None:
     """A value that names a module by its former place is refused: verl would fail on it late, in a worker."""
-    for key in key_names(config):
-        value = OmegaConf.select(config, key)
+    for key, node in key_nodes(config):
+        value = node._value()
         if not isinstance(value, str):
             continue
         name = value.removeprefix("pkg://")
@@ -183,8 +220,8 @@ def load_config(overrides: Sequence[str]) -> DictConfig:
     check_written(overrides)
     try:
         _check_added(overrides)
-        config = _compose(overrides)
-        missing = sorted(name for name in OmegaConf.missing_keys(config) if not name.startswith("reward.reward_model."))
+        config = _with_keys(overrides)
+        missing = sorted(name for name in missing_keys(config) if not name.startswith("reward.reward_model."))
         if missing:
             raise InputError(f"configuration: {', '.join(missing)} has no value; set it, e.g. {missing[0]}=VALUE")
         family_named(str(config.policy.family))  # a resolver asks it too, but its error would be hard to read

@@ -16,12 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_zero.data.synthetic.rows import write_split
 from seg_zero.errors import InputError
+from seg_zero.hydra_config import missing_keys
 from seg_zero.policy.families import FAMILIES, spec_of_family
 from seg_zero.policy.model_files import resolve_model
 from seg_zero.policy.model_size import find_architecture
 from seg_zero.prompting import PromptSpec, PromptTemplate
 from seg_zero.rewards.presets import preset_settings
 from seg_zero.training.launch import checks, start
+from seg_zero.training.launch import config as composing
 from seg_zero.training.launch.config import key_names, load_config, short_names
 from seg_zero.training.launch.memory import GIB, estimate
 from seg_zero.training.launch.plan import plan
@@ -64,6 +66,12 @@ def dry_runs() -> dict[str, DictConfig]:
         assert process.returncode == 0, f"{name}: {errors}"
         configs[name] = OmegaConf.create(output)
     return configs
+
+
+@cache
+def loaded(*overrides: str) -> DictConfig:
+    """Composed once for all tests of this file that only read it."""
+    return load_config(overrides)
 
 
 def test_all_scripts_are_listed() -> None:
@@ -169,7 +177,7 @@ def _options() -> list[list[str]]:
 @pytest.mark.parametrize("hardware", ["cpu_2core", "8x80g"])
 def test_every_module_of_ours_that_a_configuration_names_exists(hardware: str) -> None:
     """verl imports them by name, some only when the run has started."""
-    text = OmegaConf.to_yaml(load_config([f"hardware={hardware}"])) + (ROOT / "configs/agent_loops.yaml").read_text()
+    text = OmegaConf.to_yaml(loaded(f"hardware={hardware}")) + (ROOT / "configs/agent_loops.yaml").read_text()
     named = set(re.findall(r"\bseg_zero\.[\w.]+", text))
     assert len(named) > 8
     for name in sorted(named):
@@ -185,10 +193,18 @@ def test_every_option_resolves(options: list[str]) -> None:
     assert load_config(options).trainer.use_v1
 
 
-@cache
-def loaded(*overrides: str) -> DictConfig:
-    """Composed once for all tests of this file that only read it."""
-    return load_config(overrides)
+def test_keys_are_set_as_hydra_sets_them() -> None:
+    """Options composed once and keys set on a copy: what Hydra makes of all overrides together."""
+    given = ["worker.rollout.n=2", *TINY, "+trainer.extra={a: 1}", "~trainer.logger", "output_dir=x"]
+    given += ["actor@actor_rollout_ref.actor=megatron_actor", "++worker.rollout.n=3", "hydra.run.dir=x"]
+    found, expected = composing._with_keys(given), composing._compose(tuple(given))
+    assert OmegaConf.to_yaml(found) == OmegaConf.to_yaml(expected) and found.worker.rollout.n == 3
+    assert composing._base(TINY).worker.rollout.n != 3
+
+
+def test_keys_without_a_value_are_found_in_sections_and_lists_behind_no_reference() -> None:
+    written = {"a": "???", "b": {"c": "???", "d": "${a}", "e": 1}, "f": [{"g": "???"}, "???"], "h": "${b}"}
+    assert missing_keys(OmegaConf.create(written)) == ["a", "b.c", "f[0].g", "f[1]"]
 
 
 KEYS: list[tuple[str, object, str]] = [
@@ -300,7 +316,7 @@ def test_training_on_from_a_published_checkpoint_needs_its_prompt(tmp_path: Path
     assert f"WARNING: {line}." in plan(config, None)
     PromptTemplate("mine: {question}", "single").write(tmp_path / "prompt.json")
     assert checks.prompt_warning(load_config([*given, f"policy.prompt_template={tmp_path / 'prompt.json'}"])) is None
-    assert checks.prompt_warning(load_config(TINY)) is None
+    assert checks.prompt_warning(loaded(*TINY)) is None
 
 
 def test_a_model_that_carries_its_wording_is_trained_with_it(tmp_path: Path) -> None:
@@ -325,7 +341,7 @@ def test_a_script_takes_another_algorithm(script: str, algorithm: str) -> None:
     """A second algorithm= after the script's own changes the loss and leaves batch, length and learning rate."""
     written = (ROOT / "training_scripts" / f"{script}.sh").read_text()
     given = [word for word in written.split() if "=" in word and not word.startswith("PATH")]
-    before, after = load_config(given), load_config([*given, f"algorithm={algorithm}"])
+    before, after = loaded(*given), load_config([*given, f"algorithm={algorithm}"])
     assert not after.worker.actor.use_kl_loss and before.worker.actor.use_kl_loss == ("lora" not in script)
     for key in ("data.train_batch_size", "worker.rollout.n", "worker.actor.optim.lr", "trainer.save_freq"):
         assert OmegaConf.select(after, key) == OmegaConf.select(before, key), key
@@ -377,7 +393,7 @@ def test_bad_input_is_one_line(override: str, message: str, tmp_path: Path) -> N
 
 
 def test_too_few_devices() -> None:
-    gpu = load_config(["hardware=4x80g"])
+    gpu = loaded("hardware=4x80g")
     with pytest.raises(InputError, match="requests 4 GPUs, this machine has 1"):
         checks.check_devices(gpu, gpus=lambda: 1)
     cpu = load_config([*TINY, "trainer.n_gpus_per_node=4"])
@@ -386,7 +402,7 @@ def test_too_few_devices() -> None:
 
 
 def test_processes_that_use_cuda_are_not_forked() -> None:
-    checks.check_forks(load_config(TINY))
+    checks.check_forks(loaded(*TINY))
     with pytest.raises(InputError, match=r"set hardware\.fork_processes=false"):
         checks.check_forks(load_config(["hardware=4x80g", "hardware.fork_processes=true"]))
 
@@ -449,8 +465,8 @@ CONVERSATIONS = ["policy=tiny", "data=dialogues", "hardware=cpu_2core", "schedul
 def test_conversations_exclude_what_they_cannot_do(override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         checks.check_settings(load_config([*CONVERSATIONS, override]))
-    checks.check_settings(load_config(CONVERSATIONS))
-    assert load_config(CONVERSATIONS).engine.shared_prefix
+    checks.check_settings(loaded(*CONVERSATIONS))
+    assert loaded(*CONVERSATIONS).engine.shared_prefix
 
 
 @pytest.mark.parametrize(
@@ -465,14 +481,14 @@ def test_single_rounds_need_the_history_that_they_hold(overrides: list[str], mes
     rounds = [*CONVERSATIONS[:-1], "dialogue=rounds"]
     with pytest.raises(InputError, match=message):
         checks.check_settings(load_config([*rounds, *overrides]))
-    checks.check_settings(load_config(rounds))
-    assert load_config(rounds).engine.group_rollouts and load_config(rounds).engine.shared_prefix
+    checks.check_settings(loaded(*rounds))
+    assert loaded(*rounds).engine.group_rollouts and loaded(*rounds).engine.shared_prefix
 
 
 def test_missing_flash_attention() -> None:
     with pytest.raises(InputError, match="flash-attn is not installed"):
-        checks.check_attention(load_config(["hardware=4x80g"]), installed=lambda _: None)
-    checks.check_attention(load_config(["hardware=cpu_2core"]), installed=lambda _: None)
+        checks.check_attention(loaded("hardware=4x80g"), installed=lambda _: None)
+    checks.check_attention(loaded("hardware=cpu_2core"), installed=lambda _: None)
 
 
 def test_model_folder_parts(tmp_path: Path) -> None:
@@ -535,7 +551,7 @@ def test_a_checkpoint_of_other_workers_is_not_resumed(tmp_path: Path) -> None:
         (tmp_path / "actor" / f"model_world_size_4_rank_{rank}.pt").touch()
     start.check_shards(tmp_path, load_config([*TINY, "trainer.nnodes=2", "trainer.n_gpus_per_node=2"]))
     with pytest.raises(InputError, match="was written by 4 workers, now there are 1"):
-        start.check_shards(tmp_path, load_config(TINY))
+        start.check_shards(tmp_path, loaded(*TINY))
 
 
 def test_command_line_error_is_short() -> None:

@@ -93,9 +93,9 @@ def test_a_checkout_whose_path_has_syntax_of_hydra_is_found(tmp_path: Path, monk
     for name in ("verl", "seg_zero.configs"):
         (folder / name).symlink_to(real(name))
     monkeypatch.setattr(config, "package_folder", lambda name: folder / name)
-    config._composed_groups.cache_clear()
+    config._compose.cache_clear()
     assert load_config(TINY).policy.family == "qwen2_5_vl"
-    config._composed_groups.cache_clear()
+    config._compose.cache_clear()
 
 
 def test_a_prompt_length_that_no_question_fits_is_refused() -> None:

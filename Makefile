@@ -41,6 +41,8 @@ browser: setup
 	$(PY) tests/helpers/chromium.py
 
 # make test-fast  without the end-to-end tests
+# One thread each: two processes with two threads each on two cores wait for one another's threads.
+test-fast: export OMP_NUM_THREADS = 1
 test-fast: browser
 	$(PY) -m pytest tests --ignore tests/end_to_end -n 2 --dist loadfile
 

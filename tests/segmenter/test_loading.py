@@ -94,17 +94,22 @@ def test_configuration_builds_sam2_and_nothing_else(tmp_path: Path, text: str) -
         build_model(config)
 
 
-@pytest.mark.parametrize("owner", ["", "hydra.initialize(version_base='1.1', config_path=None)"])
-def test_hydra_is_left_as_found(owner: str) -> None:
-    """A training process holds Hydra's global state; sam2 claims it on import."""
-    code = f"""
-import hydra
+def test_hydra_is_left_as_found() -> None:
+    """A training process holds Hydra's global state; sam2 claims it on import, in a fork for each case."""
+    code = """
+import hydra, os, torchvision
 from hydra.core.global_hydra import GlobalHydra
-{owner}
-before = GlobalHydra.instance().hydra, hydra.version.getbase()
-from seg_zero.segmenter import load_segmenter
-load_segmenter(device="cpu")
-assert (GlobalHydra.instance().hydra, hydra.version.getbase()) == before
+for owned in (False, True):
+    if os.fork() == 0:
+        if owned:
+            hydra.initialize(version_base="1.1", config_path=None)
+        before = GlobalHydra.instance().hydra, hydra.version.getbase()
+        assert (before[0] is not None) == owned
+        from seg_zero.segmenter import load_segmenter
+        load_segmenter(device="cpu")
+        assert (GlobalHydra.instance().hydra, hydra.version.getbase()) == before
+        break
+    assert os.wait()[1] == 0, f"{owned=}"
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

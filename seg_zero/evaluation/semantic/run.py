@@ -9,6 +9,7 @@ metrics.json            both rules, each class, and the pictures that could not 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -21,7 +22,7 @@ from PIL import Image
 from seg_zero.data.label_maps import Pair
 from seg_zero.errors import InputError
 from seg_zero.evaluation.semantic.presets import LabelSet
-from seg_zero.evaluation.store import only_evaluation, open_folder
+from seg_zero.evaluation.store import MANIFEST, only_evaluation, open_folder
 from seg_zero.files import make_folder, read_lines, write_image, write_json, write_text
 from seg_zero.metrics.boundary import BoundaryConfusion, BoundaryRegions
 from seg_zero.metrics.semantic import IGNORE, RULES, Confusion
@@ -172,7 +173,7 @@ def evaluate_labels(
 
     A picture or map that cannot be used is listed and left out of the result; the next call tries it again. After an
     interruption the same call resumes, and writes the same metrics.json. Raises InputError for an evaluation with other
-    settings in ``out``, and if no picture could be judged.
+    settings in ``out``, and if no picture could be judged; the folder then stays free for another evaluation.
     """
     pairs = data.listing.pairs
     everything = {
@@ -205,9 +206,16 @@ def evaluate_labels(
             write_text(_part(out, number), "\n".join(lines) + "\n")
         results = Results(data, tuple(known[pair.name] for pair in pairs), everything)
         if len(results.failed) == len(pairs):
+            _forget(out)
             raise InputError(f"none of {len(pairs)} pictures could be judged; the first: {results.failed[0].problem}")
         write_json(out / "metrics.json", results.record())
     return results
+
+
+def _forget(out: Path) -> None:
+    """Leave no evaluation behind that judged nothing: its folder can be used again with other labels."""
+    shutil.rmtree(out / "parts", ignore_errors=True)
+    (out / MANIFEST).unlink(missing_ok=True)
 
 
 def map_path(out: Path, name: str) -> Path:
@@ -219,6 +227,12 @@ def _judged(labeller: Callable[[], Labeller], pair: Pair, data: LabelSet, out: P
     try:
         truth = data.listing.truth(pair)
         found = labeller().segment(pair.image)
+        height, width = found.label_map.shape
+        if truth.shape != (height, width):
+            raise InputError(
+                f"label map {pair.truth} has {truth.shape[1]}x{truth.shape[0]} pixels, its picture {width}x{height}; "
+                "give the map that belongs to the picture"
+            )
         classes = np.where(found.label_map == 0, IGNORE, found.label_map - 1)
         confusion = Confusion(len(data.labels))
         confusion.add(classes, truth)

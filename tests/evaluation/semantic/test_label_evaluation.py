@@ -140,7 +140,8 @@ def test_bad_items_are_listed_and_end_nothing(data: LabelSet, tmp_path: Path) ->
     assert np.array_equal(results.confusion.matrix, expected(data, ("p1", "p2", "p3")).matrix)
     problems = {one.name: str(one.problem) for one in results.failed}
     assert sorted(problems) == ["p1", "p2", "p3"]
-    assert "cannot be read" in problems["p1"] and "does not exist" in problems["p2"] and "shape" in problems["p3"]
+    assert "cannot be read" in problems["p1"] and "does not exist" in problems["p2"]
+    assert f"label map {pairs[3].truth} has 5x5 pixels, its picture" in problems["p3"]
     assert "p2" not in labeller.seen, "a picture without truth is not labelled"
     pairs[3].truth.write_bytes(saved)
     again = RedChannel()
@@ -154,6 +155,7 @@ def test_nothing_that_can_be_judged_is_one_line(data: LabelSet, tmp_path: Path) 
         pair.truth.write_bytes(b"no picture")
     with pytest.raises(InputError, match="none of 5 pictures could be judged; the first: label map"):
         judge(data, tmp_path / "out")
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["lock"], "free for other labels"
 
 
 def test_a_folder_of_another_evaluation_is_refused(data: LabelSet, tmp_path: Path) -> None:

@@ -60,10 +60,12 @@ def read_state(path: Path, what: str) -> State:
         saved: Any = load_file(file) if file.suffix == ".safetensors" else _torch_file(file)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError) as error:
         raise InputError(f"{what} {file} is no readable checkpoint ({one_line(error)}); download it again") from error
-    except Exception as error:  # the unpickler's own type, for objects that are no tensors
-        raise InputError(
-            f"{what} {file} holds more than weights, which could run code ({one_line(error)}); give a file of weights"
-        ) from error
+    except Exception as error:  # the unpickler's own type: objects that are no tensors, or no pickle at all
+        if named := re.search(r"GLOBAL (\S+)", str(error)):
+            raise InputError(
+                f"{what} {file} holds more than weights ({named[1]}), which could run code; give a file of weights"
+            ) from error
+        raise InputError(f"{what} {file} is no checkpoint of torch or safetensors; give a file of weights") from error
     while isinstance(saved, Mapping) and (box := next((b for b in _BOXES if isinstance(saved.get(b), Mapping)), None)):
         saved = saved[box]
     if not isinstance(saved, Mapping):

@@ -48,6 +48,16 @@ def test_a_dry_run_writes_nothing(tiles: Path, tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_reads_the_files_to_start_from(
+    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clip.pt").write_bytes(b"no weights")
+    given = [*SHORT, f"data.train.folder={tiles}", f"pretrained.clip={tmp_path / 'clip.pt'}", "--dry-run"]
+    assert main(["remote-sensing", "train", *given]) == 2
+    printed = capsys.readouterr()
+    assert "clip.pt is no checkpoint" in printed.err and not printed.out
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_two_processes_take_the_steps_of_one(tiles: Path, tmp_path: Path) -> None:

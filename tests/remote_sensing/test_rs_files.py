@@ -268,10 +268,11 @@ def test_a_clip_given_as_dino_and_the_reverse(tmp_path: Path) -> None:
     [
         (None, "is not there"),
         (b"", "no readable checkpoint"),
-        (b"PK\x03\x04 cut short", "no readable checkpoint|more than weights"),
+        (b"PK\x03\x04 cut short", "no checkpoint of torch or safetensors|no readable checkpoint"),
+        (b"\x89PNG\r\n\x1a\n", r"weights.pt is no checkpoint of torch or safetensors; give a file of weights"),
         ([1, 2], "holds list and no weights"),
         ({"epoch": 3}, "holds no tensor"),
-        ({"x": Path("x")}, "more than weights"),
+        ({"x": Path("x")}, r"more than weights \(pathlib.*\), which could run code"),
     ],
 )
 def test_files_that_are_no_weights(content: object, said: str, tmp_path: Path) -> None:

@@ -44,11 +44,12 @@ def main(argv: Sequence[str]) -> int:
     if args.dry_run:
         from omegaconf import OmegaConf
 
-        from seg_zero.remote_sensing.training.loop import check_batches
+        from seg_zero.remote_sensing.training.loop import build, check_batches
         from seg_zero.remote_sensing.training.plan import planned
 
         processes = PartialState().num_processes
         check_batches(settings, processes)
+        build(settings)  # whether the files to start from are there and fit
         print(OmegaConf.to_yaml(config))
         print(planned(settings, tiles, validation, processes))
         return 0

@@ -64,7 +64,9 @@ def load_image(source: ImageLike, at_most: int | None = None) -> Image.Image:
         if image.width < 1 or image.height < 1:
             raise InputError(f"image {name} has size {image.width}x{image.height}; it has no pixels")
         if image.width * image.height > MAX_PIXELS:
-            raise InputError(f"image {name} has {image.width}x{image.height} pixels; the limit is {MAX_PIXELS:,}")
+            raise InputError(
+                f"image {name} has {image.width}x{image.height} pixels; the limit is {MAX_PIXELS:,}: make it smaller"
+            )
         turn = _TURNS.get(_orientation(image))
         if at_most is not None and image.width * image.height > at_most:
             image = _reduced(image, fitted_size(image.size, at_most))
@@ -74,7 +76,7 @@ def load_image(source: ImageLike, at_most: int | None = None) -> Image.Image:
     except InputError:
         raise
     except Image.DecompressionBombError as error:
-        raise InputError(f"image {name} has too many pixels; the limit is {MAX_PIXELS:,}") from error
+        raise InputError(f"image {name} has too many pixels; the limit is {MAX_PIXELS:,}: make it smaller") from error
     except UnidentifiedImageError as error:  # Pillow's own message names the buffer's address
         raise InputError(f"image {name} cannot be read (unknown format); save it again as JPEG or PNG") from error
     except Exception as error:  # decoders raise anything for damaged files, RuntimeError and struct.error included

@@ -41,10 +41,10 @@ def parse_labels(labels: Sequence[str]) -> list[Label]:
         if not isinstance(label, str):
             raise InputError(f"label {number} is {type(label).__name__} {str(label)[:40]!r}; give strings")
         texts = tuple(" ".join(text.split()) for text in label.split(","))
-        if not all(any(c.isalnum() for c in text) for text in texts):
-            raise InputError(
-                f"label {number}, {label[:60]!r}, is empty or holds an empty synonym; give a word for each"
-            )
+        wordless = next((text for text in texts if not any(c.isalnum() for c in text)), None)
+        if wordless is not None:
+            fault = "has no letter or digit" if wordless else "is empty or holds an empty synonym"
+            raise InputError(f"label {number}, {label[:60]!r}, {fault}; give a word for each")
         if len(max(texts, key=len)) > LONGEST_NAME:
             raise InputError(f"label {number}, {label[:40]!r}..., is longer than {LONGEST_NAME} characters; shorten it")
         for text in texts:

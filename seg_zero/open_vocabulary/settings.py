@@ -45,7 +45,8 @@ class Settings:
         for name in ("scra_scaling", "scga_scaling"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1000:
-                raise InputError(f"{name} {value:g} is outside 0..1000; take 10, or None to do without")
+                without = f"to do without, --{name} 0 or in Python None"
+                raise InputError(f"{name} {value:g} is outside 0..1000; take 10, or {without}")
         if self.scga_when not in ("always", "multi_window"):
             raise InputError(f"scga_when {self.scga_when!r} is unknown; choose always or multi_window")
         for name in ("denoising", "threshold"):

@@ -23,9 +23,9 @@ def check_windows(crop: int, stride: int) -> None:
     for name, value in (("crop", crop), ("stride", stride)):
         if crop and (value < PATCH or value % PATCH):
             lower = max(PATCH, value // PATCH * PATCH)
-            raise InputError(f"{name} {value} is no multiple of {PATCH}; take {lower} or {lower + PATCH}")
-    if crop < 0:
-        raise InputError(f"crop {crop} is negative; take a multiple of {PATCH}, or 0 for one pass without windows")
+            fault = f"is no multiple of {PATCH}" if value > 0 else "is not above 0"
+            whole = ", or 0 for one pass without windows" if name == "crop" and value < 0 else ""
+            raise InputError(f"{name} {value} {fault}; take {lower} or {lower + PATCH}{whole}")
     if crop > LONGEST:
         raise InputError(f"crop {crop} is above {LONGEST}, the longest side of a pass; take a smaller one")
     if crop and stride > crop:

@@ -81,6 +81,15 @@ def test_a_scene_is_labelled_out_of_the_box(photos: Path, tmp_path: Path, capsys
     assert float((values == expected).mean()) > 0.9
 
 
+def test_without_an_image_the_example_is_labelled(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert label("--output_path", tmp_path / "out", "--templates", "single") == 0
+    printed = capsys.readouterr()
+    assert "note: no image given: the example " in printed.err and "green circle" in printed.out
+    assert (tmp_path / "out/example_overlay.png").is_file()
+
+
 def test_what_is_labelled_before_an_interruption_is_in_the_panoptic_file(
     photos: Path, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +155,14 @@ def test_a_question_makes_the_labels_of_each_picture(
         (["--labels", "sky", "--crop", "330"], "crop 330 is no multiple of 16; take 320 or 336"),
         (["--labels", "sky", "--templates", "photos"], "templates 'photos' are unknown"),
         (["--labels", "sky", "--minimal-area", "9"], "--minimal_area belongs to --refine"),
+        (["--labels", "sky", "--sam", "x"], "--sam belongs to --refine sam; add that"),
+        (["--labels", "sky", "--refine", "sam", "--segmenter", "x"], "--segmenter belongs to --refine sam2; add that"),
+        (["--labels", "sky", "--compat", "released"], "--compat belongs to --refine sam"),
+        (
+            ["--labels", "sky", "--scga_scaling", "-1"],
+            "scga_scaling -1 is outside 0..1000; take 10, or to do without, --",
+        ),
+        (["--labels", "sky, \U0001f534"], "label 2, '\U0001f534', has no letter or digit; give a word"),
         (["--labels", "sky", "--refine", "sam2", "--iou_threshold", "9"], "iou_threshold 9 is no fraction"),
         (["--labels", "sky", "--backbone", "radio_v9"], "backbone radio_v9 is no file"),
         (["--labels", "sky", "--treshold", "0.1"], "did you mean --threshold?"),

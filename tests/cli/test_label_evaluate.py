@@ -102,6 +102,7 @@ def test_a_wrong_backbone_is_told_once(root: Path, tmp_path: Path, capsys: pytes
         ((), "give one of --dataset NAME and --all"),
         (("--all", "--dataset", "voc20"), "give one of --dataset NAME and --all"),
         (("--dataset", "voc20", "--limit", "0"), "--limit 0 must be at least 1"),
+        (("--all", "--root", "gone"), "--root gone does not exist; give the folder that holds the data sets"),
         (("--all", "--labels", "sky"), "--labels names the classes of one data set"),
         (("--dataset", "folder"), "--dataset folder has no names of classes"),
         (("--dataset", "folder", "--labels", "sky,sky"), "'sky' is given twice"),
@@ -113,6 +114,6 @@ def test_a_wrong_backbone_is_told_once(root: Path, tmp_path: Path, capsys: pytes
 def test_bad_input_is_one_line(
     words: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert evaluate(*words, "--root", tmp_path, "--out", tmp_path / "out") == 2
+    assert evaluate("--root", tmp_path, "--out", tmp_path / "out", *words) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

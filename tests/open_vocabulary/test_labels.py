@@ -22,7 +22,7 @@ def test_synonyms_follow_commas() -> None:
         ([], "there is no label"),
         (["sky", " "], "label 2, ' ', is empty"),
         (["cat,"], "label 1, 'cat,', is empty or holds an empty synonym"),
-        (["!!!"], "is empty"),
+        (["!!!"], "label 1, '!!!', has no letter or digit"),
         (["cat", "Cat"], "'Cat' is given twice, in labels 1 and 2"),
         (["cat, kitten", "dog, kitten"], "'kitten' is given twice, in labels 1 and 2"),
         (["cat, cat"], "given twice, in labels 1 and 1"),

@@ -79,10 +79,10 @@ def test_every_patch_is_seen_by_a_window() -> None:
         (330, 224, "crop 330 is no multiple of 16; take 320 or 336"),
         (336, 100, "stride 100 is no multiple of 16; take 96 or 112"),
         (8, 16, "crop 8 is no multiple of 16; take 16 or 32"),
-        (-16, 16, "crop -16 is no multiple of 16"),
+        (-16, 16, "crop -16 is not above 0; take 16 or 32, or 0 for one pass"),
         (224, 336, "stride 336 is above the crop 224"),
         (4096, 224, "crop 4096 is above 2048"),
-        (336, 0, "stride 0 is no multiple of 16"),
+        (336, 0, "stride 0 is not above 0; take 16 or 32"),
     ],
 )
 def test_bad_windows_are_named(crop: int, stride: int, message: str) -> None:

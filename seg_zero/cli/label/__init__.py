@@ -11,12 +11,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seg_zero.assets import EXAMPLE_IMAGE
 from seg_zero.cli.infer.inputs import find_images
 from seg_zero.cli.label import evaluate, evaluate3d
-from seg_zero.cli.label.options import add_method_options, load_labeller, refinement_of, settings_of
+from seg_zero.cli.label.options import add_method_options, load_labeller, of_refiner, refinement_of, settings_of
 from seg_zero.cli.options import outputs_of
 from seg_zero.command_line import CommandParser
-from seg_zero.errors import InputError, print_error, print_warning
+from seg_zero.errors import InputError, print_error, print_note, print_warning
 from seg_zero.extras import EXTRAS, require
 from seg_zero.files import check_folder_place, shown
 from seg_zero.segmenter.files import embedded_warning
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = Path("outputs/label")
 DEFAULT_OUTPUTS = "labels,overlay"
+EXAMPLE_LABELS = "background, green circle, orange circle, orange square, red square"  # of the example picture
+_SHOWN = 8  # labels of a picture in a line
 
 
 def main(argv: Sequence[str]) -> int:
@@ -53,6 +56,10 @@ def _label(argv: Sequence[str]) -> int:
 
     # Everything that can be wrong with the options is found before a model is loaded.
     wanted = outputs_of(f"{args.outputs},heatmaps" if args.heatmaps else args.outputs, OUTPUTS)
+    if not args.images:
+        if args.question is None and args.labels is None:
+            args.labels = EXAMPLE_LABELS
+        print_note(f"no image given: the example {EXAMPLE_IMAGE}")
     if args.labels is None and args.question is None:
         raise InputError("give --labels, or a --question that the policy makes labels of")
     labels = None if args.labels is None else split_labels(args.labels)
@@ -69,12 +76,12 @@ def _label(argv: Sequence[str]) -> int:
                 "--outputs panoptic has one list of categories, and a --question gives each picture its own"
             )
     settings, refinement = settings_of(args), refinement_of(args)
-    images = find_images(args.images)
+    images = find_images(args.images or [str(EXAMPLE_IMAGE)])
     stems = _stems(images)
     _check_place(args.output_path, images)
 
     if args.refine == "sam2":
-        print_warning(embedded_warning(args.segmenter))
+        print_warning(embedded_warning(of_refiner(args, "segmenter")))
     segmenter = load_labeller(args, settings, refinement)
     ask = _asker(args, labels)
     from tqdm import tqdm
@@ -107,7 +114,9 @@ def _parser(name: str = "label") -> CommandParser:
         "Label every pixel of pictures by text, without training (open vocabulary). `label evaluate` gives the mIoU on "
         "a data set, `label evaluate3d` that of rooms.",
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders or quoted globs")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="images, folders or quoted globs (default: an example scene)"
+    )
     parser.add_argument(
         "--labels",
         help="sky,grass; with synonyms 'sky; cat, kitten'; or a .txt file, a label a line, or .json, a list",
@@ -172,5 +181,8 @@ def _line(image: Path, result: LabelledImage, files: dict[str, str], as_json: bo
             "files": files,
         }
         return json.dumps(record, ensure_ascii=False)
-    found = ", ".join(f"{name} {area:.1%}" for name, area in list(areas.items())[:8])
-    return f"{shown(image)}: {found}\n  {'  '.join(files.values())}"
+    found = ", ".join(f"{name} {area:.1%}" for name, area in list(areas.items())[:_SHOWN])
+    nowhere = [label.name for label in result.labels if label.name not in areas]
+    more = f" and {len(nowhere) - _SHOWN} more" if len(nowhere) > _SHOWN else ""
+    missing = f"; nowhere: {', '.join(nowhere[:_SHOWN])}{more}" if nowhere else ""
+    return f"{shown(image)}: {found}{missing}\n  {'  '.join(files.values())}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -11,7 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_zero.cli.label.options import add_method_options, load_labeller, refinement_of, settings_of
+from seg_zero.cli.label.options import (
+    add_method_options,
+    load_labeller,
+    refinement_of,
+    refinement_record,
+    settings_of,
+)
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import InputError, counted, print_error
 from seg_zero.extras import EXTRAS, require
@@ -89,8 +94,7 @@ class _Models:
             "backbone_files": self.backbone_files,
             "adaptor": args.adaptor,
             "method": asdict(settings_of(args, **data.settings)),
-            "refine": None if args.refine is None else getattr(args, "segmenter" if args.refine == "sam2" else "sam"),
-            "refinement": None if args.refine is None else {**asdict(refinement), "compat": args.compat},
+            **refinement_record(args, refinement),
             "dtype": args.dtype,
         }
 
@@ -114,20 +118,19 @@ class _Models:
 
 
 def _one(args: argparse.Namespace, models: _Models, data: LabelSet, out: Path) -> Results:
-    from tqdm import tqdm
-
+    from seg_zero.cli.progress import LateBar
     from seg_zero.evaluation.semantic.page import write_page
     from seg_zero.evaluation.semantic.run import evaluate_labels
 
     if args.limit is not None:
         data = replace(data, listing=replace(data.listing, pairs=data.listing.pairs[: args.limit]))
     start, labelled = time.perf_counter(), 0
-    with tqdm(total=len(data.listing.pairs), unit="image", file=sys.stderr) as bar:
+    with LateBar(total=len(data.listing.pairs), unit="image") as bar:
 
         def progress(one: Judged, old: bool) -> None:
             nonlocal labelled
             labelled += 0 if old else 1
-            bar.update()
+            bar.advance()
 
         results = evaluate_labels(models.loader(data), data, models.settings(data), out, progress)
     seconds = time.perf_counter() - start
@@ -152,6 +155,8 @@ def _everything(args: argparse.Namespace, models: _Models) -> int:
     from seg_zero.evaluation.semantic.presets import PRESETS, open_set
     from seg_zero.files import write_text
 
+    if not args.root.is_dir():
+        raise InputError(f"--root {args.root} does not exist; give the folder that holds the data sets")
     rows, problems = [], []
     roots = {name: root for name, preset in PRESETS.items() if (root := preset.found_below(args.root)) is not None}
     missing = [f"{name} ({preset.places[0]})" for name, preset in PRESETS.items() if name not in roots]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from seg_zero.errors import InputError, print_warning
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from seg_zero.segmenter import Segmenter
 
 REFINEMENT = ("coarse_threshold", "minimal_area", "iou_threshold")
+# Option: the value of --refine that it belongs to, and its default.
+OF_REFINER = {"segmenter": ("sam2", "tiny"), "sam": ("sam", "facebook/sam-vit-huge"), "compat": ("sam", "fixed")}
 
 
 def add_method_options(parser: argparse.ArgumentParser, windows: str = "the backbone's", threshold: float = 0) -> None:
@@ -44,9 +46,9 @@ def add_method_options(parser: argparse.ArgumentParser, windows: str = "the back
         choices=("sam2", "sam"),
         help="redraw edges (RADSeg+): by --segmenter, or by SAM-1 on RADIO's features",
     )
-    parser.add_argument("--segmenter", default="tiny", help="SAM 2 or SAM 3 of --refine sam2: file, folder or hub id")
-    parser.add_argument("--sam", default="facebook/sam-vit-huge", help="SAM-1 of --refine sam: folder or hub id")
-    parser.add_argument("--compat", choices=("fixed", "released"), default="fixed", help="mask prompts of --refine sam")
+    parser.add_argument("--segmenter", help="SAM 2 or SAM 3 of --refine sam2: file, folder or hub id (default: tiny)")
+    parser.add_argument("--sam", help="SAM-1 of --refine sam: folder or hub id (default: facebook/sam-vit-huge)")
+    parser.add_argument("--compat", choices=("fixed", "released"), help="mask prompts of --refine sam (default: fixed)")
     parser.add_argument("--coarse_threshold", type=float, help="of regions to refine (default: 0.1)")
     parser.add_argument("--minimal_area", type=int, help="of regions, at half the size (default: 225)")
     parser.add_argument("--iou_threshold", type=float, help="of masks to trust (default: 0.9)")
@@ -71,7 +73,24 @@ def refinement_of(args: argparse.Namespace, **defaults: Any) -> RefinementSettin
     given = {name: value for name in REFINEMENT if (value := getattr(args, name)) is not None}
     if given and args.refine is None:
         raise InputError(f"--{next(iter(given))} belongs to --refine; add --refine sam2 or --refine sam")
+    for name, (refine, _) in OF_REFINER.items():
+        if getattr(args, name) is not None and args.refine != refine:
+            raise InputError(f"--{name} belongs to --refine {refine}; add that, or leave --{name} out")
     return RefinementSettings(**{**defaults, **given})
+
+
+def of_refiner(args: argparse.Namespace, name: str) -> str:
+    """The value of an option of :data:`OF_REFINER`, or its default."""
+    given: str | None = getattr(args, name)
+    return OF_REFINER[name][1] if given is None else given
+
+
+def refinement_record(args: argparse.Namespace, refinement: RefinementSettings) -> dict[str, Any]:
+    """What refines, and how, for a manifest."""
+    if args.refine is None:
+        return {"refine": None, "refinement": None}
+    model = of_refiner(args, "segmenter" if args.refine == "sam2" else "sam")
+    return {"refine": model, "refinement": {**asdict(refinement), "compat": of_refiner(args, "compat")}}
 
 
 def load_labeller(
@@ -97,7 +116,7 @@ def _refiner(args: argparse.Namespace, device: torch.device) -> Segmenter | SamD
     if args.refine == "sam2":
         from seg_zero.segmenter import load_segmenter
 
-        return load_segmenter(args.segmenter, str(device))
+        return load_segmenter(of_refiner(args, "segmenter"), str(device))
     from seg_zero.encoders.sam_decoder import SamDecoder
 
-    return SamDecoder(args.sam, device, args.compat)
+    return SamDecoder(of_refiner(args, "sam"), device, "released" if args.compat == "released" else "fixed")

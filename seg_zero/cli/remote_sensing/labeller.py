@@ -7,7 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_zero.cli.label.options import add_method_options, load_labeller, refinement_of, settings_of
+from seg_zero.cli.label.options import (
+    add_method_options,
+    load_labeller,
+    refinement_of,
+    refinement_record,
+    settings_of,
+)
 from seg_zero.errors import InputError
 from seg_zero.extras import EXTRAS, require
 
@@ -67,15 +73,13 @@ def settings_in(args: argparse.Namespace, method: str) -> dict[str, Any]:
         }
     from seg_zero.encoders.radio import find_radio
 
-    refine = None if args.refine is None else getattr(args, "segmenter" if args.refine == "sam2" else "sam")
     return {
         "method": "radseg",
         "backbone": args.backbone,
         "files": fingerprint(str(find_radio(args.backbone))),
         "adaptor": args.adaptor,
         "settings": asdict(_settings(args)),
-        "refine": refine,
-        "refinement": None if refine is None else {**asdict(refinement_of(args)), "compat": args.compat},
+        **refinement_record(args, refinement_of(args)),
         "dtype": args.dtype,
     }
 

@@ -65,14 +65,20 @@ def tint_labels(image: Image.Image, label_map: np.ndarray, strength: float = 0.6
     return Image.fromarray(tinted.clip(0, 255).astype(np.uint8))
 
 
-def draw_labels(image: Image.Image, label_map: np.ndarray, names: Sequence[str], strength: float = 0.6) -> Image.Image:
-    """The picture tinted by its labels (int H x W, indices of ``names``), with a legend of those that occur."""
+def draw_labels(
+    image: Image.Image, label_map: np.ndarray, names: Sequence[str], strength: float = 0.6, *, count_zero: bool = True
+) -> Image.Image:
+    """The picture tinted by its labels (int H x W, indices of ``names``), with a legend of those that occur.
+
+    count_zero: False leaves 0 out of the legend and of what its percentages are of.
+    """
     tinted = tint_labels(image, label_map, strength)
     counts = np.bincount(label_map.ravel(), minlength=len(names))
+    if not count_zero:
+        counts[0] = 0
+    total = max(1, int(counts.sum()))
     shown = [int(number) for number in np.argsort(-counts, kind="stable") if counts[number]]
-    legend = _legend(
-        [(names[n], colour_of_label(n) if n else _PAPER, counts[n] / label_map.size) for n in shown], tinted.height
-    )
+    legend = _legend([(names[n], colour_of_label(n) if n else _PAPER, counts[n] / total) for n in shown], tinted.height)
     canvas = Image.new("RGB", (tinted.width + legend.width, max(tinted.height, legend.height)), _PAPER)
     canvas.paste(tinted, (0, 0))
     canvas.paste(legend, (tinted.width, 0))

@@ -253,7 +253,8 @@ def test_what_cannot_be_labelled_is_one_line_and_leaves_nothing(tmp_path: Path) 
         (paletted, {"outputs": ("labels",)}, "is a palette picture; convert it with gdal_translate -expand rgb"),
         (good, {"settings": TileSettings(bands=(1, 2))}, "--bands names 2 bands; give three"),
         (good, {"settings": TileSettings(bands=(1, 2, 4))}, "--bands names band 4, and .* has 1 to 3"),
-        (good, {"settings": TileSettings(stretch=(98, 2))}, "--stretch 98,2 are no percentiles"),
+        (good, {"settings": TileSettings(stretch=(98, 2))}, "--stretch 98,2 is no pair of percentiles"),
+        (good, {"settings": TileSettings(stretch=(9,))}, "--stretch 9 is no pair of percentiles"),  # type: ignore[arg-type]
         (good, {"settings": TileSettings(window=64, overlap=40)}, "--window 64 and --overlap 40 do not fit"),
         (good, {"crs": "EPSG:4326"}, "is in EPSG:32633; leave out --crs"),
         (good, {"crs": "utm"}, "--crs utm is no CRS"),
@@ -281,10 +282,12 @@ def test_the_command_labels_tiles_with_the_open_vocabulary(tmp_path: Path, capsy
     Image.fromarray(waves(64, 64).transpose(1, 2, 0)).save(picture)
     given = ["--labels", "sky,grass", "--method", "radseg", "--backbone", str(backbone), "--out", str(tmp_path / "out")]
     assert main(["remote-sensing", "segment", str(tile), str(picture), *given, "--json"]) == 0
-    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    said = capsys.readouterr()
+    records = [json.loads(line) for line in said.out.splitlines()]
     assert records[0]["files"] == {
         "labels": "tile_labels.tif", "geojson": "tile.geojson", "preview": "tile_preview.png"
     }  # fmt: skip
+    assert said.err.count("photo.png has no transform, so no GeoJSON is written") == 1
     assert set(records[1]["files"]) == {"labels", "preview"} and records[0]["size"] == [120, 100]
     assert sum(records[0]["areas"].values()) == pytest.approx(1)
     assert main(["remote-sensing", "segment", str(tile), *given, "--denoising", "1"]) == 2

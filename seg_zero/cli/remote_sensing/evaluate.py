@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -112,8 +111,7 @@ def _one(
     load: Callable[[], Any],
     trained: Sequence[str],
 ) -> Judgement:
-    from tqdm import tqdm
-
+    from seg_zero.cli.progress import LateBar
     from seg_zero.evaluation.remote_sensing.judge import judge_of, label_set
     from seg_zero.evaluation.remote_sensing.table import Judgement
     from seg_zero.evaluation.semantic.page import write_page
@@ -123,12 +121,12 @@ def _one(
     if args.limit is not None:
         data = replace(data, listing=replace(data.listing, pairs=data.listing.pairs[: args.limit]))
     start, labelled = time.perf_counter(), 0
-    with tqdm(total=len(data.listing.pairs), unit="tile", desc=tiles.dataset, file=sys.stderr) as bar:
+    with LateBar(total=len(data.listing.pairs), unit="tile", desc=tiles.dataset) as bar:
 
         def progress(one: Judged, old: bool) -> None:
             nonlocal labelled
             labelled += 0 if old else 1
-            bar.update()
+            bar.advance()
 
         def labeller() -> Labeller:
             return judge_of(load(), data.labels)

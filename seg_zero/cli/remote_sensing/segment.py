@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 from seg_zero.cli.options import outputs_of
 from seg_zero.cli.remote_sensing.labeller import add_labeller_options, load_method, method_of, settings_in
 from seg_zero.command_line import CommandParser
-from seg_zero.errors import InputError, print_error
+from seg_zero.errors import InputError, print_error, print_note
+from seg_zero.files import shown
 
 OUTPUTS = ("labels", "geojson", "gpkg", "preview", "costs")
 DEFAULT_OUTPUTS = "labels,geojson,preview"
@@ -92,19 +92,14 @@ def _one(
     model: dict[str, Any],
     load: Any,
 ) -> None:
-    from tqdm import tqdm
-
-    from seg_zero.files import shown
+    from seg_zero.cli.progress import LateBar
     from seg_zero.remote_sensing.geo.segment import segment_tile
 
-    chosen = wanted or outputs_of(_default(tile, args.crs), OUTPUTS)
-    with tqdm(unit="window", desc=tile.name, file=sys.stderr) as bar:
+    chosen = wanted or _outputs_for(tile, args.crs)
+    with LateBar(unit="window", desc=tile.name) as bar:
 
         def progress(done: int, total: int, old: bool) -> None:
-            bar.total = total
-            if old:
-                bar.initial = done
-            bar.update(done - bar.n)
+            bar.move_to(done, total, old=old)
 
         result = segment_tile(
             load, tile, labels, args.out, settings, outputs=chosen, crs=args.crs, minimal=args.min_pixels, model=model,
@@ -122,12 +117,18 @@ def _one(
     print("  " + "  ".join(shown(path) for path in result.files.values()), flush=True)
 
 
-def _default(tile: Path, crs: str | None) -> str:
+def _outputs_for(tile: Path, crs: str | None) -> tuple[str, ...]:
     """Outputs that the tile allows: without a place in the world there are no coordinates for polygons."""
     from seg_zero.remote_sensing.geo.raster import has_place
 
     named, placed = has_place(tile)
-    return DEFAULT_OUTPUTS if placed and (named or crs is not None) else WITHOUT_PLACE
+    if placed and (named or crs is not None):
+        return outputs_of(DEFAULT_OUTPUTS, OUTPUTS)
+    remedy = (
+        "give --crs, or --outputs gpkg for its own coordinates" if placed else "--outputs gpkg gives them in pixels"
+    )
+    print_note(f"{shown(tile)} has no {'CRS' if placed else 'transform'}, so no GeoJSON is written; {remedy}")
+    return outputs_of(WITHOUT_PLACE, OUTPUTS)
 
 
 def _labeller(args: argparse.Namespace, method: str) -> Any:

@@ -165,11 +165,11 @@ def _bands(source: Any, path: Path, given: Sequence[int] | None) -> list[int]:
 
 
 def _stretch(values: np.ndarray, valid: np.ndarray, percentiles: tuple[float, float]) -> Stretch:
-    low, high = percentiles
-    if not 0 <= low < high <= 100:
-        raise InputError(f"--stretch {low:g},{high:g} are no percentiles; give two of 0 to 100, the lower first")
+    if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+        given = ",".join(f"{value:g}" for value in percentiles)
+        raise InputError(f"--stretch {given} is no pair of percentiles; give two of 0 to 100, the lower first")
     if not valid.any():
         return Stretch((0.0,) * 3, (1.0,) * 3)  # the tile has no data, or only specks that the overview misses
-    ends = [np.percentile(band[valid].astype(np.float64), (low, high)) for band in values]
+    ends = [np.percentile(band[valid].astype(np.float64), percentiles) for band in values]
     pairs = [(float(a), float(b) if b > a else float(a) + 1.0) for a, b in ends]
     return Stretch(*(tuple(pair[side] for pair in pairs) for side in (0, 1)))  # type: ignore[arg-type]

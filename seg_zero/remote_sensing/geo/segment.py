@@ -45,7 +45,6 @@ OUTPUTS = {
     COSTS: "_costs.png",
 }
 DEFAULT_OUTPUTS = ("labels", "geojson", "preview")
-NO_DATA_NAME = "no data"
 
 
 @dataclass(frozen=True)
@@ -213,7 +212,7 @@ def _pixel_metres(raster: Raster, crs: CRS) -> float:
 
 
 def _preview(rows: LabelledRows, raster: Raster, words: Sequence[str]) -> Image.Image:
-    """The overview of the tile in the labels' colours, with a legend."""
+    """The overview of the tile in the labels' colours, with a legend; pixels without data stay as they are."""
     height, width = raster.overview.shape[:2]
     wanted = ((np.arange(height) + 0.5) * raster.height / height).astype(int)
     columns = ((np.arange(width) + 0.5) * raster.width / width).astype(int)
@@ -222,4 +221,4 @@ def _preview(rows: LabelledRows, raster: Raster, words: Sequence[str]) -> Image.
         inside = np.flatnonzero((wanted >= top) & (wanted < top + len(strip)))
         small[inside] = strip[wanted[inside] - top][:, columns]
         top += len(strip)
-    return draw_labels(Image.fromarray(raster.overview), small, [NO_DATA_NAME, *words], strength=0.45)
+    return draw_labels(Image.fromarray(raster.overview), small, ["", *words], strength=0.45, count_zero=False)

@@ -37,7 +37,8 @@ class RadSegEncoder:
         :meth:`encode_prompts` at any time. text_query_mode: "labels" puts classes into the 80 ImageNet templates,
         "prompts" takes them as they are.
     prediction_thresh, prompt_denoising_thresh, slide_crop, slide_stride: threshold, denoising, crop and stride of
-        :class:`seg_zero.open_vocabulary.settings.Settings`; denoising is per image, the original's per batch.
+        :class:`seg_zero.open_vocabulary.settings.Settings`; None: the backbone's own windows, 336 and 224 as in the
+        original for published ones. Denoising is per image, the original's per batch.
     sam_refinement: RADSeg+ with the SAM-1 ``sam_ckpt``, a folder or hub id of transformers; ``coarse_thresh``,
         ``minimal_area``, ``sam_iou_thresh``: see :class:`seg_zero.open_vocabulary.refinement.RefinementSettings`.
     sam_mask_coff: the factor of the mask prompt. return_radio_features: False gives features in the space of the text.
@@ -58,8 +59,8 @@ class RadSegEncoder:
         text_query_mode: str = LABELS,
         prediction_thresh: float = 0.0,
         prompt_denoising_thresh: float = 0.5,
-        slide_crop: int = 336,
-        slide_stride: int = 224,
+        slide_crop: int | None = None,
+        slide_stride: int | None = None,
         sam_refinement: bool = False,
         sam_ckpt: str | Path = "facebook/sam-vit-huge",
         coarse_thresh: float = 0.1,

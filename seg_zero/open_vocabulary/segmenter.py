@@ -93,9 +93,11 @@ class OpenVocabularySegmenter:
         return made
 
     def change(self, settings: Settings) -> None:
-        """Use other settings from now on."""
-        image = self.encoder.description.image
-        settings.windows(image.crop, image.stride)
+        """Use other settings from now on. Raises InputError for windows that the backbone cannot take."""
+        image, longest = self.encoder.description.image, self.encoder.longest_side
+        crop, _ = settings.windows(image.crop, image.stride)
+        if crop > longest:
+            raise InputError(f"crop {crop} is above {longest}, the longest side that this backbone takes; give less")
         if settings.scra_scaling is None:
             self.encoder.backbone.blocks[-1].attn = self._plain_attention
         else:

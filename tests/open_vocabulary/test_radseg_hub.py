@@ -50,6 +50,13 @@ def test_features_are_aligned_and_compared_by_the_user(encoder_of: Any) -> None:
         encoder.encode_image_to_feat_map(images(), return_preds=True)
 
 
+def test_windows_are_the_backbones_own_unless_given(encoder_of: Any) -> None:
+    found = encoder_of(slide_crop=None, slide_stride=None).encode_image_to_feat_map(images())
+    assert torch.allclose(found, encoder_of().encode_image_to_feat_map(images()), atol=1e-5)
+    with pytest.raises(InputError, match="crop 272 is above 256, the longest side that this backbone takes"):
+        torch.hub.load(str(ROOT), "radseg_encoder", source="local", model_version="tiny", slide_crop=272)
+
+
 def test_classes_may_be_given_at_once_or_by_encoding_labels(encoder_of: Any) -> None:
     options = {"predict": True, "prompt_denoising_thresh": 0.0}
     at_once, later = encoder_of(classes=CLASSES, **options), encoder_of(**options)

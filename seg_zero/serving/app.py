@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import FastAPI, File, Form, Request, UploadFile
+from fastapi import Depends, FastAPI, File, Form, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from seg_zero.serving.answers import Problem, SegmentAnswer, encode, png_of
 from seg_zero.serving.dialogues import add_dialogues
+from seg_zero.serving.fields import only_known_fields
 from seg_zero.serving.guard import Guard
 from seg_zero.serving.labels import LABEL, LabelService, add_labels
 from seg_zero.serving.meters import Meters
@@ -112,7 +113,9 @@ def create_app(
     web pages whose scripts may read answers, or "*" for all; labels: what labels pictures by text, if anything does.
     """
     # FastAPI's own pages of documentation load scripts from elsewhere.
-    app = FastAPI(title="seg-zero", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="seg-zero", version="1", docs_url=None, redoc_url=None, dependencies=[Depends(only_known_fields)]
+    )
     meters.watch("seg_zero_queue_length", "Requests that the policy has not taken yet", lambda: service.waiting)
     meters.watch("seg_zero_open_requests", "Requests that wait or are worked on", lambda: service.open)
     app.add_middleware(Guard, limits=limits, meters=meters, counted=SEGMENT)

@@ -24,7 +24,12 @@ FORM = {"Content-Type": "multipart/form-data; boundary=x"}
     ("request_", "status", "words"),
     [
         ({"data": {"question": "the cup"}}, 415, "content type"),
-        ({"files": {"picture": PICTURE}, "data": {"question": "the cup"}}, 422, "image: Field required"),
+        (
+            {"files": {"picture": PICTURE}, "data": {"question": "the cup"}},
+            422,
+            "form field 'picture' is unknown; this request takes image, question, png, per_object",
+        ),
+        ({"files": {"image": PICTURE}, "data": {"question": "the cup", "refine": "1"}}, 422, "'refine' is unknown"),
         ({"files": {"image": PICTURE}}, 422, "question: Field required"),
         ({"files": {"image": b""}, "data": {"question": "the cup"}}, 422, "0 bytes"),
         ({"files": {"image": b"no picture"}, "data": {"question": "the cup"}}, 422, "cannot be read"),

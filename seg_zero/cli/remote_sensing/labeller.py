@@ -50,8 +50,21 @@ def method_of(args: argparse.Namespace) -> str:
         raise InputError(f"--model {args.model} is of --method rskt; leave out one of them, or give --backbone")
     if method == "rskt" and not args.model.exists():
         raise InputError(f"--model {args.model} does not exist; give the folder of a training or a checkpoint file")
+    if method == "rskt":
+        _refuse_radseg_options(args)
+    elif args.sliding:
+        raise InputError("--sliding is of --method rskt; for --method radseg give --crop and --stride")
     require("labelling tiles", EXTRAS["remote-sensing"])
     return method
+
+
+def _refuse_radseg_options(args: argparse.Namespace) -> None:
+    """Raises InputError for the first option that a trained network would ignore."""
+    options = argparse.ArgumentParser(add_help=False)
+    add_method_options(options)
+    for name, default in vars(options.parse_args([])).items():
+        if name != "device" and getattr(args, name) != default:
+            raise InputError(f"--{name} {getattr(args, name)} is of --method radseg; leave it out with --model")
 
 
 def name_of(args: argparse.Namespace, method: str) -> str:

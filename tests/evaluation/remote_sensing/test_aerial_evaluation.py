@@ -160,9 +160,15 @@ def test_bad_options_are_one_line(
         (("--all", "--model", "x"), "--model x is of --method rskt"),
         (("--all", "--method", "rskt"), "--method rskt needs --model"),
         (("--all", "--method", "rskt", "--model", "nowhere"), "--model nowhere does not exist"),
+        (("--all", "--sliding"), "--sliding is of --method rskt; for --method radseg give --crop and --stride"),
     ):
         assert run(tmp_path, monkeypatch, *options) == 2, options
         assert message in capsys.readouterr().err, options
     given = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--all"]
-    assert main(["remote-sensing", "evaluate", *given]) == 2
-    assert "give --model FOLDER, a trained network, or --method radseg" in capsys.readouterr().err
+    for options, message in (
+        ((), "give --model FOLDER, a trained network, or --method radseg"),
+        (("--model", ".", "--crop", "64"), "--crop 64 is of --method radseg; leave it out with --model"),
+        (("--model", ".", "--refine", "sam2"), "--refine sam2 is of --method radseg"),
+    ):
+        assert main(["remote-sensing", "evaluate", *given, *options]) == 2, options
+        assert message in capsys.readouterr().err, options

@@ -121,14 +121,17 @@ class MaskBank:
         return numbers
 
     def _calibrate(self, vectors: list[np.ndarray | None], found: list[dict[int, tuple[float, float]]]) -> None:
-        """Learn from the masks of one key frame and from what they have in common with earlier ones."""
+        """Learn from the masks of one key frame and from what they have in common with earlier ones.
+
+        Only pairs of raw masks count: a merged mask's vector is a mean, and nearer to any other than a single one.
+        """
         self.calibration.see_frame([vector for vector in vectors if vector is not None])
         same = []
         for vector, relations in zip(vectors, found, strict=True):
             for other, both in relations.items():
-                earlier = self.live[other].semantic
-                if vector is not None and earlier is not None and min(both) > HOLD:
-                    same.append((vector, earlier))
+                earlier = self.live[other]
+                if earlier.weight == 1 and min(both) > HOLD and vector is not None and earlier.semantic is not None:
+                    same.append((vector, earlier.semantic))
         self.calibration.see_same(same)
 
     @property

@@ -57,6 +57,18 @@ def test_features_that_tell_nothing_apart_do_not_count() -> None:
     assert len(bank.live) == 2 * OBJECTS  # full overlaps merge, half ones do not, as without features
 
 
+def test_the_mean_vector_of_merged_masks_teaches_nothing() -> None:
+    """It is nearer to a new vector than a single one is, so useless features would seem to tell things apart."""
+    bank = seen("adaptive", 0.7, 0.7)
+    before = bank.levels
+    bank.update()
+    encode = ToyEncoder(0.7, 0.7, seed=1)
+    bank.add([NewMask(np.arange(300, dtype=np.int32) + 1000 * i, i, encode(i)) for i in range(OBJECTS)])
+    after = bank.levels
+    assert before is not None and after is not None
+    assert after.different_pairs > before.different_pairs and after.same_pairs == before.same_pairs
+
+
 def test_the_fixed_values_hold_until_enough_is_known() -> None:
     calibration = Calibration()
     vector = np.array([1.0, 0.0])

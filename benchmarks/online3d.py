@@ -11,6 +11,7 @@ fusion       synthetic 640x480 frames with 30 masks: ms by stage and key frames 
 accuracy     AP of synthetic rooms: split masks; wrong merges and missing masks as well.
 rules        fixed against adaptive thresholds: the same noisy masks, with vectors as several encoders make them.
              In small: --parts rules --rooms 1 --views 30.
+geometry     AP with and without FPFH as a vector of the shape: the same noisy masks.
 
 Writes online3d.json and online3d.md to --out. Nothing is fetched.
 """
@@ -29,7 +30,7 @@ import numpy as np
 
 from seg_zero.files import make_folder, write_json, write_text
 from seg_zero.online3d.bank import MaskBank, NewMask
-from seg_zero.online3d.config import RULES, SceneConfig
+from seg_zero.online3d.config import GEOMETRIES, RULES, SceneConfig
 from seg_zero.online3d.evaluation.judge import judge
 from seg_zero.online3d.results.instances import instances_of, point_masks
 from seg_zero.online3d.scene import STAGES, OnlineScene
@@ -37,7 +38,7 @@ from seg_zero.online3d.synthetic.features import ToyEncoder
 from seg_zero.online3d.synthetic.room import make_room
 from seg_zero.online3d.synthetic.sequence import Faults, SyntheticSequence
 
-PARTS = ("association", "growth", "fusion", "accuracy", "rules")
+PARTS = ("association", "growth", "fusion", "accuracy", "rules", "geometry")
 VOXELS_OF_A_MASK = 800
 VIEW = 20  # masks of a key frame
 CONFIG = SceneConfig()
@@ -261,6 +262,30 @@ def rules(rooms: int, count: int, noises: list[float]) -> list[dict[str, Any]]:
             for (noise, name, rule), metric in totals.items()]  # fmt: skip
 
 
+def geometry(rooms: int, count: int, noises: list[float]) -> list[dict[str, Any]]:
+    """AP and milliseconds per key frame by noise of the depth and geometry; masks as for the rules, no features."""
+    out = []
+    for noise, name in itertools.product(noises, GEOMETRIES):
+        total, spent = None, 0.0
+        for seed in range(rooms):
+            faults = Faults(split=0.25, merged=0.1, missing=0.1)
+            sequence = SyntheticSequence(make_room(seed), count, 160, 120, noise=noise, faults=faults, seed=seed)
+            scene = OnlineScene(SMALL.replaced(geometry=name, geo_radius=4 * SMALL.voxel_size))
+            for frame, masks in sequence:
+                start = time.process_time()
+                scene.add(frame, masks)
+                spent += time.process_time() - start
+            scene.finish()
+            points, truth = scene.surface.points(SMALL.min_hits), sequence.truth(SMALL.voxel_size)
+            found, centres = point_masks(scene.instances, points), scene.surface.centres(points)
+            one = judge(centres, found, truth.points, truth.ids, min_vertices=SMALL_VERTICES).metric
+            total = one if total is None else total.merge(one)
+        values = {} if total is None else total.result()
+        out.append({"noise": noise, "geometry": name, "ms": 1000 * spent / (rooms * count), **values})
+        print(out[-1], flush=True)
+    return out
+
+
 def _rules_table(rows: list[dict[str, Any]]) -> list[str]:
     """A line for each noise and encoder, fixed beside adaptive."""
     cells: dict[tuple[float, str], dict[str, str]] = {}
@@ -293,6 +318,12 @@ def report(results: dict[str, Any]) -> str:
         lines.append("")
     if compared := results.get("rules"):
         lines += _rules_table(compared)
+    if shapes := results.get("geometry"):
+        lines += ["| depth noise | geometry | AP / AP50 / AP25 | ms of CPU per key frame |", "|---|---|---|---|"]
+        for row in shapes:
+            values = " / ".join(f"{row[name]:.3f}" for name in ("AP", "AP50", "AP25"))
+            lines.append(f"| {100 * row['noise']:g} % | {row['geometry']} | {values} | {row['ms']:.0f} |")
+        lines.append("")
     return "\n".join(lines) + "\n"
 
 
@@ -302,9 +333,9 @@ def main() -> None:
     parser.add_argument("--masks", nargs="+", type=int, default=[80, 160, 320, 640], help="for association")
     parser.add_argument("--frames", type=int, default=2000, help="key frames of growth")
     parser.add_argument("--fused", type=int, default=65, help="key frames of fusion")
-    parser.add_argument("--rooms", type=int, default=5, help="of accuracy and rules")
+    parser.add_argument("--rooms", type=int, default=5, help="of accuracy, rules and geometry")
     parser.add_argument("--views", type=int, default=60, help="key frames of each room")
-    parser.add_argument("--noises", nargs="+", type=float, default=[0.01, 0.05], help="of the depth, for rules")
+    parser.add_argument("--noises", nargs="+", type=float, default=[0.01, 0.05], help="of the depth")
     parser.add_argument("--repeats", type=int, default=3, help="of association; the quickest counts")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks/online3d"))
     args = parser.parse_args()
@@ -315,6 +346,7 @@ def main() -> None:
         "fusion": lambda: fusion(args.fused),
         "accuracy": lambda: accuracy(args.rooms, args.views),
         "rules": lambda: rules(args.rooms, args.views, args.noises),
+        "geometry": lambda: geometry(args.rooms, args.views, args.noises),
     }
     results: dict[str, Any] = {}
     for part in args.parts:

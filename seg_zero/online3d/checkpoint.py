@@ -13,6 +13,7 @@ from seg_zero.errors import InputError, one_line
 from seg_zero.files import whole_file
 from seg_zero.online3d.bank import LiveMask, RawMask
 from seg_zero.online3d.calibration import Calibration
+from seg_zero.online3d.geometry.vectors import ShapeVectors
 from seg_zero.online3d.scene import OnlineScene
 from seg_zero.online3d.surface import Surface
 from seg_zero.online3d.table import VoxelTable
@@ -73,7 +74,7 @@ def load_scene(scene: OnlineScene, path: Path) -> dict[str, Any]:
     return extra
 
 
-def _parts(scene: OnlineScene) -> list[tuple[str, Surface | VoxelTable | Visibility | Calibration]]:
+def _parts(scene: OnlineScene) -> list[tuple[str, Surface | VoxelTable | Visibility | Calibration | ShapeVectors]]:
     """The parts that store themselves, by the beginning of their arrays' names."""
     bank = scene.bank
     return [
@@ -81,6 +82,7 @@ def _parts(scene: OnlineScene) -> list[tuple[str, Surface | VoxelTable | Visibil
         ("table", bank.table),
         ("visibility", bank.visibility),
         ("calibration", bank.calibration),
+        *([] if scene.shapes is None else [("shapes", scene.shapes)]),
     ]
 
 

@@ -16,8 +16,9 @@ from seg_zero.errors import InputError
 
 COMPATIBLE = ("ours", "released")
 RULES = ("fixed", "adaptive")
-_CHOICES = {"compat": COMPATIBLE, "rule": RULES}
-_POSITIVE = {"voxel_size", "depth_far", "seg_add_interval", "merge_kf_interval", "removal_key_frames"}
+GEOMETRIES = ("none", "fpfh")
+_CHOICES = {"compat": COMPATIBLE, "rule": RULES, "geometry": GEOMETRIES}
+_POSITIVE = {"voxel_size", "depth_far", "seg_add_interval", "merge_kf_interval", "removal_key_frames", "geo_radius"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class SceneConfig:
     (docs/online3d.md, Differences).
     rule: "fixed" compares features by ``seman_min_value``, "adaptive" by what the scene shows of its encoder
     (:mod:`seg_zero.online3d.calibration`).
+    geometry: "fpfh" compares shapes too (:mod:`seg_zero.online3d.geometry`), "none" does not.
     """
 
     compat: str = "ours"
@@ -63,7 +65,9 @@ class SceneConfig:
     merge_contain_iter_num: int = 10
     mask_weight_threshold: int = 5
     removal_key_frames: int = 20
+    geometry: str = "none"
     geo_min_points: int = 50
+    geo_radius: float = 0.1
     # Instances.
     min_hits: int = 3  # key frames that must have seen a voxel before it is part of the surface
     min_surface_points: int = 25

@@ -73,8 +73,17 @@ def read_summary(folder: Path) -> ScanSummary | None:
 
 
 def settings_of(sequence: RgbdSequence, words: Sequence[str]) -> SceneConfig:
-    """The defaults, then what this data set's configuration has otherwise, then ``name=value`` words."""
-    return SceneConfig.parse(list(words), SceneConfig().replaced(**sequence.settings))
+    """The defaults, then what this data set's configuration has otherwise, then ``name=value`` words.
+
+    Raises InputError for settings with which no mask could ever merge.
+    """
+    config = SceneConfig.parse(list(words), SceneConfig().replaced(**sequence.settings))
+    if config.released and config.geometry == "none":
+        raise InputError(
+            "compat='released' merges no masks without a vector of their shape, and geometry='none' gives them none; "
+            "set geometry=fpfh"
+        )
+    return config
 
 
 def scan(
@@ -114,9 +123,9 @@ def scan(
     return _Run(sequence, scene, summary, out, say, checkpoint_seconds, coco).run(keys)
 
 
-def compile_loops() -> None:
+def compile_loops(geometry: str = "none") -> None:
     """Fuse a few small frames of a wall, so that numba compiles before the first frame and is in no frame's time."""
-    scene = OnlineScene(SceneConfig(merge_kf_interval=2, mask_weight_threshold=1))
+    scene = OnlineScene(SceneConfig(merge_kf_interval=2, mask_weight_threshold=1, geometry=geometry))
     height, width = 96, 128
     camera = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]], dtype=np.float64)
     labels = np.zeros((height, width), dtype=np.int32)
@@ -145,7 +154,7 @@ class _Run:
     def run(self, keys: list[KeyFrame]) -> ScanSummary:
         self._resume(keys)
         self.say("loading the compiled loops; the first time on a machine they are compiled, for up to two minutes")
-        compile_loops()
+        compile_loops(self.scene.config.geometry)
         write_json(self.out / SUMMARY, dataclasses.asdict(self.summary))
         saved = time.monotonic()
         for place in range(self.next_key, len(keys)):

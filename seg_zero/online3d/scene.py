@@ -13,6 +13,7 @@ from seg_zero.errors import InputError
 from seg_zero.online3d.answers.ask import MIN_SCORE, Answerer, SceneAnswer, ask
 from seg_zero.online3d.bank import Geometry, MaskBank, NewMask
 from seg_zero.online3d.config import SceneConfig
+from seg_zero.online3d.geometry.vectors import ShapeVectors
 from seg_zero.online3d.inputs.frames import BadFrame, Frame, FrameMasks
 from seg_zero.online3d.lifting import Lifter
 from seg_zero.online3d.results.instances import Instance, instances_of
@@ -45,7 +46,7 @@ class OnlineScene:
         scene.instances
 
     masks: what finds the masks of a frame that comes without; None if all come with theirs.
-    geometry: voxel numbers to a vector of their shape, or None.
+    geometry: voxel numbers to a vector of their shape; None for what ``config.geometry`` says.
     """
 
     config: SceneConfig = field(default_factory=SceneConfig)
@@ -55,7 +56,9 @@ class OnlineScene:
     def __post_init__(self) -> None:
         self.surface = Surface(self.config.voxel_size)
         self.lifter = Lifter(self.surface, self.config)
-        self.bank = MaskBank(self.config, self.geometry)
+        fpfh = self.geometry is None and self.config.geometry == "fpfh"
+        self.shapes = ShapeVectors(self.surface, self.config) if fpfh else None
+        self.bank = MaskBank(self.config, self.shapes or self.geometry)
         self.numbers: list[int] = []  # of the key frames, by row
         self._milliseconds: dict[str, float] = {}
 
@@ -85,6 +88,8 @@ class OnlineScene:
             voxels = self.surface.project(depth, frame.intrinsics, frame.pose)
         with self._stage("surface"):
             self.surface.record(len(self.numbers), voxels, frame.colour)
+            if self.shapes is not None:
+                self.shapes.see(voxels, frame.pose[:3, 3])
         with self._stage("lift"):
             lifted = self.lifter.lift(voxels, masks.labels)
         with self._stage("associate"):
@@ -134,7 +139,8 @@ class OnlineScene:
     @property
     def nbytes(self) -> int:
         """Bytes of everything that grows with the scene."""
-        return self.bank.nbytes + self.surface.nbytes
+        shapes = 0 if self.shapes is None else self.shapes.nbytes
+        return self.bank.nbytes + self.surface.nbytes + shapes
 
 
 def _size(array: np.ndarray) -> str:

@@ -96,7 +96,7 @@ def _insert(
     return free, end
 
 
-def grown(array: np.ndarray, length: int, fill: int = 0) -> np.ndarray:
+def grown(array: np.ndarray, length: int, fill: float = 0) -> np.ndarray:
     """The array itself if it has ``length`` entries, or a copy of at least twice the length, filled up."""
     if length <= len(array):
         return array

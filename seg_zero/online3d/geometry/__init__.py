@@ -1,0 +1,1 @@
+"""Vectors that describe the shape of masks."""

@@ -16,6 +16,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "web": ("gradio",),
     "open-vocabulary": ("timm", "open_clip", "ftfy"),
     "online3d": ("numba",),
+    "rerun": ("rerun",),
     "remote-sensing": ("timm", "open_clip", "accelerate", "rasterio"),
     "supervision": ("supervision",),
     "gpu": ("vllm",),  # the extra cpu brings it as well

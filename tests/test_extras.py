@@ -94,6 +94,7 @@ print(code, sorted({"torch", "hydra", "pyarrow", "gradio", "fastapi", "transform
         ("ray", ["demo"], "seg-zero[train]"),
         ("gradio", ["web"], "seg-zero[web]"),
         ("fastapi", ["serve"], "seg-zero[serve]"),
+        ("rerun", ["scan", "show", "x", "--rerun"], "seg-zero[rerun]"),
         ("vllm", ["serve", "--engine", "vllm"], "seg-zero[gpu]"),
         ("vllm", ["evaluate", "--data", "synthetic", "--out", "x", "--engine", "vllm"], "seg-zero[gpu]"),
         ("ray", ["evaluate", "--data", "synthetic", "--out", "x", "--workers", "2"], "seg-zero[train]"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from seg_zero.online3d.scene import MaskSource
 
 PAGE = "index.html"
+RECORDING = "scan.rrd"
 REPORT = "evaluation.html"
 DEMO_FRAMES = 30
 LAYOUT_NAMES = ("7-scenes", "scannet", "scenenn", "tum", "replica", "folder")
@@ -75,8 +76,13 @@ def _run_parser(name: str = "scan") -> CommandParser:
 def _show_parser() -> CommandParser:
     made = CommandParser("scan show", "Write the page of a scan: its points in 3D and a list of its instances.")
     made.add_argument("folder", type=Path, help="folder of a scan")
-    made.add_argument("--out", type=Path, help=f"file to write (default: {PAGE} in the folder)")
-    made.add_argument("--max_points", type=int, default=150_000, help="points in the page, chosen at random")
+    made.add_argument(
+        "--rerun",
+        action="store_true",
+        help="instead: a recording for rerun's viewer, which also has the camera's way and the masks of each key frame",
+    )
+    made.add_argument("--out", type=Path, help=f"file to write (default: {PAGE}, or {RECORDING}, in the folder)")
+    made.add_argument("--max_points", type=int, default=150_000, help="points in it, chosen at random")
     return made
 
 
@@ -245,10 +251,18 @@ def _show(argv: Sequence[str]) -> int:
     if args.max_points < 1:
         raise InputError(f"--max_points {args.max_points} is less than 1; try 150000")
     require("scan show", EXTRAS["online3d"])
+    path = args.out or args.folder / (RECORDING if args.rerun else PAGE)
+    check_file_place(path)
+    if args.rerun:
+        require("scan show --rerun", EXTRAS["rerun"])
+        from seg_zero.online3d.page.recording import write_recording
+
+        for problem in write_recording(args.folder, path, args.max_points):
+            print(f"left out: {problem}")
+        print(f"open it with: rerun {path.resolve()}")
+        return 0
     from seg_zero.online3d.page.write import write_page
 
-    path = args.out or args.folder / PAGE
-    check_file_place(path)
     write_page(args.folder, path, args.max_points)
     print(f"open {path.resolve()}")
     return 0

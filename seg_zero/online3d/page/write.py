@@ -82,9 +82,7 @@ def cloud(
     names: Sequence[str] | None = None,
 ) -> str:
     """The points to turn and the list of objects, for the body of a page; names are kept under ``name``."""
-    chosen = np.arange(len(result.points))
-    if len(chosen) > max_points:
-        chosen = np.sort(np.random.default_rng(0).choice(chosen, max_points, replace=False))
+    chosen = sample(len(result.points), max_points)
     points = result.points[chosen]
     low = points.min(0) if len(points) else np.zeros(3)
     extent = np.maximum((points.max(0) if len(points) else np.ones(3)) - low, 1e-3)
@@ -118,6 +116,13 @@ def cloud(
         f"<script>{files(__package__).joinpath('viewer.js').read_text(encoding='utf-8')}</script>",
     ]
     return "".join(parts)
+
+
+def sample(count: int, most: int) -> np.ndarray:
+    """At most ``most`` of ``count`` places, ascending, chosen at random but always the same."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
 
 
 def _instances(

@@ -7,7 +7,8 @@ association  the same masks of random objects, 80 to 640 per scene, to three imp
              compared as sets; and a dense re-implementation of the released bookkeeping (a matrix of voxels by key
              frames, a matrix of live by live masks, a list of live numbers).
 growth       one long run: time and bytes per key frame, and the slope of time over key frames in log-log.
-fusion       synthetic 640x480 frames with 30 masks: ms by stage and key frames per second, without a mask network.
+fusion       synthetic 640x480 frames with some 25 masks: ms of CPU by stage and key frames per second, in one thread,
+             without a mask network. In small: --parts fusion --fused 15 --noises 0.01.
 accuracy     AP of synthetic rooms: split masks; wrong merges and missing masks as well.
 rules        fixed against adaptive thresholds: the same noisy masks, with vectors as several encoders make them.
              In small: --parts rules --rooms 1 --views 30.
@@ -180,21 +181,27 @@ def growth(count: int) -> dict[str, Any]:
     }
 
 
-def fusion(count: int) -> dict[str, Any]:
-    sequence = SyntheticSequence(make_room(0, boxes=14, spheres=6), count, faults=Faults(split=0.6), noise=0.0)
-    scene = OnlineScene()
-    totals = dict.fromkeys(STAGES, 0.0)
-    masks = used = 0
-    for place, (frame, given) in enumerate(sequence):
-        added = scene.add(frame, given)
-        if place >= CONFIG.merge_kf_interval:  # the first ones compile
-            used += 1
-            masks += added.masks
-            for name, value in added.milliseconds.items():
-                totals[name] += value
-    stages = {name: value / max(used, 1) for name, value in totals.items() if value}
-    whole = sum(stages.values())
-    return {"masks per frame": masks / max(used, 1), **stages, "ms": whole, "key frames per second": 1000 / whole}
+def fusion(count: int, noises: list[float]) -> list[dict[str, float]]:
+    """Milliseconds of CPU by stage at 640x480, for each noise of the depth; fusion runs in one thread."""
+    out = []
+    for noise in noises:
+        sequence = SyntheticSequence(make_room(0, boxes=26, spheres=12), count, faults=Faults(split=1.0), noise=noise)
+        scene = OnlineScene(clock=time.process_time)
+        totals = dict.fromkeys(STAGES, 0.0)
+        masks = used = 0
+        for place, (frame, given) in enumerate(sequence):
+            added = scene.add(frame, given)
+            if place >= CONFIG.merge_kf_interval:  # the first ones compile
+                used += 1
+                masks += added.masks
+                for name, value in added.milliseconds.items():
+                    totals[name] += value
+        stages = {name: value / max(used, 1) for name, value in totals.items() if value}
+        whole = sum(stages.values())
+        speed = {"ms": whole, "key frames per second": 1000 / whole}
+        out.append({"noise": noise, "masks per frame": masks / max(used, 1), **stages, **speed})
+        print(out[-1], flush=True)
+    return out
 
 
 def accuracy(rooms: int, count: int) -> dict[str, dict[str, float]]:
@@ -309,9 +316,8 @@ def report(results: dict[str, Any]) -> str:
             cells = [f"{row['masks']:.0f}", *(f"{v:.2f}" for v in values), *(f"{ratio:.1f}" for ratio in ratios)]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    for part in ("growth", "fusion"):
-        if values := results.get(part):
-            lines += [f"{part}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()), ""]
+    for values in filter(None, [results.get("growth"), *results.get("fusion", [])]):
+        lines += [", ".join(f"{name} {value:.4g}" for name, value in values.items()), ""]
     if cases := results.get("accuracy"):
         lines += ["| masks | AP | AP50 | AP25 |", "|---|---|---|---|"]
         lines += [f"| {name} | {' | '.join(f'{v:.3f}' for v in values.values())} |" for name, values in cases.items()]
@@ -343,7 +349,7 @@ def main() -> None:
     run: dict[str, Callable[[], Any]] = {
         "association": lambda: association(args.masks, args.repeats),
         "growth": lambda: growth(args.frames),
-        "fusion": lambda: fusion(args.fused),
+        "fusion": lambda: fusion(args.fused, [0.0, *args.noises]),
         "accuracy": lambda: accuracy(args.rooms, args.views),
         "rules": lambda: rules(args.rooms, args.views, args.noises),
         "geometry": lambda: geometry(args.rooms, args.views, args.noises),

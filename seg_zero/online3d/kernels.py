@@ -58,16 +58,6 @@ def _opened(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, b
     return slots, rows, cells, used + 1
 
 
-@numba.njit(cache=True)
-def _row_of(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, block: int) -> tuple:
-    """The row of a block's cells, and the table, with one more block if it was not there."""
-    at = place(slots, block)
-    if slots[at] == EMPTY:
-        slots, rows, cells, used = _opened(slots, rows, cells, used, block)
-        at = place(slots, block)
-    return rows[at], slots, rows, cells, used
-
-
 @numba.njit(cache=True, inline="always")
 def _count_with(cells: np.ndarray, row: int, cell: int, packed: np.ndarray, count: int, key: int) -> int:
     """How many voxels there are once the one in this cell has a number, the next one if it had none."""
@@ -87,8 +77,11 @@ def add_keys(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, 
         key = keys[i]
         block = key & IN_BLOCKS
         if block != last:
-            row, slots, rows, cells, used = _row_of(slots, rows, cells, used, block)
-            last = block
+            at = place(slots, block)
+            if slots[at] == EMPTY:
+                slots, rows, cells, used = _opened(slots, rows, cells, used, block)
+                at = place(slots, block)
+            last, row = block, rows[at]
         cell = _cell(key)
         count = _count_with(cells, row, cell, packed, count, key)
         out[i] = cells[row, cell]
@@ -115,24 +108,34 @@ def project(
     last, number = np.int64(EMPTY), np.int32(-1)
     last_block, row = np.int64(EMPTY), 0
     fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
+    across = np.empty((width, 3))  # what the columns add to the directions of the rays
+    for u in range(width):
+        x = (u - cx) / fx
+        for axis in range(3):
+            across[u, axis] = pose[axis, 0] * x
+    forward_x, forward_y, forward_z = pose[0, 2], pose[1, 2], pose[2, 2]
+    eye_x, eye_y, eye_z = pose[0, 3], pose[1, 3], pose[2, 3]
     for v in range(height):
         y = (v - cy) / fy
+        down_x, down_y, down_z = pose[0, 1] * y, pose[1, 1] * y, pose[2, 1] * y
         for u in range(width):
             z = np.float64(depth[v, u])
             if not z > 0:
                 continue
-            x = (u - cx) / fx
-            a = np.int64(np.floor((z * (pose[0, 0] * x + pose[0, 1] * y + pose[0, 2]) + pose[0, 3]) / size)) + LIMIT
-            b = np.int64(np.floor((z * (pose[1, 0] * x + pose[1, 1] * y + pose[1, 2]) + pose[1, 3]) / size)) + LIMIT
-            c = np.int64(np.floor((z * (pose[2, 0] * x + pose[2, 1] * y + pose[2, 2]) + pose[2, 3]) / size)) + LIMIT
+            a = np.int64(np.floor((z * (across[u, 0] + down_x + forward_x) + eye_x) / size)) + LIMIT
+            b = np.int64(np.floor((z * (across[u, 1] + down_y + forward_y) + eye_y) / size)) + LIMIT
+            c = np.int64(np.floor((z * (across[u, 2] + down_z + forward_z) + eye_z) / size)) + LIMIT
             if min(a, b, c) < 0 or max(a, b, c) >= 2 * LIMIT:
                 continue
             key = (a << (2 * BITS)) + (b << BITS) + c
             if key != last:
                 block = key & IN_BLOCKS
                 if block != last_block:
-                    row, slots, rows, cells, used = _row_of(slots, rows, cells, used, block)
-                    last_block = block
+                    at = place(slots, block)
+                    if slots[at] == EMPTY:
+                        slots, rows, cells, used = _opened(slots, rows, cells, used, block)
+                        at = place(slots, block)
+                    last_block, row = block, rows[at]
                 cell = _cell(key)
                 count = _count_with(cells, row, cell, packed, count, key)
                 last, number = key, cells[row, cell]
@@ -166,6 +169,7 @@ def clusters_of(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, packed: 
     parent = np.arange(count)
     end = 0
     last, row = np.int64(EMPTY), 0
+    near, near_rows = np.full(CELLS, EMPTY, dtype=np.int64), np.empty(CELLS, dtype=np.int64)
     for i in range(count):
         key = packed[voxels[i]]
         block = key & IN_BLOCKS
@@ -173,13 +177,17 @@ def clusters_of(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, packed: 
             last, row = block, rows[place(slots, block)]
         for step in steps:
             other = key + step
-            if other & IN_BLOCKS == block:
-                number = cells[row, _cell(other)]
-            else:
-                at = place(slots, other & IN_BLOCKS)
-                if slots[at] == EMPTY:
+            beyond = other & IN_BLOCKS
+            own = row
+            if beyond != block:
+                spot = _cell(beyond >> 2)  # blocks around one have different spots
+                if near[spot] != beyond:
+                    at = place(slots, beyond)
+                    near[spot], near_rows[spot] = beyond, rows[at] if slots[at] != EMPTY else -1
+                own = near_rows[spot]
+                if own < 0:
                     continue
-                number = cells[rows[at], _cell(other)]
+            number = cells[own, _cell(other)]
             if number < 0:
                 continue
             j = local[number] if number < len(local) else -1
@@ -221,6 +229,7 @@ def dilate(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, pa
     out = np.empty(len(voxels) * len(steps), dtype=np.int32)
     end = 0
     last, own = np.int64(EMPTY), 0
+    near, near_rows = np.full(CELLS, EMPTY, dtype=np.int64), np.empty(CELLS, dtype=np.int64)
     for voxel in voxels:
         key = packed[voxel]
         block = key & IN_BLOCKS
@@ -229,12 +238,16 @@ def dilate(slots: np.ndarray, rows: np.ndarray, cells: np.ndarray, used: int, pa
         for step in steps:
             other = key + step
             row = own
-            if other & IN_BLOCKS != block:
-                at = place(slots, other & IN_BLOCKS)
-                if slots[at] == EMPTY:
-                    slots, rows, cells, used = _opened(slots, rows, cells, used, other & IN_BLOCKS)
-                    at = place(slots, other & IN_BLOCKS)
-                row = rows[at]
+            beyond = other & IN_BLOCKS
+            if beyond != block:
+                spot = _cell(beyond >> 2)
+                if near[spot] != beyond:
+                    at = place(slots, beyond)
+                    if slots[at] == EMPTY:
+                        slots, rows, cells, used = _opened(slots, rows, cells, used, beyond)
+                        at = place(slots, beyond)
+                    near[spot], near_rows[spot] = beyond, rows[at]
+                row = near_rows[spot]
             cell = _cell(other)
             number = cells[row, cell]
             if number < 0:

@@ -64,12 +64,10 @@ def largest_cluster(clusters: np.ndarray, weights: np.ndarray | None = None, noi
 
     noise_counts: whether noise may be the largest one, as in the released code.
     """
-    clustered = np.ones(len(clusters), dtype=bool) if noise_counts else clusters != NOISE
-    if not clustered.any():
-        return clustered
-    names, place = np.unique(clusters[clustered], return_inverse=True)
-    sizes = np.bincount(place, None if weights is None else weights[clustered])
-    largest: np.ndarray = clusters == names[np.argmax(sizes)]
+    sizes = np.bincount(clusters - NOISE, weights, minlength=1)
+    if not noise_counts:
+        sizes[0] = 0
+    largest: np.ndarray = clusters == (np.argmax(sizes) + NOISE if sizes.any() else len(clusters))
     return largest
 
 

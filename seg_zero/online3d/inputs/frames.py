@@ -54,7 +54,7 @@ class FrameMasks:
 
     @property
     def count(self) -> int:
-        return len(np.unique(self.labels[self.labels > 0]))
+        return int(np.count_nonzero(np.bincount(self.labels[self.labels > 0])))
 
     def feature(self, number: int) -> np.ndarray | None:
         return None if self.features is None else self.features.get(number)

@@ -60,7 +60,7 @@ bench: setup
 lock:
 	for kind in cpu gpu; do \
 	  uv pip compile --universal --python-version 3.10 --override requirements/overrides.txt \
-	    --extra $$kind --extra train --extra serve --extra web --extra open-vocabulary --extra online3d --extra remote-sensing --extra dev --no-annotate --no-header --quiet --output-file requirements/$$kind.txt setup.py || exit 1; \
+	    --extra $$kind --extra train --extra serve --extra web --extra open-vocabulary --extra online3d --extra rerun --extra remote-sensing --extra dev --no-annotate --no-header --quiet --output-file requirements/$$kind.txt setup.py || exit 1; \
 	done
 
 clean:

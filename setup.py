@@ -65,7 +65,7 @@ setup(
         # The tasks beside reasoning segmentation.
         "open-vocabulary": ["timm==1.0.31", "open-clip-torch", "ftfy"],
         "online3d": ["numba"],
-        "rerun": ["rerun-sdk>=0.41"],  # scan show --rerun
+        "rerun": ["rerun-sdk>=0.41 ; python_version >= '3.11'"],  # scan show --rerun
         "remote-sensing": ["timm==1.0.31", "open-clip-torch", "accelerate", "rasterio"],
         # SegmentationResult.to_supervision.
         "supervision": ["supervision"],

@@ -20,7 +20,6 @@ from seg_zero.online3d.scan import scan
 from seg_zero.online3d.synthetic.files import EXACT, write_sequence
 from seg_zero.online3d.synthetic.sequence import SyntheticSequence
 
-pytest.importorskip("rerun")
 FRAMES = 6
 
 

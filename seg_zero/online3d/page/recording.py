@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from rerun import RecordingStream
 
 _TIMELINE = "frame"
-_WORLD, _CAMERA = ["world"], ["world", "camera"]  # parts of paths, in which names may hold anything
+# Parts of paths, in which names may hold anything.
+_WORLD: list[object] = ["world"]
+_CAMERA: list[object] = ["world", "camera"]
 _JPEG = 85  # quality of the pictures
 
 

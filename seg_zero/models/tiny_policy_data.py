@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from seg_zero.answer import write_answer, write_solution_multi
-from seg_zero.data.synthetic.scenes import KINDS, Question, Scene, SceneObject, make_sample, questions_of
+from seg_zero.data.synthetic.scenes import KINDS, Question, Scene, make_sample, questions_of
 from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
 from seg_zero.objects import PromptObject
 
@@ -56,15 +56,16 @@ def is_careful(response: str) -> bool:
     return response.startswith(f"<think>{CAREFUL_OPENING}")
 
 
-def _place(item: SceneObject) -> str:
+def place_of(x: float, y: float) -> str:
+    """The ninth of the image in which a point lies, in words."""
     third = IMAGE_SIZE / 3
-    return PLACES[min(2, int(item.cy // third))][min(2, int(item.cx // third))]
+    return PLACES[min(2, int(y // third))][min(2, int(x // third))]
 
 
 def careful_label(scene: Scene, question: Question) -> Label:
     found = [scene.objects[i] for i in question.targets]
     if found:
-        seen = " and ".join(f"the {o.size} {o.colour} {o.shape}, {_place(o)}" for o in found)
+        seen = " and ".join(f"the {o.size} {o.colour} {o.shape}, {place_of(o.cx, o.cy)}" for o in found)
     else:
         seen = "no " + question.text.split(" ", 1)[1]  # without "the" or "all"
     solution = write_solution_multi([o.prompt for o in found])
@@ -82,7 +83,7 @@ def _glanced_at(scene: Scene, question: Question, rng: np.random.Generator) -> i
     return int(rng.choice(candidates))
 
 
-def _loose(item: PromptObject, rng: np.random.Generator) -> PromptObject:
+def loose_object(item: PromptObject, rng: np.random.Generator) -> PromptObject:
     """A box 1.3 to 1.8 times as large, shifted, with a point off its centre; inside the image."""
     if item.box is None:
         raise ValueError("a hasty annotator needs a box to spoil")
@@ -98,7 +99,7 @@ def _loose(item: PromptObject, rng: np.random.Generator) -> PromptObject:
 def hasty_label(scene: Scene, question: Question, rng: np.random.Generator) -> Label:
     taken = _glanced_at(scene, question, rng)
     item = scene.objects[taken]
-    solution = write_solution_multi([_loose(item.prompt, rng)])
+    solution = write_solution_multi([loose_object(item.prompt, rng)])
     return Label(write_answer(f"looks {item.colour}", solution), False, (taken,))
 
 

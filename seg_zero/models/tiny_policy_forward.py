@@ -33,11 +33,13 @@ class Captured:
     visual: B x 16 x D, what the vision tower hands over.
     middle: B x 16 x D, the visual tokens after half of the language model's layers.
     attention: N x L x (prefix + L), probabilities of head 0 in the layer that follows.
+    copying: the same of head 1.
     """
 
     visual: Tensor
     middle: Tensor
     attention: Tensor
+    copying: Tensor
 
 
 def patchify(images: list[Image.Image], processor: Qwen2_5_VLProcessor) -> Tensor:
@@ -121,17 +123,17 @@ class PackedForward:
         x = torch.cat([start.flatten(0, 1), language.embed_tokens(segments).flatten(0, 1)])
         cos, sin = self._angles(length)
         bias = torch.full((p + length, p + length), float("-inf")).triu(1)
-        middle = attention = visual
+        middle = attention = copying = visual
         for number, layer in enumerate(language.layers):
             if number == len(language.layers) // 2:
                 middle = x[: batch * p].view(batch, p, -1)[:, IMAGE_START : IMAGE_START + VISUAL_TOKENS]
             mixed, weights = self._self_attention(layer, x, (batch, count, length), (cos, sin), bias)
             if number == len(language.layers) // 2:
-                attention = weights[:, 0]
+                attention, copying = weights[:, 0], weights[:, 1]
             x = x + layer.self_attn.o_proj(mixed)
             x = x + layer.mlp(layer.post_attention_layernorm(x))
         last = language.norm(x[batch * p :]).view(count, length, -1)
-        return last, Captured(visual, middle, attention)
+        return last, Captured(visual, middle, attention, copying)
 
     def _self_attention(
         self,

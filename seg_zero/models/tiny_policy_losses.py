@@ -21,6 +21,7 @@ from seg_zero.models.tiny_policy_data import Lesson
 from seg_zero.models.tiny_policy_forward import IMAGE_START, VISUAL_TOKENS, Captured, patchify
 from seg_zero.models.tiny_policy_model import SPEC
 from seg_zero.models.tiny_policy_tokenizer import GRID, IMAGE_SIZE
+from seg_zero.objects import Box
 from seg_zero.prompting import build_messages, prompt_text
 
 CELL = IMAGE_SIZE // GRID  # pixels per side of a visual token
@@ -56,24 +57,67 @@ class Batch:
 
 def cell_pixels(scene: Scene) -> np.ndarray:
     """Pixels of each object in each cell, objects x 16."""
-    masks = np.stack([o.mask for o in scene.objects])
+    return pixels_by_cell(np.stack([o.mask for o in scene.objects]))
+
+
+def pixels_by_cell(masks: np.ndarray) -> np.ndarray:
+    """Pixels of each mask (N x 112 x 112) in each cell, N x 16."""
     return masks.reshape(len(masks), GRID, CELL, GRID, CELL).sum(axis=(2, 4)).reshape(len(masks), -1)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Something in a picture: its mask (112 x 112), its colour, its shape and its box in pixels."""
+
+    mask: np.ndarray
+    colour: str
+    shape: str
+    box: Box
+
+
 def cell_truth(scenes: Sequence[Scene]) -> CellTruth:
-    colours, shapes = list(COLOURS), list(SHAPES)
-    present = torch.zeros(len(scenes), VISUAL_TOKENS, dtype=torch.bool)
-    colour = torch.full((len(scenes), VISUAL_TOKENS), IGNORED)
+    """What each visual token shows of the objects of each scene."""
+    return truth_by_cell(
+        [[Shown(o.mask, o.colour, o.shape, o.prompt.box) for o in scene.objects if o.prompt.box] for scene in scenes]
+    )
+
+
+def truth_by_cell(
+    pictures: Sequence[Sequence[Shown]], shapes: Sequence[str] = SHAPES, least: int = MIN_CELL_PIXELS
+) -> CellTruth:
+    """What each visual token shows most of, if that has ``least`` pixels there. shapes: the names that are counted."""
+    colours = list(COLOURS)
+    present = torch.zeros(len(pictures), VISUAL_TOKENS, dtype=torch.bool)
+    colour = torch.full((len(pictures), VISUAL_TOKENS), IGNORED)
     shape = colour.clone()
-    box = torch.zeros(len(scenes), VISUAL_TOKENS, 4)
-    for row, scene in enumerate(scenes):
-        pixels = cell_pixels(scene)
-        for cell in np.nonzero(pixels.max(axis=0) >= MIN_CELL_PIXELS)[0]:
-            item = scene.objects[int(pixels[:, cell].argmax())]
+    box = torch.zeros(len(pictures), VISUAL_TOKENS, 4)
+    for row, items in enumerate(pictures):
+        if not items:
+            continue
+        pixels = pixels_by_cell(np.stack([item.mask for item in items]))
+        for cell in np.nonzero(pixels.max(axis=0) >= least)[0]:
+            item = items[int(pixels[:, cell].argmax())]
             present[row, cell] = True
-            colour[row, cell], shape[row, cell] = colours.index(item.colour), shapes.index(item.shape)
-            box[row, cell] = torch.tensor(item.prompt.box)
+            colour[row, cell], shape[row, cell] = colours.index(item.colour), list(shapes).index(item.shape)
+            box[row, cell] = torch.tensor(item.box)
     return CellTruth(present, colour, shape, box)
+
+
+def padded(rows: Sequence[Sequence[int]], think: int, pad: int) -> tuple[Tensor, Tensor, list[int]]:
+    """Token ids of prompts with responses as segments and targets (N x L), and the place of each response's <think>.
+
+    The response is learnt, from its <think> on. L is one less than the longest: the last id is only ever a target.
+    """
+    length = max(len(row) for row in rows) - 1
+    segments = torch.full((len(rows), length), pad)
+    targets = torch.full((len(rows), length), IGNORED)
+    firsts = []
+    for n, row in enumerate(rows):
+        ids, last = torch.tensor(row), len(row) - 1
+        firsts.append(last - list(row)[::-1].index(think))
+        segments[n, :last] = ids[:-1]
+        targets[n, firsts[n] - 1 : last] = ids[firsts[n] :]
+    return segments, targets, firsts
 
 
 class BatchMaker:
@@ -95,24 +139,18 @@ class BatchMaker:
             for q, a in zip(lesson.questions, lesson.labels, strict=True)
         ]
         rows = self.processor.tokenizer(texts)["input_ids"]
-        length = max(len(row) for row in rows) - 1  # the last token is only ever a target
-        segments = torch.full((len(rows), length), self.pad)
-        targets = torch.full((len(rows), length), IGNORED)
-        looked_at = torch.zeros(len(rows), length, VISUAL_TOKENS, dtype=torch.bool)
+        segments, targets, firsts = padded(rows, self.think, self.pad)
+        looked_at = torch.zeros(*segments.shape, VISUAL_TOKENS, dtype=torch.bool)
         shown = [
             torch.from_numpy(cell_pixels(lesson.scene))[list(label.shown)]
             for lesson in lessons
             for label in lesson.labels
         ]
-        for n, (row, pixels) in enumerate(zip(rows, shown, strict=True)):
-            ids = torch.tensor(row)
-            first = len(row) - 1 - row[::-1].index(self.think)
-            segments[n, : len(row) - 1] = ids[:-1]
-            targets[n, first - 1 : len(row) - 1] = ids[first:]
+        for n, (row, first, pixels) in enumerate(zip(rows, firsts, shown, strict=True)):
             if len(pixels):
                 cells = pixels > MIN_OBJECT_SHARE * pixels.sum(dim=1, keepdim=True)
                 looked_at[n, first : len(row) - 1] = cells.any(dim=0)
-                starts = (ids == self.box_word).nonzero()[:, 0].tolist()
+                starts = [place for place, token in enumerate(row) if token == self.box_word]
                 for start, end, seen in zip(starts, [*starts[1:], len(row) - 1], cells, strict=True):
                     looked_at[n, start:end] = seen
         scenes = [lesson.scene for lesson in lessons]
@@ -130,29 +168,34 @@ class Helpers(nn.Module):
 
     def what_loss(self, visual: Tensor, truth: CellTruth) -> tuple[Tensor, dict[str, float]]:
         """Presence, colour, shape and box (relative to the cell, in cells) from B x 16 x D."""
-        present, colour, shape, box = self.what(visual).float().split([1, len(COLOURS), len(SHAPES), 4], dim=-1)
-        index = torch.arange(VISUAL_TOKENS)
-        corner = torch.stack([index % GRID, index // GRID] * 2, dim=1) * CELL
-        shown = truth.present
-        off_by = F.smooth_l1_loss(box[shown], ((truth.box - corner) / CELL)[shown], beta=0.05)
-        losses = (
-            F.binary_cross_entropy_with_logits(present[..., 0], shown.float()),
-            F.cross_entropy(colour.flatten(0, 1), truth.colour.flatten(), ignore_index=IGNORED),
-            F.cross_entropy(shape.flatten(0, 1), truth.shape.flatten(), ignore_index=IGNORED),
-            4 * off_by,
-        )
-        right = {
-            "present": float(((present[..., 0] > 0) == shown).float().mean()),
-            "colour": float((colour.argmax(-1) == truth.colour)[shown].float().mean()),
-            "shape": float((shape.argmax(-1) == truth.shape)[shown].float().mean()),
-            "box_px": float(((box.detach() * CELL + corner) - truth.box)[shown].abs().mean()),
-        }
-        return torch.stack(losses).sum(), right
+        return read_out(self.what(visual).float(), truth)
 
     def where_loss(self, middle: Tensor, truth: CellTruth) -> Tensor:
         """The object's box in units of the image from B x 16 x D."""
         found = self.where(middle).float()[truth.present]
         return F.smooth_l1_loss(found, truth.box[truth.present] / IMAGE_SIZE, beta=0.02)
+
+
+def read_out(found: Tensor, truth: CellTruth) -> tuple[Tensor, dict[str, float]]:
+    """Loss and accuracies of what is read from each visual token, B x 16 x (presence, colours, shapes, box)."""
+    present, colour, shape, box = found.split([1, len(COLOURS), found.shape[-1] - 5 - len(COLOURS), 4], dim=-1)
+    index = torch.arange(VISUAL_TOKENS)
+    corner = torch.stack([index % GRID, index // GRID] * 2, dim=1) * CELL
+    shown = truth.present
+    off_by = F.smooth_l1_loss(box[shown], ((truth.box - corner) / CELL)[shown], beta=0.05)
+    losses = (
+        F.binary_cross_entropy_with_logits(present[..., 0], shown.float()),
+        F.cross_entropy(colour.flatten(0, 1), truth.colour.flatten(), ignore_index=IGNORED),
+        F.cross_entropy(shape.flatten(0, 1), truth.shape.flatten(), ignore_index=IGNORED),
+        4 * off_by,
+    )
+    right = {
+        "present": float(((present[..., 0] > 0) == shown).float().mean()),
+        "colour": float((colour.argmax(-1) == truth.colour)[shown].float().mean()),
+        "shape": float((shape.argmax(-1) == truth.shape)[shown].float().mean()),
+        "box_px": float(((box.detach() * CELL + corner) - truth.box)[shown].abs().mean()),
+    }
+    return torch.stack(losses).sum(), right
 
 
 def look_loss(attention: Tensor, looked_at: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE, MERGE_SIZE, PATCH_SIZE, VOCAB_SIZE, number_ids
+from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE, MERGE_SIZE, PATCH_SIZE, number_ids
 from seg_zero.prompting import PromptSpec
 
 WIDTH = 256  # of the language model
@@ -27,7 +27,7 @@ def make_config(processor: Qwen2_5_VLProcessor) -> Qwen2_5_VLConfig:
     token = processor.tokenizer.convert_tokens_to_ids
     ends = {"eos_token_id": token("<|im_end|>"), "pad_token_id": token("<|endoftext|>"), "bos_token_id": None}
     text = {
-        "vocab_size": VOCAB_SIZE,
+        "vocab_size": len(processor.tokenizer),
         "hidden_size": WIDTH,
         "intermediate_size": 512,
         "num_hidden_layers": 4,
@@ -105,6 +105,26 @@ def make_model(processor: Qwen2_5_VLProcessor, seed: int) -> Qwen2_5_VLForCondit
         eos_token_id=[token("<|im_end|>"), token("<|endoftext|>")], pad_token_id=token("<|endoftext|>"), do_sample=False
     )
     return model.eval()
+
+
+def reword(folder: str | Path, processor: Qwen2_5_VLProcessor, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+    """The weights in ``folder`` for the tokenizer of ``processor``, float32.
+
+    Words that both tokenizers have keep their embedding; all other embeddings are drawn from ``seed``.
+    """
+    model = make_model(processor, seed)
+    source: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    old = Qwen2_5_VLProcessor.from_pretrained(folder).tokenizer.get_vocab()
+    new = processor.tokenizer.get_vocab()
+    shared = [word for word in new if word in old]
+    weights = source.state_dict()
+    for name, rows in model.state_dict().items():
+        if name.endswith(("embed_tokens.weight", "lm_head.weight")):  # the same weight, if tied
+            reworded = rows.clone()
+            reworded[[new[word] for word in shared]] = weights[name][[old[word] for word in shared]]
+            weights[name] = reworded
+    model.load_state_dict(weights)
+    return model
 
 
 def save_policy(

@@ -8,7 +8,7 @@ point at a place far sooner than to spell that place in decimal digits.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -36,6 +36,20 @@ _SPECIAL = (
     *("<|image_pad|>", "<|video_pad|>"),
 )
 _WORDS = ("<think>", "</think>", "<answer>", "</answer>", "bbox_2d", "point_2d")
+
+# Of dialogues, one token each. None occurs in prompts and answers of single questions, whose tokens stay as they were.
+DIALOGUE_WORDS = (
+    *("Earlier answers", "instance", "; instance", " instance", " and instance", "The question refers to instance"),
+    *(', "', '": [{"', "]}]; instance", "]}]. The question refers to instance", "nothing was found", "Region 0"),
+    *("region 0", ", given by the user", "The small picture", " shows", " alone"),
+    *("Numbered outlines in the image mark these objects", " to the left of", " to the right of", " higher up than"),
+    *(" lower down than", " next to", " close to", " between", " left of instance", " right of instance"),
+    *(" above instance", " below instance", "the other", " that is not", " not"),
+    *(" of instance", " of the same shape as", " that this", " belongs to", " is a part of", " that", "its", "this"),
+    *(" core", " cap", " stripe", " base", "Please", "please", " mark", "where", "Where", "which", "Which", "show me"),
+    *("Show me", " one", " is", " is the earlier answer", "correct it", " excluding", " except", " without", " inside"),
+    *(" other than", " then", "]."),
+)
 
 # Qwen's format without a default system turn. Contents are strings or lists of text, image and video parts.
 CHAT_TEMPLATE = (
@@ -90,11 +104,16 @@ def _learn_merges(sentences: Iterable[str], size: int) -> tuple[dict[str, int], 
     return learnt["vocab"], [(left, right) for left, right in learnt["merges"]]
 
 
-def make_tokenizer(sentences: Iterable[str] | None = None, size: int = VOCAB_SIZE) -> Qwen2Tokenizer:
-    """A tokenizer with exactly ``size`` entries, learnt from ``sentences``; by default that of the tiny policy."""
+def make_tokenizer(sentences: Iterable[str] | None = None, words: Sequence[str] = ()) -> Qwen2Tokenizer:
+    """A tokenizer of VOCAB_SIZE entries, learnt from ``sentences``, and of ``words`` that are one token each.
+
+    Without any it is that of the tiny policy; with :data:`DIALOGUE_WORDS`, that of a policy that is taught dialogues.
+    """
+    if sentences is None:
+        sentences = _sentences()
     numbers = [str(value) for value in range(10, IMAGE_SIZE + 1)]  # 0..9 are single bytes already
     added = len(_SPECIAL) + len(_WORDS) + len(numbers)
-    vocabulary, merges = _learn_merges(_sentences() if sentences is None else sentences, size - added)
+    vocabulary, merges = _learn_merges(sentences, VOCAB_SIZE - added)
     made: Any = Qwen2Tokenizer  # its annotation of merges is narrower than what it takes
     tokenizer: Qwen2Tokenizer = made(
         vocab=vocabulary,
@@ -106,7 +125,8 @@ def make_tokenizer(sentences: Iterable[str] | None = None, size: int = VOCAB_SIZ
     )
     tokenizer.add_special_tokens({"additional_special_tokens": list(_SPECIAL)})
     # Not "special": decoding that skips special tokens must keep the answer.
-    tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in (*_WORDS, *numbers)])
+    tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in (*_WORDS, *numbers, *words)])
+    size = VOCAB_SIZE + len(words)
     if len(tokenizer) != size:
         raise ValueError(f"the tokenizer has {len(tokenizer)} entries instead of {size}: the corpus is too small")
     tokenizer.chat_template = CHAT_TEMPLATE

@@ -22,7 +22,7 @@ from seg_zero.prompting import SPEC_FILE, PromptSpec, PromptTemplate
 from seg_zero.segmenter import files as segmenter_files
 
 # Words of the embedded policy, and of what is trained from it; that of a model for photos is 150,000.
-EMBEDDED_VOCABULARY = 512
+EMBEDDED_VOCABULARIES = (512, 576)  # the second of one that is taught dialogues (seg_zero.models.train_rounds)
 TINY_POLICY = Path(__file__).parents[1] / "models" / "tiny_policy"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
@@ -154,7 +154,7 @@ def embedded_warning(model: str) -> str | None:
     if not config.is_file():
         return None
     settings = read_json(config)
-    if settings.get("text_config", settings).get("vocab_size") != EMBEDDED_VOCABULARY:
+    if settings.get("text_config", settings).get("vocab_size") not in EMBEDDED_VOCABULARIES:
         return None
     what = "the embedded policy" if Path(model) == TINY_POLICY else f"{model}, trained from the embedded policy,"
     return (

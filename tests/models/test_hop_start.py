@@ -28,10 +28,11 @@ from seg_zero.models.hop_start.labels import (
     pool_scene,
 )
 from seg_zero.models.hop_start.model import make_hop_processor, make_hop_tokenizer, reword_tiny_policy
+from seg_zero.models.resumable import PROGRESS, run
 from seg_zero.models.tiny_policy_forward import PackedForward
 from seg_zero.models.tiny_policy_losses import IGNORED
 from seg_zero.models.tiny_policy_model import SPEC
-from seg_zero.models.train_hop_start import PROGRESS, Recipe, Training, train
+from seg_zero.models.train_hop_start import HopTraining, Recipe
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import build_messages
 
@@ -161,12 +162,12 @@ def test_the_packed_forward_is_the_official_one() -> None:
 
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    at_once, in_two = Training(SMALL), Training(SMALL)
+    at_once, in_two = HopTraining(SMALL), HopTraining(SMALL)
     for _ in range(2):
         at_once.step()
     in_two.step()
     in_two.save(tmp_path)
-    again = Training(SMALL)
+    again = HopTraining(SMALL)
     again.take_up(tmp_path)
     assert again.done == 1
     again.step()
@@ -175,12 +176,12 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> Non
 
 
 def test_a_finished_training_leaves_a_policy_and_no_progress(tmp_path: Path) -> None:
-    assert train(tmp_path, SMALL, minutes=None) == 3
+    assert run(HopTraining(SMALL), tmp_path, minutes=None) == 3
     assert not (tmp_path / PROGRESS).exists()
     AutoModelForImageTextToText.from_pretrained(tmp_path)
 
 
 def test_another_recipe_does_not_go_on(tmp_path: Path) -> None:
-    assert train(tmp_path, SMALL, minutes=0) == 0
+    assert run(HopTraining(SMALL), tmp_path, minutes=0) == 0
     with pytest.raises(InputError, match="another recipe"):
-        train(tmp_path, Recipe(steps=4, questions=1, pool=2), minutes=0)
+        run(HopTraining(Recipe(steps=4, questions=1, pool=2)), tmp_path, minutes=0)

@@ -21,7 +21,7 @@ from seg_zero.policy import Request, TransformersPolicy, VllmPolicy
 from seg_zero.policy.base import too_long
 from seg_zero.policy.families import FAMILIES, spec_of_family
 from seg_zero.policy.model_files import (
-    EMBEDDED_VOCABULARY,
+    EMBEDDED_VOCABULARIES,
     TINY_POLICY,
     default_spec,
     embedded_warning,
@@ -144,7 +144,7 @@ def test_the_wording_comes_from_the_options_then_the_folder_then_the_name(tmp_pa
 
 def test_the_embedded_policy_and_what_is_trained_from_it_say_what_they_know(tmp_path: Path) -> None:
     config = json.loads((TINY_POLICY / "config.json").read_text())
-    assert config["text_config"]["vocab_size"] == EMBEDDED_VOCABULARY
+    assert config["text_config"]["vocab_size"] == EMBEDDED_VOCABULARIES[0]
     line = models_warning(str(TINY_POLICY), default_spec(str(TINY_POLICY)), None)
     assert line is not None and line.startswith("the embedded policy knows only synthetic shapes") and "--model" in line
     assert "\n" not in line

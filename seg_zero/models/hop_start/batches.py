@@ -11,7 +11,7 @@ from transformers import Qwen2_5_VLProcessor
 
 from seg_zero.models.hop_start.labels import HopLabel, HopLesson
 from seg_zero.models.tiny_policy_forward import VISUAL_TOKENS, patchify
-from seg_zero.models.tiny_policy_losses import IGNORED, MIN_OBJECT_SHARE, Batch, cell_pixels, cell_truth
+from seg_zero.models.tiny_policy_losses import MIN_OBJECT_SHARE, Batch, cell_pixels, cell_truth, padded
 from seg_zero.models.tiny_policy_model import SPEC
 from seg_zero.models.tiny_policy_tokenizer import number_ids
 from seg_zero.prompting import build_messages, prompt_text
@@ -58,17 +58,12 @@ class HopBatchMaker:
                 for label in labels
             ]
         )["input_ids"]
-        length = max(len(row) for row in rows) - 1  # the last token is only ever a target
-        segments = torch.full((len(rows), length), self.pad)
-        targets = torch.full((len(rows), length), IGNORED)
-        looked_at = torch.zeros(len(rows), length, VISUAL_TOKENS, dtype=torch.bool)
-        hops = torch.zeros(len(rows), length, dtype=torch.bool)
+        segments, targets, firsts = padded(rows, self.think, self.pad)
+        looked_at = torch.zeros(*segments.shape, VISUAL_TOKENS, dtype=torch.bool)
+        hops = torch.zeros(segments.shape, dtype=torch.bool)
         pixels = [torch.from_numpy(cell_pixels(lesson.scene)) for lesson in lessons for _ in lesson.labels]
-        for n, (row, label, shown) in enumerate(zip(rows, labels, pixels, strict=True)):
-            ids, last = torch.tensor(row), len(row) - 1
-            first = last - row[::-1].index(self.think)
-            segments[n, :last] = ids[:-1]
-            targets[n, first - 1 : last] = ids[first:]
+        for n, (row, first, label, shown) in enumerate(zip(rows, firsts, labels, pixels, strict=True)):
+            last = len(row) - 1
             cells = shown > MIN_OBJECT_SHARE * shown.sum(dim=1, keepdim=True)
             starts = self._starts(row, first, label)
             for index, start, stop in zip(label.path, starts, [*starts[1:], last], strict=True):

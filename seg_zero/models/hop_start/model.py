@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2Tokenizer
 
 from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.data.synthetic.hop_steps import relation_words
 from seg_zero.data.synthetic.hops import RELATIONS
 from seg_zero.data.synthetic.scenes import COLOURS, SHAPES
-from seg_zero.models.tiny_policy_model import make_model
+from seg_zero.models.tiny_policy_model import reword
 from seg_zero.models.tiny_policy_tokenizer import make_processor, make_tokenizer
 from seg_zero.objects import PromptObject
 from seg_zero.policy.model_files import TINY_POLICY
@@ -41,20 +39,5 @@ def make_hop_processor() -> Qwen2_5_VLProcessor:
 
 
 def reword_tiny_policy(processor: Qwen2_5_VLProcessor, seed: int) -> Qwen2_5_VLForConditionalGeneration:
-    """The embedded policy's weights for the tokenizer of ``processor``, float32.
-
-    Words that both tokenizers have keep their embedding; all other embeddings are drawn from ``seed``.
-    """
-    model: Any = make_model(processor, seed)
-    source: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(TINY_POLICY, dtype=torch.float32)
-    old = Qwen2_5_VLProcessor.from_pretrained(TINY_POLICY).tokenizer.get_vocab()
-    new = processor.tokenizer.get_vocab()
-    shared = [word for word in new if word in old]
-    ours, theirs = (one.model.language_model.embed_tokens.weight for one in (model, source))
-    with torch.no_grad():
-        rows = ours.clone()
-        rows[[new[word] for word in shared]] = theirs[[old[word] for word in shared]]
-        model.load_state_dict(source.state_dict())
-        ours.copy_(rows)
-    reworded: Qwen2_5_VLForConditionalGeneration = model
-    return reworded
+    """The embedded policy's weights for the tokenizer of ``processor``, float32; see :func:`reword`."""
+    return reword(TINY_POLICY, processor, seed)

@@ -28,7 +28,7 @@ from seg_zero.models.tiny_policy_losses import IGNORED, Weights, helper_loss, im
 class Recipe:
     """How the start is trained. ``pool``: scenes in all, drawn as they are first needed."""
 
-    steps: int = 1500
+    steps: int = 3000
     questions: int = 6  # per image
     pool: int = 6000
     warm_up: int = 50  # steps
@@ -72,8 +72,10 @@ class HopTraining(ResumableTraining):
                 with torch.no_grad():
                     predicted = torch.zeros_like(made.batch.targets)
                     predicted[made.hops] = self.model.lm_head(last[made.hops]).argmax(-1)
+                    predicted[made.names] = self.model.lm_head(last[made.names]).argmax(-1)
                 hop = self.make_batch.hop_accuracy(predicted, made)
-                report = {"loss": float(imitation.detach()), "hop": hop, **values}
+                name = self.make_batch.name_accuracy(predicted, made)
+                report = {"loss": float(imitation.detach()), "hop": hop, "name": name, **values}
         self.optimisers.step(self.done)
         self.done += 1
         return report

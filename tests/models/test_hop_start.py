@@ -141,6 +141,10 @@ def test_a_batch_looks_at_each_object_while_it_is_written() -> None:
     assert firsts == [step.x for step in read_steps(parse_answer(label.text).thinking)[1:]]
     assert make_batch.hop_accuracy(batch.targets, made) == 1.0
     assert make_batch.hop_accuracy(torch.zeros_like(batch.targets), made) == 0.0
+    led_to = [scene.objects[place] for place in label.path[1:]]
+    assert processor.tokenizer.decode(batch.targets[made.names]) == "".join(f" {o.colour} {o.shape}" for o in led_to)
+    assert make_batch.name_accuracy(batch.targets, made) == 1.0
+    assert make_batch.name_accuracy(torch.zeros_like(batch.targets), made) == 0.0
 
 
 def test_the_packed_forward_is_the_official_one() -> None:

@@ -23,11 +23,13 @@ NEAR = 8  # pixels: a predicted coordinate within these counts as right
 class HopBatch:
     """A batch as the losses take it, with where hops lead.
 
-    hops: N x L, true where the next id is the first coordinate of an object that a hop leads to.
+    hops: N x L, true where the next id is the first coordinate of an object that a hop leads to. names: N x L, true where
+    the next id is of that object's name.
     """
 
     batch: Batch
     hops: Tensor
+    names: Tensor
 
 
 class HopBatchMaker:
@@ -60,7 +62,7 @@ class HopBatchMaker:
         )["input_ids"]
         segments, targets, firsts = padded(rows, self.think, self.pad)
         looked_at = torch.zeros(*segments.shape, VISUAL_TOKENS, dtype=torch.bool)
-        hops = torch.zeros(segments.shape, dtype=torch.bool)
+        hops, names = (torch.zeros(segments.shape, dtype=torch.bool) for _ in range(2))
         pixels = [torch.from_numpy(cell_pixels(lesson.scene)) for lesson in lessons for _ in lesson.labels]
         for n, (row, first, label, shown) in enumerate(zip(rows, firsts, labels, pixels, strict=True)):
             last = len(row) - 1
@@ -69,10 +71,12 @@ class HopBatchMaker:
             for index, start, stop in zip(label.path, starts, [*starts[1:], last], strict=True):
                 looked_at[n, start:stop] = cells[index]
             for start in starts[1:]:
-                hops[n, row.index(self.opening, start)] = True
+                opening = row.index(self.opening, start)
+                hops[n, opening] = True
+                names[n, start : opening - 1] = True
         images = patchify([lesson.scene.image for lesson in lessons], self.processor)
         scenes = [lesson.scene for lesson in lessons]
-        return HopBatch(Batch(images, segments, targets, looked_at, cell_truth(scenes)), hops)
+        return HopBatch(Batch(images, segments, targets, looked_at, cell_truth(scenes)), hops, names)
 
     def _starts(self, row: list[int], first: int, label: HopLabel) -> list[int]:
         """From where on each object of the label's path is looked at."""
@@ -84,10 +88,17 @@ class HopBatchMaker:
         return [first, *found[1:]]
 
     def hop_accuracy(self, predicted: Tensor, made: HopBatch) -> float:
-        """Fraction of hops whose first coordinate is right within :data:`NEAR` pixels; ``predicted``: N x L ids."""
+        """Fraction of hops whose first coordinate is right within :data:`NEAR` pixels; ``predicted``: N x L ids.
+
+        The true name stands before it, so this says whether a named object is found, not whether the hop is.
+        """
         wanted = self.values[made.batch.targets[made.hops]]
         given = self.values[predicted[made.hops]]
         return float(((wanted - given).abs() <= NEAR).float().mean())
+
+    def name_accuracy(self, predicted: Tensor, made: HopBatch) -> float:
+        """Fraction of the words that name what a hop leads to that are right; ``predicted``: N x L ids."""
+        return float((predicted == made.batch.targets)[made.names].float().mean())
 
 
 def _only(processor: Qwen2_5_VLProcessor, text: str) -> int:

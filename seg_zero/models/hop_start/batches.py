@@ -23,8 +23,8 @@ NEAR = 8  # pixels: a predicted coordinate within these counts as right
 class HopBatch:
     """A batch as the losses take it, with where hops lead.
 
-    hops: N x L, true where the next id is the first coordinate of an object that a hop leads to. names: N x L, true where
-    the next id is of that object's name.
+    hops: N x L, true where the next id is the first coordinate of an object that a hop leads to.
+    names: N x L, true where the next id is of that object's name.
     """
 
     batch: Batch

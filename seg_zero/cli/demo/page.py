@@ -87,6 +87,7 @@ def next_commands(merged: str) -> list[tuple[str, str]]:
         ("Ask the trained policy about scenes, in a browser", f"seg-zero web --model {merged}"),
         ("Ask it one question about the example scene", f"seg-zero infer --model {merged} --text 'all red shapes'"),
         ("Ask a real model about a photo; it needs a GPU with 24 GB", f"seg-zero infer {real} photo.jpg 'all cups'"),
+        ("Segment a synthetic room in 3D; two minutes", "seg-zero scan --demo"),
         (
             "Train on your own pictures: docs/bring_your_own_data.md",
             "seg-zero data folder --questions my_data/questions.csv --split train --out my_data/train.parquet",

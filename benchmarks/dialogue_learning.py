@@ -29,6 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
+from benchmarks.learning.runs import ROOT, without_validation
 from seg_zero.cli.demo import describe_machine
 from seg_zero.command_line import quoted
 from seg_zero.dialogue.data.records import read_dialogues, write_dialogues
@@ -41,7 +42,6 @@ from seg_zero.export.merge import merge
 from seg_zero.files import write_json, write_text
 from seg_zero.policy.loading import quiet_transformers
 
-ROOT = Path(__file__).resolve().parents[1]
 TRAINING, HELD_OUT = 480, 150  # dialogues
 LATER = 2  # the first round with a history
 RESAMPLES = 10_000
@@ -76,12 +76,7 @@ def train(arm: Arm, seed: int, steps: int, start: str | None, data: Path, out: P
         *([] if start is None else [f"worker.actor.model.model_path={quoted(start)}"]),
         f"data.train_files={quoted(data / 'train.jsonl')}",
         f"data.val_files={quoted(data / 'held_out.jsonl')}",
-        f"data.seed={seed}",
-        f"trainer.total_training_steps={steps}",
-        f"trainer.save_freq={steps}",
-        "trainer.test_freq=-1",
-        "trainer.val_before_train=false",
-        f"output_dir={quoted(out / 'train')}",
+        *without_validation(seed, steps, out),
     ]
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -93,7 +88,6 @@ def judge(policy: str | None, data: Path, out: Path) -> dict[str, list[list[floa
     """By history the IoUs of each held-out dialogue's rounds."""
     records = read_dialogues(data / "held_out.jsonl").usable()
     models = Models(policy=policy, max_new_tokens=96)
-
     shutil.rmtree(out, ignore_errors=True)
     _, played = evaluate_dialogues(
         lambda: ModelPredictor(Answerer(*models.load(), renderer_for())), models.settings(), records, out

@@ -80,6 +80,18 @@ SETTINGS = (
 )  # fmt: skip
 
 
+def without_validation(seed: int, steps: int, out: Path) -> tuple[str, ...]:
+    """Overrides of a run of so many steps into ``out``/train that saves its last one and validates nothing."""
+    return (
+        f"data.seed={seed}",
+        f"trainer.total_training_steps={steps}",
+        f"trainer.save_freq={steps}",
+        "trainer.test_freq=-1",
+        "trainer.val_before_train=false",
+        f"output_dir={quoted(out / 'train')}",
+    )
+
+
 def train_grpo(train: Path, held_out: Path, out: Path, seed: int, steps: int, overrides: Sequence[str] = ()) -> Path:
     """Train on rows with the launch script; returns the merged policy, ``out``/policy."""
     command = [
@@ -88,12 +100,7 @@ def train_grpo(train: Path, held_out: Path, out: Path, seed: int, steps: int, ov
         f"data.train_files={quoted(train)}",
         f"data.val_files={quoted(held_out)}",
         f"data.train_batch_size={PROMPTS_PER_STEP}",
-        f"data.seed={seed}",
-        f"trainer.total_training_steps={steps}",
-        f"trainer.save_freq={steps}",
-        "trainer.test_freq=-1",
-        "trainer.val_before_train=false",
-        f"output_dir={quoted(out / 'train')}",
+        *without_validation(seed, steps, out),
         *overrides,
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -80,6 +81,16 @@ class ResumableTraining(ABC):
         self.helpers.load_state_dict(saved["helpers"])
         self.optimisers.restore(saved["optimisers"])
         self.done = saved["step"]
+
+
+def option_parser(description: str | None, steps: int) -> argparse.ArgumentParser:
+    """The options that the trainings share. steps: the default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the policy into")
+    parser.add_argument("--steps", type=int, default=steps, help="in all (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, help="stop after these, and go on at the next call")
+    parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
+    return parser
 
 
 def run(training: ResumableTraining, folder: Path, minutes: float | None) -> int:

@@ -9,9 +9,7 @@ The embedded tiny policy, with other words, imitates annotators who write down s
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +17,7 @@ import torch
 from seg_zero.models.hop_start.batches import HopBatch, HopBatchMaker
 from seg_zero.models.hop_start.labels import LONG, SEED, SHORT, WHOLE, make_lesson, pool_scene
 from seg_zero.models.hop_start.model import make_hop_processor, reword_tiny_policy
-from seg_zero.models.resumable import ResumableTraining, run
+from seg_zero.models.resumable import ResumableTraining, option_parser, run
 from seg_zero.models.tiny_policy_forward import PackedForward
 from seg_zero.models.tiny_policy_losses import IGNORED, Weights, helper_loss, imitation_loss
 
@@ -82,11 +80,7 @@ class HopTraining(ResumableTraining):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the policy into")
-    parser.add_argument("--steps", type=int, default=Recipe.steps, help="in all (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, help="stop after these, and go on at the next call")
-    parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
+    parser = option_parser(__doc__, Recipe.steps)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     run(HopTraining(Recipe(steps=arguments.steps)), arguments.out, arguments.minutes)

@@ -11,14 +11,13 @@ head is to look at the coordinates of the prompt that the thought cites.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from seg_zero.models.resumable import ResumableTraining, run
+from seg_zero.models.resumable import ResumableTraining, option_parser, run
 from seg_zero.models.rounds.batches import RoundsBatchMaker, RoundsHelpers, cells_of, copy_loss
 from seg_zero.models.rounds.labels import draw_things, make_rounds_lesson
 from seg_zero.models.tiny_policy_data import CAREFUL_SHARE, make_lesson
@@ -126,12 +125,8 @@ class RoundsTraining(ResumableTraining):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = option_parser(__doc__, Recipe.steps)
     parser.add_argument("--start", type=Path, required=True, help="folder of the policy of single questions")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the policy into")
-    parser.add_argument("--steps", type=int, default=Recipe.steps, help="in all (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, help="stop after these, and go on at the next call")
-    parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     recipe = Recipe(str(arguments.start), steps=arguments.steps)

@@ -58,7 +58,7 @@ def visual_tokens(model: Qwen2_5_VLForConditionalGeneration, pixels: Tensor) -> 
     tower: Any = model.model.visual
     x = F.linear(pixels, tower.patch_embed.proj.weight.flatten(1))
     count, patches, width = x.shape
-    place = get_vision_position_ids(torch.tensor([[1, PATCHES, PATCHES]]), MERGE_SIZE)
+    place = get_vision_position_ids(torch.tensor([[1, PATCHES, PATCHES]], device=pixels.device), MERGE_SIZE)
     angles = tower.rotary_pos_emb(place).repeat(1, 2)
     cos, sin = angles.cos(), angles.sin()
     for block in tower.blocks:
@@ -88,11 +88,11 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tenso
 
 
 class PackedForward:
-    """Runs ``model`` on B images with K segments each."""
+    """Runs ``model`` on B images with K segments each, on the device where the model is now."""
 
     def __init__(self, model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor) -> None:
         self.model = model
-        self.prefix = torch.tensor(processor.tokenizer(_PREFIX)["input_ids"])
+        self.prefix = torch.tensor(processor.tokenizer(_PREFIX)["input_ids"], device=model.device)
 
     def _angles(self, length: int) -> tuple[Tensor, Tensor]:
         """Rotary cosines and sines of the prefix and a segment, (P + L) x head width."""
@@ -101,7 +101,7 @@ class PackedForward:
         after = torch.arange(1 + length) + IMAGE_START + GRID
         place = torch.cat([torch.arange(IMAGE_START).expand(3, -1), image + IMAGE_START, after.expand(3, -1)], dim=1)
         language: Any = self.model.model.language_model
-        cos, sin = language.rotary_emb(language.embed_tokens.weight, place[:, None])
+        cos, sin = language.rotary_emb(language.embed_tokens.weight, place[:, None].to(self.prefix.device))
         sections = language.config.rope_parameters["mrope_section"] * 2
         return tuple(  # type: ignore[return-value]
             torch.cat([part[i % 3, 0] for i, part in enumerate(table.split(sections, dim=-1))], dim=-1)
@@ -122,7 +122,7 @@ class PackedForward:
         start = torch.cat([start[:, :IMAGE_START], visual, start[:, IMAGE_START + VISUAL_TOKENS :]], dim=1)
         x = torch.cat([start.flatten(0, 1), language.embed_tokens(segments).flatten(0, 1)])
         cos, sin = self._angles(length)
-        bias = torch.full((p + length, p + length), float("-inf")).triu(1)
+        bias = torch.full((p + length, p + length), float("-inf"), device=x.device).triu(1)
         middle = attention = copying = visual
         for number, layer in enumerate(language.layers):
             if number == len(language.layers) // 2:

@@ -179,7 +179,7 @@ class Helpers(nn.Module):
 def read_out(found: Tensor, truth: CellTruth) -> tuple[Tensor, dict[str, float]]:
     """Loss and accuracies of what is read from each visual token, B x 16 x (presence, colours, shapes, box)."""
     present, colour, shape, box = found.split([1, len(COLOURS), found.shape[-1] - 5 - len(COLOURS), 4], dim=-1)
-    index = torch.arange(VISUAL_TOKENS)
+    index = torch.arange(VISUAL_TOKENS, device=found.device)
     corner = torch.stack([index % GRID, index // GRID] * 2, dim=1) * CELL
     shown = truth.present
     off_by = F.smooth_l1_loss(box[shown], ((truth.box - corner) / CELL)[shown], beta=0.05)

@@ -17,7 +17,7 @@ import torch
 from seg_zero.models.hop_start.batches import HopBatch, HopBatchMaker
 from seg_zero.models.hop_start.labels import LONG, SEED, SHORT, WHOLE, make_lesson, pool_scene
 from seg_zero.models.hop_start.model import make_hop_processor, reword_tiny_policy
-from seg_zero.models.resumable import ResumableTraining, option_parser, run
+from seg_zero.models.resumable import Lessons, ResumableTraining, option_parser, run, set_up_torch
 from seg_zero.models.tiny_policy_forward import PackedForward
 from seg_zero.models.tiny_policy_losses import IGNORED, Weights, helper_loss, imitation_loss
 
@@ -26,28 +26,28 @@ from seg_zero.models.tiny_policy_losses import IGNORED, Weights, helper_loss, im
 class Recipe:
     """How the start is trained. ``pool``: scenes in all, drawn as they are first needed."""
 
-    steps: int = 3000
+    steps: int = 7000
+    images: int = 32  # per step with short labels, and half as many with others
     questions: int = 6  # per image
-    pool: int = 6000
+    pool: int = 30_000
     warm_up: int = 50  # steps
     matrix_rate: float = 0.01  # Muon
     other_rate: float = 2e-3  # AdamW
     helpers_end: float = 0.8  # fraction of the steps after which the helpers' weights are zero
 
 
-class HopTraining(ResumableTraining):
-    def __init__(self, recipe: Recipe) -> None:
-        processor = make_hop_processor()
-        super().__init__(recipe, recipe.steps, processor, reword_tiny_policy(processor, SEED), SEED)
-        self.optimisers = self.make_optimisers((recipe.matrix_rate, recipe.other_rate), recipe.warm_up)
-        self.forward, self.make_batch = PackedForward(self.model, processor), HopBatchMaker(processor)
+class HopLessons(Lessons):
+    """Of each step: a batch of short labels, and in turns one of whole ones and one of long ones."""
 
-    def draw(self, number: int) -> list[HopBatch]:
-        """The batches of a step: short labels, and in turns whole ones and long ones."""
+    def __init__(self, recipe: Recipe, make_batch: HopBatchMaker) -> None:
+        self.recipe, self.make_batch = recipe, make_batch
+
+    def __getitem__(self, number: int) -> list[HopBatch]:
         made = []
         for part, mix in enumerate((SHORT, LONG if number % 2 else WHOLE)):
             rng = np.random.default_rng((SEED, 2, number, part))
-            scenes = [pool_scene(int(index)) for index in rng.integers(self.recipe.pool, size=mix.images)]
+            images = self.recipe.images // (1 + part)
+            scenes = [pool_scene(int(index)) for index in rng.integers(self.recipe.pool, size=images)]
             made.append(
                 self.make_batch(
                     [make_lesson((number, part, i), s, mix, self.recipe.questions) for i, s in enumerate(scenes)]
@@ -55,10 +55,18 @@ class HopTraining(ResumableTraining):
             )
         return made
 
-    def step(self) -> dict[str, float]:
-        """One step; returns its losses and the fraction of right hops, of the short labels."""
+
+class HopTraining(ResumableTraining):
+    def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
+        processor = make_hop_processor()
+        super().__init__(recipe, recipe.steps, processor, reword_tiny_policy(processor, SEED), SEED, device=device)
+        self.optimisers = self.make_optimisers((recipe.matrix_rate, recipe.other_rate), recipe.warm_up)
+        self.forward, self.make_batch = PackedForward(self.model, processor), HopBatchMaker(processor)
+        self.lessons = HopLessons(recipe, self.make_batch)
+
+    def learn(self, batches: list[HopBatch]) -> dict[str, float]:
+        """Of all batches; returns the losses and the fraction of right hops, of the short labels."""
         fading = max(0.0, 1 - self.done / (self.recipe.helpers_end * self.recipe.steps))
-        batches = self.draw(self.done)
         learnt = [int((made.batch.targets != IGNORED).sum()) for made in batches]
         report: dict[str, float] = {}
         for made, count in zip(batches, learnt, strict=True):
@@ -74,16 +82,14 @@ class HopTraining(ResumableTraining):
                 hop = self.make_batch.hop_accuracy(predicted, made)
                 name = self.make_batch.name_accuracy(predicted, made)
                 report = {"loss": float(imitation.detach()), "hop": hop, "name": name, **values}
-        self.optimisers.step(self.done)
-        self.done += 1
         return report
 
 
 def main() -> None:
-    parser = option_parser(__doc__, Recipe.steps)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    run(HopTraining(Recipe(steps=arguments.steps)), arguments.out, arguments.minutes)
+    arguments = option_parser(__doc__, Recipe.steps).parse_args()
+    device = set_up_torch(arguments.threads, arguments.device)
+    training = HopTraining(Recipe(steps=arguments.steps), device)
+    run(training, arguments.out, arguments.minutes, arguments.workers)
 
 
 if __name__ == "__main__":

@@ -15,16 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+from torch import Tensor
+from transformers import Qwen2_5_VLProcessor
 
-from seg_zero.models.resumable import ResumableTraining, option_parser, run
-from seg_zero.models.rounds.batches import RoundsBatchMaker, RoundsHelpers, cells_of, copy_loss
+from seg_zero.models.resumable import Lessons, ResumableTraining, option_parser, run, set_up_torch
+from seg_zero.models.rounds.batches import RoundsBatch, RoundsBatchMaker, RoundsHelpers, cells_of, copy_loss
 from seg_zero.models.rounds.labels import draw_things, make_rounds_lesson
 from seg_zero.models.tiny_policy_data import CAREFUL_SHARE, make_lesson
 from seg_zero.models.tiny_policy_forward import PackedForward, patchify, visual_tokens
 from seg_zero.models.tiny_policy_losses import (
     IGNORED,
+    Batch,
     BatchMaker,
+    CellTruth,
     Weights,
     helper_loss,
     imitation_loss,
@@ -45,13 +48,13 @@ class Recipe:
     """
 
     start: str
-    steps: int = 1400
-    vision_steps: int = 300  # of these, first
-    vision_images: int = 24  # per step
-    images: int = 6  # with single questions, per step
+    steps: int = 4500
+    vision_steps: int = 500  # of these, first
+    vision_images: int = 64  # per step
+    images: int = 24  # with single questions, per step
     questions: int = 4  # per image
-    dialogues: int = 8  # per step
-    rounds: int = 4  # per dialogue
+    dialogues: int = 32  # per step
+    rounds: int = 8  # labels per dialogue
     careful: float = 0.85
     crowd_from: float = 0.75
     warm_up: int = 50  # steps
@@ -60,36 +63,39 @@ class Recipe:
     helpers_end: float = 0.9  # fraction of the steps after which the helpers' weights are zero
 
 
-class RoundsTraining(ResumableTraining):
-    helpers: RoundsHelpers
+@dataclass(frozen=True)
+class Pictures:
+    """What the first steps learn from: pixels, and what each visual token shows of wholes and of parts."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        processor = make_processor(make_tokenizer(words=DIALOGUE_WORDS))
-        model = reword(recipe.start, processor, SEED)
-        super().__init__(recipe, recipe.steps, processor, model, SEED, RoundsHelpers)
-        self.optimisers = self.make_optimisers((recipe.matrix_rate, recipe.other_rate), recipe.warm_up)
-        self.forward = PackedForward(self.model, processor)
+    pixels: Tensor
+    cells: CellTruth
+    parts: CellTruth
+
+
+@dataclass(frozen=True)
+class Both:
+    """What the other steps learn from: single questions, and rounds whose history comes as ``carry`` says."""
+
+    single: Batch
+    rounds: RoundsBatch
+    carry: str
+
+
+class RoundsLessons(Lessons):
+    def __init__(self, recipe: Recipe, processor: Qwen2_5_VLProcessor) -> None:
+        self.recipe, self.processor = recipe, processor
         self.make_single, self.make_rounds = BatchMaker(processor), RoundsBatchMaker(processor)
 
-    def step(self) -> dict[str, float]:
-        """One update; returns what is right of parts, and later the losses of rounds and of single questions."""
-        report = self.see() if self.done < self.recipe.vision_steps else self.imitate()
-        self.optimisers.step(self.done)
-        self.done += 1
-        return report
+    def __getitem__(self, number: int) -> Pictures | Both:
+        return self.pictures(number) if number < self.recipe.vision_steps else self.both(number)
 
-    def see(self) -> dict[str, float]:
-        """The vision tower alone: what each visual token shows."""
-        rng = [np.random.default_rng((SEED, 3, self.done, i)) for i in range(self.recipe.vision_images)]
+    def pictures(self, number: int) -> Pictures:
+        rng = [np.random.default_rng((SEED, 3, number, i)) for i in range(self.recipe.vision_images)]
         images, things = zip(*(draw_things(one) for one in rng), strict=True)
-        visual = visual_tokens(self.model, patchify(list(images), self.processor))
-        loss, right = self.helpers.see_loss(visual, *cells_of(things))
-        loss.backward()
-        return right
+        return Pictures(patchify(list(images), self.processor), *cells_of(things))
 
-    def imitate(self) -> dict[str, float]:
-        """Rounds and single questions."""
-        recipe, number, weights = self.recipe, self.done, Weights()
+    def both(self, number: int) -> Both:
+        recipe = self.recipe
         first = number * recipe.images
         single = self.make_single([make_lesson(SEED, first + i, recipe.questions) for i in range(recipe.images)])
         careful = recipe.careful if number < recipe.crowd_from * recipe.steps else CAREFUL_SHARE
@@ -100,7 +106,36 @@ class RoundsTraining(ResumableTraining):
                 for i in range(recipe.dialogues)
             ]
         )
-        fading = max(0.0, 1 - number / (recipe.helpers_end * recipe.steps))
+        return Both(single, rounds, carry)
+
+
+class RoundsTraining(ResumableTraining):
+    helpers: RoundsHelpers
+
+    def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
+        processor = make_processor(make_tokenizer(words=DIALOGUE_WORDS))
+        model = reword(recipe.start, processor, SEED)
+        super().__init__(recipe, recipe.steps, processor, model, SEED, RoundsHelpers, device)
+        self.optimisers = self.make_optimisers((recipe.matrix_rate, recipe.other_rate), recipe.warm_up)
+        self.forward = PackedForward(self.model, processor)
+        self.lessons = RoundsLessons(recipe, processor)
+
+    def learn(self, lessons: Pictures | Both) -> dict[str, float]:
+        """Returns what is right of parts, and later the losses of rounds and of single questions."""
+        return self.see(lessons) if isinstance(lessons, Pictures) else self.imitate(lessons)
+
+    def see(self, lessons: Pictures) -> dict[str, float]:
+        """The vision tower alone: what each visual token shows."""
+        visual = visual_tokens(self.model, lessons.pixels)
+        loss, right = self.helpers.see_loss(visual, lessons.cells, lessons.parts)
+        loss.backward()
+        return right
+
+    def imitate(self, lessons: Both) -> dict[str, float]:
+        """Rounds and single questions."""
+        recipe, weights = self.recipe, Weights()
+        single, rounds = lessons.single, lessons.rounds
+        fading = max(0.0, 1 - self.done / (recipe.helpers_end * recipe.steps))
         learnt = [int((made.targets != IGNORED).sum()) for made in (single, rounds)]
 
         last, seen = self.forward(single.pixels, single.segments)
@@ -116,7 +151,7 @@ class RoundsTraining(ResumableTraining):
         helping = weights.what * seeing + weights.where * 10 * where + weights.look * (looking + copying)
         (learnt[1] / sum(learnt) * (of_rounds + fading * helping)).backward()
         return {
-            f"rounds_{carry}": float(of_rounds.detach()),
+            f"rounds_{lessons.carry}": float(of_rounds.detach()),
             "single": float(imitation.detach()),
             "look": float(looking.detach()),
             "copy": float(copying.detach()),
@@ -128,9 +163,9 @@ def main() -> None:
     parser = option_parser(__doc__, Recipe.steps)
     parser.add_argument("--start", type=Path, required=True, help="folder of the policy of single questions")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    recipe = Recipe(str(arguments.start), steps=arguments.steps)
-    run(RoundsTraining(recipe), arguments.out, arguments.minutes)
+    device = set_up_torch(arguments.threads, arguments.device)
+    training = RoundsTraining(Recipe(str(arguments.start), steps=arguments.steps), device)
+    run(training, arguments.out, arguments.minutes, arguments.workers)
 
 
 if __name__ == "__main__":

@@ -168,13 +168,13 @@ def test_the_tower_is_taught_alone_and_then_rounds_and_single_questions() -> Non
         Recipe(str(TINY_POLICY), steps=3, vision_steps=1, vision_images=2, images=1, questions=1, dialogues=1, rounds=1)
     )
     before = [weight.clone() for weight in training.model.parameters()]
-    assert "part_colour" in training.step()
+    assert "part_colour" in training.step(training.lessons[0])
     names = [name for name, _ in training.model.named_parameters()]
     moved = [not torch.equal(a, b) for a, b in zip(before, training.model.parameters(), strict=True)]
     assert {name for name, one in zip(names, moved, strict=True) if one} <= {n for n in names if ".visual." in n}
     assert any(moved)
-    assert {"rounds_references", "single"} <= set(training.step())
-    assert {"rounds_references", "single"} <= set(training.step())
+    for number in (1, 2):
+        assert {"rounds_references", "single"} <= set(training.step(training.lessons[number]))
     assert training.done == 3
     moved = [not torch.equal(a, b) for a, b in zip(before, training.model.parameters(), strict=True)]
     assert np.mean(moved) > 0.9

@@ -36,7 +36,7 @@ from seg_zero.models.train_hop_start import HopTraining, Recipe
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import build_messages
 
-SMALL = Recipe(steps=3, questions=1, pool=2)
+SMALL = Recipe(images=2, steps=3, questions=1, pool=2)
 
 
 @pytest.fixture(autouse=True)
@@ -167,14 +167,14 @@ def test_the_packed_forward_is_the_official_one() -> None:
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     at_once, in_two = HopTraining(SMALL), HopTraining(SMALL)
-    for _ in range(2):
-        at_once.step()
-    in_two.step()
+    for number in range(2):
+        at_once.step(at_once.lessons[number])
+    in_two.step(in_two.lessons[0])
     in_two.save(tmp_path)
     again = HopTraining(SMALL)
     again.take_up(tmp_path)
     assert again.done == 1
-    again.step()
+    again.step(again.lessons[1])
     for (name, a), (_, b) in zip(at_once.model.named_parameters(), again.model.named_parameters(), strict=True):
         assert torch.equal(a, b), name
 

@@ -92,8 +92,9 @@ class HopBatchMaker:
 
         The true name stands before it, so this says whether a named object is found, not whether the hop is.
         """
-        wanted = self.values[made.batch.targets[made.hops]]
-        given = self.values[predicted[made.hops]]
+        values = self.values.to(predicted.device)
+        wanted = values[made.batch.targets[made.hops]]
+        given = values[predicted[made.hops]]
         return float(((wanted - given).abs() <= NEAR).float().mean())
 
     def name_accuracy(self, predicted: Tensor, made: HopBatch) -> float:

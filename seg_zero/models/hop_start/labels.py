@@ -34,17 +34,16 @@ SILENT = 0.15  # of the labels with an answer
 class Mix:
     """Lessons of one kind, of similar length. hops: how often questions of so many hops are asked.
 
-    images: per step. answered: whether labels are whole, or end with the thought.
+    answered: whether labels are whole, or end with the thought.
     """
 
     hops: dict[int, float]
-    images: int
     answered: bool
 
 
-SHORT = Mix({0: 0.15, 1: 0.85}, images=8, answered=False)
-LONG = Mix({2: 0.5, 3: 0.25, 4: 0.25}, images=4, answered=False)
-WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, images=4, answered=True)
+SHORT = Mix({0: 0.15, 1: 0.85}, answered=False)
+LONG = Mix({2: 0.5, 3: 0.25, 4: 0.25}, answered=False)
+WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, answered=True)
 
 
 @dataclass(frozen=True)

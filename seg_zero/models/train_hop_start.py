@@ -29,7 +29,7 @@ class Recipe:
     steps: int = 7000
     images: int = 32  # per step with short labels, and half as many with others
     questions: int = 6  # per image
-    pool: int = 30_000
+    pool: int = 12_000
     warm_up: int = 50  # steps
     matrix_rate: float = 0.01  # Muon
     other_rate: float = 2e-3  # AdamW

@@ -53,8 +53,8 @@ class Recipe:
     vision_images: int = 64  # per step
     images: int = 24  # with single questions, per step
     questions: int = 4  # per image
-    dialogues: int = 32  # per step
-    rounds: int = 8  # labels per dialogue
+    dialogues: int = 24  # per step
+    rounds: int = 12  # labels per dialogue
     careful: float = 0.85
     crowd_from: float = 0.75
     warm_up: int = 50  # steps

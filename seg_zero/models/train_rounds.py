@@ -162,9 +162,13 @@ class RoundsTraining(ResumableTraining):
 def main() -> None:
     parser = option_parser(__doc__, Recipe.steps)
     parser.add_argument("--start", type=Path, required=True, help="folder of the policy of single questions")
+    parser.add_argument(
+        "--vision_steps", type=int, default=Recipe.vision_steps, help="of these, first (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     device = set_up_torch(arguments.threads, arguments.device)
-    training = RoundsTraining(Recipe(str(arguments.start), steps=arguments.steps), device)
+    recipe = Recipe(str(arguments.start), steps=arguments.steps, vision_steps=arguments.vision_steps)
+    training = RoundsTraining(recipe, device)
     run(training, arguments.out, arguments.minutes, arguments.workers)
 
 

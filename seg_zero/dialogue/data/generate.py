@@ -18,9 +18,8 @@ from seg_zero.dialogue.data.relations import (
     POSITIONS,
     SIBLING,
     WHOLE,
+    Meanings,
     Thing,
-    matching,
-    meant,
 )
 from seg_zero.dialogue.references import HIERARCHICAL, Asked
 from seg_zero.errors import InputError
@@ -113,10 +112,11 @@ def make_rounds(
         raise InputError(f"forms {forms!r} are not known; choose one of {', '.join(FORMS)}")
     made: list[TrueRound] = []
     asked_for: list[int] = []
+    meanings = Meanings(things)
     for number in range(1, rounds + 1):
-        choices = list(_first(things) if number == 1 else _later(things, asked_for))
+        choices = list(_first(meanings) if number == 1 else _later(meanings, asked_for))
         if all_of_parts:
-            choices += _of_parts(things, asked_for)
+            choices += _of_parts(meanings, asked_for)
         by_relation: dict[tuple[str, bool], list[Description]] = {}
         for choice in choices:
             target = things[choice.target]
@@ -138,55 +138,57 @@ def make_rounds(
     return made
 
 
-def _first(things: Sequence[Thing]) -> Iterator[Description]:
-    for target, thing in enumerate(things):
+def _first(meanings: Meanings) -> Iterator[Description]:
+    for target, thing in enumerate(meanings.things):
         for words in _subsets(thing.words):
-            if words and thing.part_of is None and meant(things, words, PLAIN, ()) == target:
+            if words and thing.part_of is None and meanings.meant(words, PLAIN, ()) == target:
                 yield Description(words, PLAIN, target)
 
 
-def _later(things: Sequence[Thing], asked_for: Sequence[int]) -> Iterator[Description]:
+def _later(meanings: Meanings, asked_for: Sequence[int]) -> Iterator[Description]:
     """What can be asked by a reference, and not by the words alone."""
+    things = meanings.things
     vocabulary = list(dict.fromkeys(words for thing in things for words in _subsets(thing.words)))
     for words in vocabulary:
-        several = matching(things, words)
+        several = meanings.matching(words)
         if len(several) < 2 and not (several and things[several[0]].part_of is not None):
             continue
         for number, reference in enumerate(asked_for, start=1):
             for relation in (*POSITIONS, PART):
-                yield from _meant(things, words, relation, (reference,), (number,))
+                yield from _meant(meanings, words, relation, (reference,), (number,))
             if len(several) == 2 and reference in several:
-                yield from _meant(things, words, OTHER, (reference,), (number,))
+                yield from _meant(meanings, words, OTHER, (reference,), (number,))
         for (one, first), (two, second) in combinations(enumerate(asked_for, start=1), 2):
-            yield from _meant(things, words, BETWEEN, (first, second), (one, two))
+            yield from _meant(meanings, words, BETWEEN, (first, second), (one, two))
 
 
-def _of_parts(things: Sequence[Thing], asked_for: Sequence[int]) -> Iterator[Description]:
+def _of_parts(meanings: Meanings, asked_for: Sequence[int]) -> Iterator[Description]:
     """Parts of named things; what belongs to the same thing as a part asked for earlier, and that thing."""
+    things = meanings.things
     wholes = {
         words: place
         for place, thing in enumerate(things)
         for words in _subsets(thing.words)
-        if words and thing.part_of is None and meant(things, words, PLAIN, ()) == place
+        if words and thing.part_of is None and meanings.meant(words, PLAIN, ()) == place
     }
     for words in dict.fromkeys(
         words for thing in things if thing.part_of is not None for words in _subsets(thing.words)
     ):
         for whole, place in wholes.items():
-            for found in _meant(things, words, PART, (place,), ()):
+            for found in _meant(meanings, words, PART, (place,), ()):
                 yield replace(found, references=(), whole=whole)
     parts = [(place, number) for number, place in enumerate(asked_for, start=1) if things[place].part_of is not None]
     for words in dict.fromkeys(words for thing in things for words in _subsets(thing.words)):
         for place, number in parts:
-            yield from _meant(things, words, SIBLING, (place,), (number,))
-            if len(matching(things, words)) > 1:
-                yield from _meant(things, words, WHOLE, (place,), (number,))
+            yield from _meant(meanings, words, SIBLING, (place,), (number,))
+            if len(meanings.matching(words)) > 1:
+                yield from _meant(meanings, words, WHOLE, (place,), (number,))
 
 
 def _meant(
-    things: Sequence[Thing], words: tuple[str, ...], relation: str, references: tuple[int, ...], rounds: tuple[int, ...]
+    meanings: Meanings, words: tuple[str, ...], relation: str, references: tuple[int, ...], rounds: tuple[int, ...]
 ) -> Iterator[Description]:
-    target = meant(things, words, relation, references)
+    target = meanings.meant(words, relation, references)
     if target is not None:
         yield Description(words, relation, target, references, rounds)
 

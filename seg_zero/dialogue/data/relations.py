@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -125,8 +125,22 @@ def relates(things: Sequence[Thing], relation: str, target: int, references: Seq
     return POSITIONS[relation](things[target].box, boxes[0])
 
 
+class Meanings:
+    """What descriptions mean among the things of a picture. How two things lie is worked out once, whatever they are
+    called: there are many more descriptions than relations between things."""
+
+    def __init__(self, things: Sequence[Thing]) -> None:
+        self.things = things
+        self.matching = cache(lambda words: matching(things, words))
+        self._relates = cache(partial(relates, things))
+
+    def meant(self, words: tuple[str, ...], relation: str, references: tuple[int, ...]) -> int | None:
+        """The one thing that a description means, by going through all; None if there is none, several or a doubt."""
+        answers = [(number, self._relates(relation, number, references)) for number in self.matching(words)]
+        clear = [number for number, answer in answers if answer == YES]
+        return clear[0] if len(clear) == 1 and all(answer != UNCLEAR for _, answer in answers) else None
+
+
 def meant(things: Sequence[Thing], words: Sequence[str], relation: str, references: Sequence[int]) -> int | None:
-    """The one thing that a description means, by going through all; None if there is none, several or a doubt."""
-    answers = [(number, relates(things, relation, number, references)) for number in matching(things, words)]
-    clear = [number for number, answer in answers if answer == YES]
-    return clear[0] if len(clear) == 1 and all(answer != UNCLEAR for _, answer in answers) else None
+    """As :meth:`Meanings.meant`, for one description."""
+    return Meanings(things).meant(tuple(words), relation, tuple(references))

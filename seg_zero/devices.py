@@ -34,6 +34,17 @@ def choose_device(device: str | None = None) -> str:
     return str(wanted)
 
 
+def wait_for(device: str | torch.device) -> None:
+    """Return when the device has computed all it was asked for: before a clock is read, since GPUs lag behind calls."""
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cuda":
+        torch.cuda.synchronize(device)
+    elif kind == "mps":
+        torch.mps.synchronize()
+
+
 def choose_dtype(dtype: str | torch.dtype | None, device: str) -> torch.dtype:
     """The dtype named, or the one that suits the device: bfloat16 on CUDA, float32 elsewhere.
 

@@ -17,7 +17,7 @@ import numpy as np
 from cachetools import LRUCache
 from PIL import Image
 
-from seg_zero.devices import choose_device, choose_dtype
+from seg_zero.devices import choose_device, choose_dtype, wait_for
 from seg_zero.dialogue.correction import Corrector
 from seg_zero.dialogue.memory import MAX_ROUNDS, Memory
 from seg_zero.dialogue.renderers import renderer_for
@@ -100,7 +100,9 @@ class _Embeddings:
 
     def _embed(self, image: Image.Image) -> tuple[Embedding, float]:
         start = time.perf_counter()
-        return self._segmenter.embed([image])[0], time.perf_counter() - start
+        (embedding,) = self._segmenter.embed([image])
+        wait_for(self._segmenter.device)
+        return embedding, time.perf_counter() - start
 
 
 class ReasoningSegmenter:

@@ -63,7 +63,7 @@ class MaskSource(Protocol):
         """Masks of regions of one class, prompted by their boxes and points.
 
         probability: dh x dw, of their class, at ``half`` size. Returns logits N x H x W at ``size``, positive inside,
-        and N predicted IoUs.
+        and N predicted IoUs, both on the device of ``probability``.
         """
         ...
 

@@ -51,7 +51,7 @@ class SamFrameSource:
         boxes = torch.tensor([region.box for region in regions]).reshape(-1, 2, 2) * scale
         points = torch.tensor([region.point for region in regions])[:, None] * scale
         logits, quality = self.decoder(boxes.flatten(1), points, self.mask_prompt(probability))
-        return self.enlarged(logits, size), quality
+        return self.enlarged(logits, size).to(probability.device), quality.to(probability.device)
 
     def mask_prompt(self, probability: torch.Tensor) -> torch.Tensor:
         """The class's probability, dh x dw, as 1 x 1 x 256 x 256: 0 where it is low, and outside the picture."""

@@ -107,7 +107,7 @@ def feature_map(
             rows, columns = _patches(place)
             total[image, :, rows, columns] += features
     assert total is not None
-    return total / hits.to(total.dtype)
+    return total / hits.to(total)
 
 
 def _patches(place: Window) -> tuple[slice, slice]:

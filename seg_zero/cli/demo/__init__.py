@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -56,18 +56,19 @@ class Stages:
 
 
 def describe_machine() -> str:
-    """Cores, memory, GPU if any, and the versions that matter."""
-    from importlib.metadata import version
+    """Cores, memory, GPU if any, and the versions that matter, of what is installed."""
+    from importlib.metadata import PackageNotFoundError, version
 
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "verl", "ray"))
+    versions = [f"Python {platform.python_version()}"]
+    for name in ("torch", "transformers", "verl", "ray"):
+        with suppress(PackageNotFoundError):
+            versions.append(f"{name} {version(name)}")
     today = time.strftime("%Y-%m-%d")
-    return (
-        f"{today}: {os.cpu_count()} cores, {memory:.0f} GiB, {device}; Python {platform.python_version()}, {versions}"
-    )
+    return f"{today}: {os.cpu_count()} cores, {memory:.0f} GiB, {device}; {', '.join(versions)}"
 
 
 def _train(out: Path, steps: int, seed: int, extra: Sequence[str]) -> Path:

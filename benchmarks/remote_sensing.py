@@ -2,6 +2,7 @@
 
     python benchmarks/remote_sensing.py                       # ViT-B shapes: some minutes on two cores
     python benchmarks/remote_sensing.py --size tiny --rounds 1
+    python benchmarks/remote_sensing.py --device cuda --classes 40 --rounds 20 --precision bf16
 
 full          RS-Fusion, four rotations as one batch, DINO and RemoteCLIP.
 in turn       the same, the rotations one after the other.
@@ -11,6 +12,8 @@ CAT-Seg       one direction, no DINO, no RemoteCLIP, CAT-Seg's aggregator; "slid
 operations    multiplications and additions of each, counted from the shapes; the decoder is all but the encoders.
 
 Variants take turns, round by round, in one process; the median counts. Weights are random, which changes no time.
+Pictures are labelled in float32; a training step has the precision of --precision, and on CUDA TF32 where the recipe of
+a training has it. On CUDA also the memory that each call took at its peak beyond what was held before.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from seg_zero.cli.demo import describe_machine
-from seg_zero.devices import choose_device
+from seg_zero.devices import choose_device, wait_for
 from seg_zero.errors import run_command
 from seg_zero.remote_sensing.model.decoder import Features
 from seg_zero.remote_sensing.model.finetuning import set_trained
@@ -73,26 +76,29 @@ def variants(settings: ModelSettings, sliding: bool) -> dict[str, RemoteSensingS
     return made
 
 
-def measured(actions: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each action in each round, after one that does not count."""
+def print_times(title: str, actions: dict[str, Callable[[], object]], rounds: int, device: str) -> None:
+    """Seconds of each action in each round, after one that does not count; on CUDA also the memory it needs."""
+    cuda = device.startswith("cuda")
     times: dict[str, list[float]] = {name: [] for name in actions}
+    peaks: dict[str, int] = {}
     for number in range(rounds + 1):
         for name, action in actions.items():
+            if cuda:
+                torch.cuda.reset_peak_memory_stats(device)
+                held = torch.cuda.memory_allocated(device)
             start = time.perf_counter()
             action()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            wait_for(device)
             if number:
                 times[name].append(time.perf_counter() - start)
-    return times
-
-
-def print_times(title: str, times: dict[str, list[float]]) -> None:
+            if cuda:
+                peaks[name] = torch.cuda.max_memory_allocated(device) - held
     own = statistics.median(times["full"])
-    print(f"\n{title:<18}{'seconds':>10}{'least':>10}{'most':>10}{'of full':>10}")
+    print(f"\n{title:<18}{'seconds':>10}{'least':>10}{'most':>10}{'of full':>10}" + f"{'MiB':>10}" * cuda)
     for name, found in times.items():
         middle = statistics.median(found)
-        print(f"{name:<18}{middle:>10.3f}{min(found):>10.3f}{max(found):>10.3f}{middle / own:>10.2f}")
+        line = f"{name:<18}{middle:>10.4f}{min(found):>10.4f}{max(found):>10.4f}{middle / own:>10.2f}"
+        print(line + (f"{peaks[name] / 2**20:>10,.0f}" if cuda else ""), flush=True)
 
 
 def decoding(segmenter: RemoteSensingSegmenter, names: Sequence[str]) -> Callable[[], object]:
@@ -126,7 +132,9 @@ def print_operations(made: dict[str, RemoteSensingSegmenter], classes: int) -> N
         print(f"{name:<18}" + "".join(f"{number / 1e9:>10,.1f}" for number in numbers))
 
 
-def training_step(network: RemoteSensingNetwork, batch: int, side: int, names: Sequence[str]) -> Callable[[], None]:
+def training_step(
+    network: RemoteSensingNetwork, batch: int, side: int, names: Sequence[str], precision: str
+) -> Callable[[], None]:
     device = next(network.parameters()).device
     images = torch.rand(batch, 3, side, side, device=device) * 255
     labels = torch.randint(0, len(names), (batch, side, side), device=device)
@@ -135,7 +143,9 @@ def training_step(network: RemoteSensingNetwork, batch: int, side: int, names: S
 
     def step() -> None:
         network.train()
-        segmentation_loss(network(images, names), labels).backward()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = segmentation_loss(network(images, names), labels)
+        loss.backward()
         optimiser.step()
         optimiser.zero_grad()
 
@@ -148,9 +158,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--classes", type=int, default=17)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=1, help="tiles of a training step (default: 1)")
+    parser.add_argument("--precision", default="no", choices=("no", "bf16"), help="of a training step (default: no)")
     parser.add_argument("--no_training", action="store_true", help="inference alone")
     parser.add_argument("--no_sliding", action="store_true", help="without CAT-Seg's windows")
-    parser.add_argument("--device")
+    parser.add_argument("--device", help="(default: cuda if there is one)")
     args = parser.parse_args(argv)
     settings, _ = compose_settings([f"size={args.size}", "data.train.folder=none"])
     model, device = settings.model, choose_device(args.device)
@@ -165,14 +176,16 @@ def main(argv: Sequence[str]) -> int:
     first, second = (made[name].probabilities(image, names) for name in ("full", "in turn"))
     print(f"\nfull and in turn differ by at most {np.abs(first - second).max():.1e}")
     asked = {name: (lambda one=one: one.probabilities(image, names)) for name, one in made.items()}
-    print_times("an image", measured(asked, args.rounds))
+    print_times("an image", asked, args.rounds, device)
     decoders = {name: decoding(made[name], names) for name in ("full", "aggregator", "CAT-Seg")}
-    print_times("its decoder", measured(decoders, args.rounds))
+    print_times("its decoder", decoders, args.rounds, device)
     if not args.no_training:
         chosen = [name for name in made if "sliding" not in name]
         side = model.clip.vision.side
-        steps = {name: training_step(made[name].network, args.batch, side, names) for name in chosen}
-        print_times(f"a step of {args.batch}", measured(steps, args.rounds))
+        steps = {name: training_step(made[name].network, args.batch, side, names, args.precision) for name in chosen}
+        if settings.tf32 and device.startswith("cuda"):
+            torch.set_float32_matmul_precision("high")
+        print_times(f"a step of {args.batch}", steps, args.rounds, device)
     return 0
 
 

@@ -156,6 +156,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="vit_b", choices=("vit_b", "vit_l", "tiny"))
     parser.add_argument("--classes", type=int, default=17)
+    parser.add_argument("--layers", type=int, help="of RS-Fusion and of CAT-Seg's (default: the DLRSD recipe's)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=1, help="tiles of a training step (default: 1)")
     parser.add_argument("--precision", default="no", choices=("no", "bf16"), help="of a training step (default: no)")
@@ -163,7 +164,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--no_sliding", action="store_true", help="without CAT-Seg's windows")
     parser.add_argument("--device", help="(default: cuda if there is one)")
     args = parser.parse_args(argv)
-    settings, _ = compose_settings([f"size={args.size}", "data.train.folder=none"])
+    layers = [] if args.layers is None else [f"model.layers={args.layers}"]
+    settings, _ = compose_settings([f"size={args.size}", "data.train.folder=none", *layers])
     model, device = settings.model, choose_device(args.device)
     print(describe_machine())
     print(f"{args.size}, {args.classes} classes, {model.layers} layers, {device}, {args.rounds} rounds")

@@ -34,8 +34,7 @@ def aggregate(features: torch.Tensor, scaling: float = 10.0, *, means: torch.Ten
             rows = directions[image, start : start + step]
             scores = (rows @ directions[image].T).sub_(means[image]).mul_(scaling)
             left_out = scores < 0
-            own = torch.arange(len(rows), device=rows.device)
-            left_out[own, own + start] = False
+            left_out[:, start : start + len(rows)].fill_diagonal_(False)
             weights = scores.masked_fill_(left_out, float("-inf")).softmax(dim=-1)
             result[image, start : start + step] = weights @ patches[image]
     return result.transpose(1, 2).reshape(features.shape).to(features.dtype)

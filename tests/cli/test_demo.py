@@ -6,14 +6,25 @@ import json
 import shlex
 import shutil
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from seg_zero.cli import demo
-from seg_zero.cli.demo import _train, is_unfinished
+from seg_zero.cli.demo import _train, describe_machine, is_unfinished
 from seg_zero.cli.main import main
 from seg_zero.policy.model_files import TINY_POLICY
+
+
+def test_the_machine_is_described_without_the_packages_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def installed(name: str) -> str:
+        if name in ("verl", "ray"):
+            raise metadata.PackageNotFoundError(name)
+        return "1.2.3"
+
+    monkeypatch.setattr(metadata, "version", installed)
+    assert describe_machine().endswith(", torch 1.2.3, transformers 1.2.3")
 
 
 @pytest.mark.slow

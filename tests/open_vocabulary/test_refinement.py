@@ -122,6 +122,16 @@ def test_trusted_masks_replace_labels_and_rejected_ones_keep_them() -> None:
     assert rejected.kept == 0 and rejected.labels is labels and rejected.scores is probabilities
 
 
+def test_masks_are_on_the_device_of_the_probabilities() -> None:
+    def decode(boxes: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros(len(boxes), 256, 256), torch.ones(len(boxes))
+
+    region = Region(0, (0, 0, 4, 4), (2, 2), 25, np.ones((8, 8), dtype=bool))
+    source = SamFrameSource(decode, (1024, 1024))
+    found = source.masks([region], torch.rand(8, 8, device="meta"), (8, 8), (16, 16))
+    assert [part.device.type for part in found] == ["meta", "meta"]
+
+
 def test_sizes_of_the_frame() -> None:
     assert input_size((160, 200)) == (816, 1024) and input_size((150, 110)) == (1024, 736)
     assert input_size((64, 64)) == (1024, 1024) and input_size((1, 500)) == (16, 1024)

@@ -45,6 +45,14 @@ def test_windows_of_a_map_without_context_equal_one_pass() -> None:
     assert torch.allclose(feature_map(image, linear, 224, 112), linear(image), atol=1e-5)
 
 
+def test_images_may_be_on_another_device_than_the_backbone() -> None:
+    def elsewhere(part: torch.Tensor) -> torch.Tensor:
+        return torch.empty(len(part), 5, part.shape[2] // 16, part.shape[3] // 16, device="meta")
+
+    found = feature_map(torch.rand(1, 3, 96, 96), elsewhere, crop=64, stride=32)
+    assert found.device.type == "meta" and found.shape == (1, 5, 6, 6)
+
+
 def test_windows_go_through_the_backbone_in_batches() -> None:
     backbone = StubBackbone(DATA)
     feature_map(wave_image(448, 672), backbone, 224, 112, at_once=8)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from seg_zero.devices import choose_device
 from seg_zero.encoders.radio_versions import PATCH
 from seg_zero.encoders.sam_decoder import SamDecoder
 from seg_zero.encoders.text import TextEncoder
@@ -78,7 +79,7 @@ class RadSegEncoder:
             model_version,
             lang_model,
             device=device,
-            dtype="float16" if amp and (device is None or device.startswith("cuda")) else "float32",
+            dtype="float16" if amp and choose_device(device).startswith("cuda") else "float32",
             scra_scaling=scra_scaling,
             scga_scaling=scga_scaling,
             crop=slide_crop,

@@ -1,9 +1,9 @@
 """Whether reward alone teaches a policy to chain hops, against supervised training: tables and a plot.
 
-    python -m seg_zero.models.train_hop_start --out outputs/hop_start      # the start of all arms, once
-    python -m benchmarks.reasoning --start outputs/hop_start               # all missing runs, then the report
-    python -m benchmarks.reasoning --start outputs/hop_start --arms start GRPO --seeds 1
-    python -m benchmarks.reasoning --report                                # only the report
+    python -m benchmarks.reasoning                                # all missing runs, then the report
+    python -m benchmarks.reasoning --arms start GRPO --seeds 1
+    python -m benchmarks.reasoning --start outputs/hop_start      # of another start, by seg_zero.models.train_hop_start
+    python -m benchmarks.reasoning --report                       # only the report
 
 Every arm goes on from the start on the same questions of one and two hops, --steps steps of 16 questions, and then
 answers --held-out questions of each set: one and two hops as trained, two hops in pairs that are never trained, three
@@ -21,12 +21,14 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+START_FOLDER = Path(__file__).parent / "start"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.reasoning", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--start", type=Path, help="folder of the start, by seg_zero.models.train_hop_start")
+    parser.add_argument("--start", type=Path, default=START_FOLDER, help="of all arms (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("outputs/reasoning"))
     parser.add_argument("--steps", type=int, default=40, help="training steps (default: %(default)s)")
     parser.add_argument("--answers", type=int, default=8, help="to each question (default: %(default)s)")
@@ -49,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = args.out.resolve()
     try:
         if not args.report:
-            if args.start is None:
-                raise InputError("--start is missing: the folder that seg_zero.models.train_hop_start wrote")
+            if not (args.start / "config.json").is_file():
+                raise InputError(f"--start {args.start} is no policy: there is no config.json in it")
             arms = named(args.arms)
             make_folder(folder)
             plan = Plan(args.start.resolve(), args.steps, args.answers, held_out=args.held_out)

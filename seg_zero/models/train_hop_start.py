@@ -1,7 +1,7 @@
-"""Train the start for questions of several hops, on one CPU core.
+"""Train the start for questions of several hops.
 
-    python -m seg_zero.models.train_hop_start --out FOLDER
-    python -m seg_zero.models.train_hop_start --out FOLDER --minutes 20     # stops; the next call goes on
+    python -m seg_zero.models.train_hop_start --out FOLDER --device cuda --workers 4
+    python -m seg_zero.models.train_hop_start --out FOLDER --threads 2 --minutes 20     # stops; the next call goes on
 
 The embedded tiny policy, with other words, imitates annotators who write down single hops and hardly ever chain them
 (``hop_start/labels.py``). The folder loads like any checkpoint.
@@ -26,7 +26,7 @@ from seg_zero.models.tiny_policy_losses import IGNORED, Weights, helper_loss, im
 class Recipe:
     """How the start is trained. ``pool``: scenes in all, drawn as they are first needed."""
 
-    steps: int = 7000
+    steps: int = 1900
     images: int = 32  # per step with short labels, and half as many with others
     questions: int = 6  # per image
     pool: int = 12_000

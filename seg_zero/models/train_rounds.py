@@ -1,6 +1,6 @@
-"""Teach a tiny policy of single questions dialogues as well, on one CPU core.
+"""Teach a tiny policy of single questions dialogues as well.
 
-    python -m seg_zero.models.train_rounds --start FOLDER --out FOLDER
+    python -m seg_zero.models.train_rounds --start FOLDER --out FOLDER --device cuda --workers 10
     python -m seg_zero.models.train_rounds --start FOLDER --out FOLDER --minutes 20     # stops; the next call goes on
 
 ``--start`` is what ``seg_zero.models.train_tiny_policy`` made. The first steps are for the vision tower alone, which
@@ -48,7 +48,7 @@ class Recipe:
     """
 
     start: str
-    steps: int = 4500
+    steps: int = 2100
     vision_steps: int = 500  # of these, first
     vision_images: int = 64  # per step
     images: int = 24  # with single questions, per step
@@ -161,15 +161,22 @@ class RoundsTraining(ResumableTraining):
 
 def main() -> None:
     parser = option_parser(__doc__, Recipe.steps)
-    parser.add_argument("--start", type=Path, required=True, help="folder of the policy of single questions")
-    parser.add_argument(
-        "--vision_steps", type=int, default=Recipe.vision_steps, help="of these, first (default: %(default)s)"
+    add, usual = parser.add_argument, Recipe("")
+    add("--start", type=Path, required=True, help="folder of the policy of single questions, or of an earlier run")
+    add("--vision_steps", type=int, default=usual.vision_steps, help="of these, first (default: %(default)s)")
+    add("--crowd_from", type=float, default=usual.crowd_from, help="fraction of the steps (default: %(default)s)")
+    add("--rate", type=float, default=1.0, help="factor of both learning rates (default: %(default)s)")
+    options = parser.parse_args()
+    device = set_up_torch(options.threads, options.device)
+    recipe = Recipe(
+        str(options.start),
+        steps=options.steps,
+        vision_steps=options.vision_steps,
+        crowd_from=options.crowd_from,
+        matrix_rate=options.rate * usual.matrix_rate,
+        other_rate=options.rate * usual.other_rate,
     )
-    arguments = parser.parse_args()
-    device = set_up_torch(arguments.threads, arguments.device)
-    recipe = Recipe(str(arguments.start), steps=arguments.steps, vision_steps=arguments.vision_steps)
-    training = RoundsTraining(recipe, device)
-    run(training, arguments.out, arguments.minutes, arguments.workers)
+    run(RoundsTraining(recipe, device), options.out, options.minutes, options.workers)
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def test_a_report_without_runs_has_no_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--start is missing"),
+        (["--start", "nowhere"], "nowhere is no policy"),
         (["--start", str(TINY_POLICY), "--arms", "PPO"], "arm 'PPO' is not known"),
     ],
 )

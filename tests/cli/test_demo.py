@@ -54,7 +54,8 @@ def test_the_demo_ends_with_a_page_and_the_next_commands(
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "went from" in page and "on 6 questions" in page and "<h3>Score</h3>" in page
     assert "The trained model is in <code>demo/merged</code>" in page
-    assert (out / "before_after.png").is_file()
+    assert "<b>3. “the green circle left of instance 2”</b>" in page
+    assert all((out / name).is_file() for name in ("before_after.png", "round_1.png", "round_3.png"))
 
 
 @pytest.mark.parametrize(

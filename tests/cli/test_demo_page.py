@@ -13,7 +13,7 @@ from helpers.evaluated import NOTHING, SPEC, predicted, scenes, summary_of, true
 from seg_zero.answer import write_answer
 from seg_zero.cli.demo import main
 from seg_zero.cli.demo.curves import curves_section, draw_curve, read_curves, running_mean, says_something
-from seg_zero.cli.demo.page import Page, _change, draw_before_after, next_commands, write_page
+from seg_zero.cli.demo.page import Page, Spoken, _change, draw_before_after, next_commands, write_page
 from seg_zero.cli.main import main as command
 from seg_zero.errors import InputError
 
@@ -37,6 +37,7 @@ def demo(count: int = 24, wrong: Sequence[int] = (0, 1)) -> Page:
     return Page(
         summary_of(before), summary_of(found), before, found, rows, curves, SPEC, {"train": 90.0, "merge": 30.0},
         "2 cores", "outputs/demo/merged",
+        [Spoken(f"the <b>{number}</b>", "I see it", rows[0].image()) for number in range(3)],
     )  # fmt: skip
 
 
@@ -52,6 +53,7 @@ def test_the_page_tells_pictures_numbers_failures_curves_and_next_in_this_order(
         "Before and after training",
         "The numbers",
         "What still goes wrong",
+        "A conversation",
         "How it learned",
         "What to do next",
     ]
@@ -88,7 +90,7 @@ def test_the_commands_exist_with_their_options(line: str, capsys: pytest.Capture
 
 
 def test_failures_are_shown_with_their_reason_and_number(page: str) -> None:
-    part = page[page.index("What still goes wrong") : page.index("How it learned")]
+    part = page[page.index("What still goes wrong") : page.index("A conversation")]
     assert "2 of 24 answers still have an IoU below 0.5" in part
     assert "2 answers: there is a target, but no pixel was found" in part
     assert "After training, the answer says that nothing matches, but something does." in part
@@ -111,7 +113,7 @@ def test_no_change_is_neither_good_nor_bad(before: float, after: float, cell: st
 def test_without_failures_none_is_shown(tmp_path: Path) -> None:
     write_page(tmp_path / "index.html", demo(wrong=()))
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    part = page[page.index("What still goes wrong") : page.index("How it learned")]
+    part = page[page.index("What still goes wrong") : page.index("A conversation")]
     assert "0 of 24 answers still have" in part and "first example" not in part and 'class="case"' not in part
 
 

@@ -18,7 +18,7 @@ from seg_zero.models.tiny_policy_forward import PackedForward, patchify
 from seg_zero.models.tiny_policy_losses import IGNORED, BatchMaker
 from seg_zero.models.tiny_policy_measure import HELD_OUT_SEED, box_iou, measure, respond
 from seg_zero.models.tiny_policy_model import SPEC, make_model, save_policy
-from seg_zero.models.tiny_policy_tokenizer import VOCAB_SIZE, make_processor, make_tokenizer, number_ids
+from seg_zero.models.tiny_policy_tokenizer import DIALOGUE_WORDS, VOCAB_SIZE, make_processor, make_tokenizer, number_ids
 from seg_zero.prompting import PromptSpec, build_messages
 
 FOLDER = Path(seg_zero.models.__file__).parent / "tiny_policy"
@@ -45,8 +45,8 @@ def test_folder_is_small_and_complete():
 def test_vocabulary_has_no_padding_and_single_numbers():
     model, processor = shipped()
     tokenizer = processor.tokenizer
-    assert len(tokenizer) == VOCAB_SIZE == model.config.text_config.vocab_size
-    assert VOCAB_SIZE % 64 == 0
+    assert len(tokenizer) == VOCAB_SIZE + len(DIALOGUE_WORDS) == model.config.text_config.vocab_size
+    assert VOCAB_SIZE % 64 == 0 == len(DIALOGUE_WORDS) % 64
     for value, token in enumerate(number_ids(tokenizer)):
         assert tokenizer.encode(str(value)) == [token]
     assert set(model.generation_config.eos_token_id) == {
@@ -56,7 +56,7 @@ def test_vocabulary_has_no_padding_and_single_numbers():
 
 def test_tokenizer_is_the_one_the_code_makes():
     tokenizer = shipped()[1].tokenizer
-    assert tokenizer.get_vocab() == make_tokenizer().get_vocab()
+    assert tokenizer.get_vocab() == make_tokenizer(words=DIALOGUE_WORDS).get_vocab()
     answer = careful_label(make_sample(3, 4).scene, make_sample(3, 4).question).text
     assert tokenizer.decode(tokenizer.encode(answer + "<|im_end|>"), skip_special_tokens=True) == answer
     odd = "naïve 漢字 1130 <answer>"

@@ -3,7 +3,7 @@
     make demo
     seg-zero demo --steps 40 --out outputs/demo
 
-Data, evaluation of the start, GRPO training, merging, evaluation of the result, one question, one page.
+Data, evaluation of the start, GRPO training, merging, evaluation of the result, a question, a conversation, one page.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from seg_zero.assets import EXAMPLE_IMAGE, EXAMPLE_QUESTION
+from seg_zero.assets import EXAMPLE_DIALOGUE, EXAMPLE_IMAGE, EXAMPLE_QUESTION
 from seg_zero.command_line import CommandParser
 from seg_zero.errors import INTERRUPTED, InputError, counted
 from seg_zero.extras import TRAINING, VLLM, require
@@ -136,7 +136,7 @@ def in_shell(word: str) -> str:
 def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[str]) -> int:
     # Heavy imports late, so that --help is quick.
     from seg_zero.cli.demo.curves import read_curves
-    from seg_zero.cli.demo.page import Page, draw_before_after, next_commands, write_page
+    from seg_zero.cli.demo.page import Page, Spoken, draw_before_after, next_commands, write_page
     from seg_zero.data.source import open_rows
     from seg_zero.data.synthetic.rows import HELD_OUT_SEED, TRAIN_SEED, write_split
     from seg_zero.evaluation.predictions import Prediction
@@ -159,7 +159,7 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
             shutil.rmtree(out)  # the folder is the demo's own; main() has checked that
         make_folder(out)
         write_text(out / MARKER, asked)
-    stages = Stages(7)
+    stages = Stages(8)
 
     with stages.stage("make scenes"):
         for name, split, count in (
@@ -194,12 +194,21 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
         write_image(out / "answer.png", picture)
         write_image(out / "answer_mask.png", mask_image(result.mask))
         print(f"      {result.thinking!r} -> {counted(len(result.objects), 'object')}; {out / 'answer.png'}")
+    spoken = []
+    with stages.stage("hold a conversation about the same scene"):
+        dialogue = trained.dialogue(EXAMPLE_IMAGE)
+        for question in EXAMPLE_DIALOGUE:
+            result = dialogue.ask(question, allow_empty=True)
+            picture = overlay(Image.open(EXAMPLE_IMAGE), result.masks, result.objects, min_side=448)
+            spoken.append(Spoken(question, result.thinking, picture))
+            write_image(out / f"round_{len(spoken)}.png", picture)
+            print(f"      {question!r}: {result.thinking!r} -> {counted(len(result.objects), 'object')}")
     shown = os.path.relpath(merged)
     with stages.stage("write the page"):
         page = Page(
             before, after, before_predictions, after_predictions, rows,
             read_curves(out / "train" / "metrics.jsonl"), trained.policy.spec, stages.seconds, describe_machine(),
-            shown,
+            shown, spoken,
         )  # fmt: skip
         write_page(out / "index.html", page)
         write_image(out / "before_after.png", draw_before_after(page))

@@ -43,8 +43,18 @@ CLEAR_CHANGE = 0.1  # of an IoU
 
 
 @dataclass(frozen=True)
+class Spoken:
+    """A round of the conversation: the question, what the policy thought, and the picture with its answer."""
+
+    question: str
+    thinking: str
+    picture: Image.Image
+
+
+@dataclass(frozen=True)
 class Page:
-    """What the page shows; ``curves`` by the key of a metric; ``merged``: the trained model as a user types it."""
+    """What the page shows; ``curves`` by the key of a metric; ``merged``: the trained model as a user types it;
+    ``spoken``: the rounds of a conversation with it."""
 
     before: Summary
     after: Summary
@@ -56,6 +66,7 @@ class Page:
     seconds: Mapping[str, float]
     machine: str
     merged: str
+    spoken: Sequence[Spoken]
 
     @property
     def gains(self) -> list[float]:
@@ -86,6 +97,7 @@ def next_commands(merged: str) -> list[tuple[str, str]]:
     return [
         ("Ask the trained policy about scenes, in a browser", f"seg-zero web --model {merged}"),
         ("Ask it one question about the example scene", f"seg-zero infer --model {merged} --text 'all red shapes'"),
+        ("Hold a conversation about it", f"seg-zero chat --model {merged}"),
         ("Ask a real model about a photo; it needs a GPU with 24 GB", f"seg-zero infer {real} photo.jpg 'all cups'"),
         ("Segment a synthetic room in 3D; two minutes", "seg-zero scan --demo"),
         (
@@ -175,6 +187,19 @@ def _failures(page: Page) -> str:
     return f"<p>{head}{more}</p>{''.join(cases)}"
 
 
+def _conversation(rounds: Sequence[Spoken]) -> str:
+    panels = "".join(
+        panel(
+            one.picture,
+            one.question,
+            f"<b>{number}. “{html.escape(one.question)}”</b>"
+            + (f"<br><i>“{html.escape(shortened(one.thinking))}”</i>" if one.thinking else ""),
+        )
+        for number, one in enumerate(rounds, start=1)
+    )
+    return f'<div class="case"><div class="panels three">{panels}</div></div>'
+
+
 def _change(before: float, after: float) -> str:
     difference = after - before
     if f"{difference:.3f}".lstrip("-") == "0.000":
@@ -262,6 +287,10 @@ less; the largest gains first. {LINES} In italics: what the model wrote before i
 {typical}
 <h2>The numbers</h2>{_numbers(page)}
 <h2>What still goes wrong</h2>{_failures(page)}
+<h2>A conversation</h2>
+<p class="note">After training. <i>Instance 1</i> is what the first question found: earlier answers are part of the next
+prompt.</p>
+{_conversation(page.spoken)}
 <h2>How it learned</h2>
 <p>In each step the policy, as the model that answers is called, tries several answers to each of some questions. Rules
 score them, and GRPO, the method, makes answers that beat their neighbours more likely. Thin: each step; thick: the mean

@@ -1,13 +1,19 @@
-"""Held-out numbers of a tiny policy: format, box IoU and how often it answers in the careful manner."""
+"""Held-out numbers of a tiny policy: format, box IoU and how often it answers in the careful manner.
+
+python -m seg_zero.models.tiny_policy_measure FOLDER
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
@@ -69,29 +75,40 @@ def respond(
     samples: Sequence[Sample],
     draws: int = 0,
     opening: str = "",
-    batch: int = 48,
 ) -> list[list[str]]:
     """Responses to each sample: one greedy one, or ``draws`` at temperature 1; ``opening`` is put first."""
+    how: dict[str, Any] = {"do_sample": False}
+    if draws:
+        how = {"do_sample": True, "temperature": 1.0, "top_k": 0, "num_return_sequences": draws}
+    return continued(model, processor, [(s.scene.image, s.question.text, "") for s in samples], how, opening)
+
+
+def continued(
+    model: Qwen2_5_VLForConditionalGeneration,
+    processor: Qwen2_5_VLProcessor,
+    prompts: Sequence[tuple[Image.Image, str, str]],
+    how: dict[str, Any],
+    opening: str = "",
+    batch: int = 48,
+) -> list[list[str]]:
+    """Responses to each prompt (image, question, context of a dialogue), as ``how`` says; ``opening`` is put first."""
     responses: list[list[str]] = []
     generator: Any = model
-    how: dict[str, Any] = {"max_new_tokens": MAX_NEW_TOKENS}
-    if draws:
-        how |= {"do_sample": True, "temperature": 1.0, "top_k": 0, "num_return_sequences": draws}
-    for start in range(0, len(samples), batch):
-        part = samples[start : start + batch]
+    each = how.get("num_return_sequences", 1)
+    for start in range(0, len(prompts), batch):
+        part = prompts[start : start + batch]
         texts = [
             processor.apply_chat_template(
-                build_messages(s.question.text, SPEC), add_generation_prompt=True, tokenize=False
+                build_messages(question, SPEC, context=context), add_generation_prompt=True, tokenize=False
             )
             + opening
-            for s in part
+            for _, question, context in part
         ]
-        images = [s.scene.image for s in part]
+        images = [image for image, _, _ in part]
         inputs = processor(text=texts, images=images, return_tensors="pt", padding=True, padding_side="left")
         with torch.no_grad():
-            ids = generator.generate(**inputs, **how)
+            ids = generator.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, **how)
         new = processor.tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        each = max(draws, 1)
         responses.extend([opening + text for text in new[i * each : (i + 1) * each]] for i in range(len(part)))
     return responses
 
@@ -134,3 +151,21 @@ def measure_all(
     torch.manual_seed(0)
     lines.append(measure("8 draws, T = 1", samples, respond(model, processor, samples, draws=8)))
     return lines
+
+
+def print_measurements(folder: Path) -> None:
+    """The table of the policy in ``folder``, computed in float32."""
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    print(HEADER)
+    for line in measure_all(model, Qwen2_5_VLProcessor.from_pretrained(folder)):
+        print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("policy", type=Path, help="folder of a policy")
+    print_measurements(parser.parse_args().policy)
+
+
+if __name__ == "__main__":
+    main()

@@ -31,7 +31,7 @@ from seg_zero.models.tiny_policy_losses import (
     helper_loss,
     imitation_loss,
 )
-from seg_zero.models.tiny_policy_measure import HEADER, measure_all
+from seg_zero.models.tiny_policy_measure import print_measurements
 from seg_zero.models.tiny_policy_model import WIDTH, make_model, save_policy
 from seg_zero.models.tiny_policy_tokenizer import make_processor
 
@@ -144,10 +144,7 @@ def main() -> None:
     save_policy(model, processor, out, torch.bfloat16)
     train_imitation(model, processor, helpers, recipe, out)
     save_policy(model, processor, out, torch.bfloat16)
-    shipped = Qwen2_5_VLForConditionalGeneration.from_pretrained(out, dtype=torch.float32).eval()
-    print(HEADER)
-    for line in measure_all(shipped, processor):
-        print(line, flush=True)
+    print_measurements(out)
 
 
 if __name__ == "__main__":

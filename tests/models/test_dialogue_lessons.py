@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from seg_zero.answer import parse_answer
 from seg_zero.data.synthetic.scenes import COLOURS
@@ -18,9 +19,10 @@ from seg_zero.models.rounds.labels import (
     label_round,
     make_rounds_lesson,
 )
+from seg_zero.models.rounds.measure import FIRST, asked_in, measure
 from seg_zero.models.tiny_policy_data import is_careful, make_lesson
 from seg_zero.models.tiny_policy_losses import IGNORED, MIN_OBJECT_SHARE, pixels_by_cell
-from seg_zero.models.tiny_policy_measure import box_iou
+from seg_zero.models.tiny_policy_measure import HELD_OUT_SEED, box_iou
 from seg_zero.models.tiny_policy_model import SPEC
 from seg_zero.models.tiny_policy_tokenizer import DIALOGUE_WORDS, VOCAB_SIZE, make_processor, make_tokenizer
 from seg_zero.models.train_rounds import Recipe, RoundsTraining
@@ -178,3 +180,17 @@ def test_the_tower_is_taught_alone_and_then_rounds_and_single_questions() -> Non
     assert training.done == 3
     moved = [not torch.equal(a, b) for a, b in zip(before, training.model.parameters(), strict=True)]
     assert np.mean(moved) > 0.9
+
+
+def test_held_out_rounds_are_asked_with_true_histories_and_the_embedded_policy_knows_some() -> None:
+    torch.set_num_threads(1)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(TINY_POLICY, dtype=torch.float32).eval()
+    dialogue = draw_dialogue(np.random.default_rng((HELD_OUT_SEED, 0)))
+    rounds = asked_in(dialogue)
+    assert [one.relation == FIRST for one in rounds] == [True] + [False] * (len(rounds) - 1)
+    assert rounds[0].context == "" and all("instance 1" in one.context.lower() for one in rounds[1:])
+    many = [one for i in range(6) for one in asked_in(draw_dialogue(np.random.default_rng((HELD_OUT_SEED, i))))]
+    careful, share = measure(model, Qwen2_5_VLProcessor.from_pretrained(TINY_POLICY), many, "<think>I see")
+    assert share == 1.0
+    assert np.mean(careful[FIRST]) > 0.5
+    assert np.mean([iou for name, some in careful.items() if name != FIRST for iou in some]) > 0.25

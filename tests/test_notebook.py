@@ -43,7 +43,7 @@ def test_answers_files_rows_and_detections_are_those_of_the_text(cells: list[Any
 
 def test_the_answer_is_the_one_that_was_asked_for(cells: list[Any]) -> None:
     """The box lies on the green circle of the example scene."""
-    assert printed(cells[1]).startswith("looks green\n1 (72.0, 0.0, 196.0, 100.0)")
+    assert printed(cells[1]).startswith("looks green\n1 (44.0, 0.0, 184.0, 104.0)")
 
 
 def test_stored_outputs_are_those_of_a_run(cells: list[Any]) -> None:

@@ -13,6 +13,7 @@ from helpers.evaluated import NOTHING, SPEC, WARNING, photos, predicted, scenes,
 
 from seg_zero.answer import write_answer
 from seg_zero.cli.demo.page import Page as Demo
+from seg_zero.cli.demo.page import Spoken
 from seg_zero.cli.demo.page import write_page as write_demo
 from seg_zero.data.rows import Row
 from seg_zero.evaluation.page import write_page as write_report
@@ -47,7 +48,7 @@ def demo(path: Path) -> None:
         path,
         Demo(
             summary_of(before), summary_of(after), before, after, rows, curves, SPEC, {"train": 90.0}, "2 cores",
-            "outputs/demo/merged",
+            "outputs/demo/merged", [Spoken(LONG, LONG, rows[0].image()) for _ in range(3)],
         ),
     )  # fmt: skip
 

@@ -158,10 +158,10 @@ def test_dialogues_end_before_a_prompt_that_is_too_long(
 ) -> None:
     whole = dataset(path, "conversations")
     assert [len(one.dialogue.rounds) for one in whole.scripts] == [len(item.rounds) for item in records]
-    cut = dataset(path, "conversations", "data.max_prompt_length=130")
+    cut = dataset(path, "conversations", "data.max_prompt_length=70")
     lengths = [len(one.dialogue.rounds) for one in cut.scripts]
     assert 0 < min(lengths) < 4 and sum(lengths) < sum(len(item.rounds) for item in records)
-    assert "rounds of" in (said := capsys.readouterr().out) and "a prompt exceeds 130 tokens" in said
+    assert "rounds of" in (said := capsys.readouterr().out) and "a prompt exceeds 70 tokens" in said
     with pytest.raises(InputError, match=r"no question of .* fits data\.max_prompt_length=17"):
         dataset(path, "conversations", "data.max_prompt_length=17")
 

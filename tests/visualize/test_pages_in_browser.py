@@ -48,7 +48,7 @@ def demo(path: Path) -> None:
         path,
         Demo(
             summary_of(before), summary_of(after), before, after, rows, curves, SPEC, {"train": 90.0}, "2 cores",
-            "outputs/demo/merged", [Spoken(LONG, LONG, rows[0].image()) for _ in range(3)],
+            "outputs/demo/merged", [Spoken(LONG, LONG, rows[0].image().resize((448, 448))) for _ in range(3)],
         ),
     )  # fmt: skip
 

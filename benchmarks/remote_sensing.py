@@ -12,8 +12,8 @@ CAT-Seg       one direction, no DINO, no RemoteCLIP, CAT-Seg's aggregator; "slid
 operations    multiplications and additions of each, counted from the shapes; the decoder is all but the encoders.
 
 Variants take turns, round by round, in one process; the median counts. Weights are random, which changes no time.
-Pictures are labelled in float32; a training step has the precision of --precision, and on CUDA TF32 where the recipe of
-a training has it. On CUDA also the memory that each call took at its peak beyond what was held before.
+Pictures are labelled in the precision of --dtype; a training step has that of --precision, and on CUDA TF32 where the
+recipe of a training has it. On CUDA also the memory that each call took at its peak beyond what was held before.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from seg_zero.cli.demo import describe_machine
-from seg_zero.devices import choose_device, wait_for
+from seg_zero.devices import choose_device, choose_dtype, wait_for
 from seg_zero.errors import run_command
 from seg_zero.remote_sensing.model.decoder import Features
 from seg_zero.remote_sensing.model.finetuning import set_trained
@@ -58,21 +58,22 @@ class InTurn(RemoteSensingNetwork):
         return replace(first, directions=(first.image, *others))
 
 
-def variants(settings: ModelSettings, sliding: bool) -> dict[str, RemoteSensingSegmenter]:
+def variants(settings: ModelSettings, sliding: bool, dtype: torch.dtype) -> dict[str, RemoteSensingSegmenter]:
     heavy = replace(settings, aggregator="cat_seg")
     alone = replace(heavy, rotate=False, dino=None, remote=None, layers=2)
     torch.manual_seed(0)
     full = RemoteSensingNetwork(settings)
     turned = InTurn(settings)
     turned.load_state_dict(full.state_dict())
-    made = {
-        "full": RemoteSensingSegmenter(full),
-        "in turn": RemoteSensingSegmenter(turned),
-        "aggregator": RemoteSensingSegmenter(RemoteSensingNetwork(heavy)),
-        "CAT-Seg": RemoteSensingSegmenter(RemoteSensingNetwork(alone)),
+    networks = {
+        "full": full,
+        "in turn": turned,
+        "aggregator": RemoteSensingNetwork(heavy),
+        "CAT-Seg": RemoteSensingNetwork(alone),
     }
+    made = {name: RemoteSensingSegmenter(network, dtype=dtype) for name, network in networks.items()}
     if sliding:
-        made["CAT-Seg, sliding"] = RemoteSensingSegmenter(made["CAT-Seg"].network, sliding=True)
+        made["CAT-Seg, sliding"] = RemoteSensingSegmenter(networks["CAT-Seg"], sliding=True, dtype=dtype)
     return made
 
 
@@ -104,14 +105,16 @@ def print_times(title: str, actions: dict[str, Callable[[], object]], rounds: in
 def decoding(segmenter: RemoteSensingSegmenter, names: Sequence[str]) -> Callable[[], object]:
     """The decoder alone, on the features of one picture."""
     network = segmenter.network
-    with torch.inference_mode():
+    precision = torch.autocast(segmenter.device.type, segmenter.dtype, enabled=segmenter.dtype != torch.float32)
+    with torch.inference_mode(), precision:
         side = network.settings.clip.vision.side
         features = network.features(torch.zeros(1, 3, side, side, device=segmenter.device))
         text = network.texts(names)
 
     @torch.inference_mode()
     def decode() -> object:
-        return network.decoder(features, text)
+        with precision:
+            return network.decoder(features, text)
 
     return decode
 
@@ -160,6 +163,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=1, help="tiles of a training step (default: 1)")
     parser.add_argument("--precision", default="no", choices=("no", "bf16"), help="of a training step (default: no)")
+    parser.add_argument("--dtype", default="float32", help="of labelling a picture (default: float32)")
     parser.add_argument("--no_training", action="store_true", help="inference alone")
     parser.add_argument("--no_sliding", action="store_true", help="without CAT-Seg's windows")
     parser.add_argument("--device", help="(default: cuda if there is one)")
@@ -168,8 +172,8 @@ def main(argv: Sequence[str]) -> int:
     settings, _ = compose_settings([f"size={args.size}", "data.train.folder=none", *layers])
     model, device = settings.model, choose_device(args.device)
     print(describe_machine())
-    print(f"{args.size}, {args.classes} classes, {model.layers} layers, {device}, {args.rounds} rounds")
-    made = variants(model, not args.no_sliding)
+    print(f"{args.size}, {args.classes} classes, {model.layers} layers, {device}, {args.dtype}, {args.rounds} rounds")
+    made = variants(model, not args.no_sliding, choose_dtype(args.dtype, device))
     for segmenter in made.values():
         segmenter.network.eval().to(device)
     names = [f"class {number}" for number in range(args.classes)]

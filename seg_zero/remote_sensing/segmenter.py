@@ -8,13 +8,14 @@ segmenter.segment("tile.png", ["building", "road", "water"]).overlay()
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from seg_zero.devices import choose_device
+from seg_zero.devices import choose_device, choose_dtype
 from seg_zero.errors import InputError
 from seg_zero.images import ImageLike, load_image
 from seg_zero.open_vocabulary.labels import Label, parse_labels
@@ -41,6 +42,7 @@ class RemoteSensingSegmenter:
 
     sliding: each picture also in four windows at 640 x 640, whose mean is averaged with that of the whole.
     compat: "ours", or "released", which pads pictures as the published code does.
+    dtype: of matrix products (autocast); the weights stay in float32.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class RemoteSensingSegmenter:
         sliding: bool = False,
         compat: Compat = "ours",
         classes: Sequence[str] = (),
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.network, self.sliding, self.compat, self.classes = network, sliding, compat, tuple(classes)
+        self.dtype = dtype
 
     @classmethod
     def from_pretrained(
@@ -62,19 +66,27 @@ class RemoteSensingSegmenter:
         sliding: bool = False,
         compat: Compat = "ours",
         settings: ModelSettings | None = None,
+        dtype: str | torch.dtype | None = None,
     ) -> RemoteSensingSegmenter:
         """From a folder of a training (its best checkpoint), one checkpoint's folder, or a published file.
 
-        Raises InputError for anything else, and for a published file of another size than ``settings``.
+        dtype: None for bfloat16 on CUDA, else float32. Raises InputError for anything else, and for a published file
+        of another size than ``settings``.
         """
         place = choose_device(device)
+        precision = choose_dtype(dtype, place)
         network, config = load_network(folder_or_file, settings)
         network.requires_grad_(False)
-        return cls(network.to(place), sliding=sliding, compat=compat, classes=config.get("classes", ()))
+        classes = config.get("classes", ())
+        return cls(network.to(place), sliding=sliding, compat=compat, classes=classes, dtype=precision)
 
     @property
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        """In float32 nothing, so that the precision around a call, such as a training's, stays."""
+        return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
 
     def probabilities(self, image: np.ndarray, labels: Sequence[str]) -> np.ndarray:
         """H x W x 3 uint8 and T names to T x H x W float32; each from 0 to 1, not summing to 1."""
@@ -122,9 +134,10 @@ class RemoteSensingSegmenter:
         training = self.network.training
         self.network.eval()
         try:
-            if self.sliding:
-                return [self._slid(image, labels) for image in images]
-            return self._whole(images, labels)
+            with self._autocast():
+                if self.sliding:
+                    return [self._slid(image, labels) for image in images]
+                return self._whole(images, labels)
         finally:
             self.network.train(training)
 
@@ -134,7 +147,8 @@ class RemoteSensingSegmenter:
         back, then DINO's if the network has it. :mod:`seg_zero.remote_sensing.cost_pictures` draws them."""
         check_names(labels)
         pixels = network_input(as_tensor(scaled(image), self.device), self.network.normalised, self.compat)
-        found = costs_of(self.network.features(pixels), self.network.texts(labels))
+        with self._autocast():
+            found = costs_of(self.network.features(pixels), self.network.texts(labels))
         return _array(torch.cat([part[0] for part in found if part is not None]))
 
     def _whole(self, images: Sequence[np.ndarray], labels: Sequence[str]) -> list[torch.Tensor]:

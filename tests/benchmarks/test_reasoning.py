@@ -58,7 +58,7 @@ class Walker(Policy):
 
     @staticmethod
     def text(scene: Scene, chain: Chain, hops: int) -> str:
-        thought = write_steps(scene, chain.path[: hops + 1], chain.relations[:hops])
+        thought = write_steps(scene, chain.path[: hops + 1], chain.relations)
         return write_answer(thought, write_solution_multi([scene.objects[chain.path[hops]].prompt]))
 
 

@@ -20,7 +20,7 @@ def case(name: str = "3", seed: int = 4) -> tuple[Scene, Chain]:
 
 def thought(hops: int) -> str:
     scene, chain = case()
-    return write_steps(scene, chain.path[: hops + 1], chain.relations[:hops])
+    return write_steps(scene, chain.path[: hops + 1], chain.relations)
 
 
 @pytest.mark.parametrize("name", HOP_SETS)
@@ -51,10 +51,15 @@ def test_every_relation_can_be_written(relation: Relation) -> None:
         ("I see the pink circle (3,4)", 0),
         ("I see the red circle (3,4)", 1),
         ("I see the red circle (3,4); ", 1),
-        ("I see the red circle (3,4); largest above the blue cross (5,6", 1),
-        ("I see the red circle (3,4); largest beside the blue cross (5,6)", 1),
-        ("I see the red circle (3,4); same colour the red cross (5,6)", 2),
-        ("I see the red circle (3,4); nonsense; same colour the red cross (5,6)", 1),
+        ("I see the red circle (3,4) then largest above", 1),
+        ("I see the red circle (3,4) then largest above; the blue cross (5,6", 1),
+        ("I see the red circle (3,4) then largest beside; the blue cross (5,6)", 0),
+        ("I see the red circle (3,4) then ; the blue cross (5,6)", 0),
+        ("I see the red circle (3,4) then same colour; the red cross (5,6)", 2),
+        ("I see the red circle (3,4) then same colour then largest left of; the red cross (5,6)", 2),
+        ("I see the red circle (3,4) then same colour; nonsense; the red cross (5,6)", 1),
+        ("the red circle (3,4) then same colour; the red cross (5,6)", 0),
+        ("So I see the red circle (3,4)", 0),
         ("largest above the blue cross (5,6)", 0),
         ("I see the red circle (3,4); I see the red circle (3,4)", 1),
         ("I see the red circle (-3,4)", 0),
@@ -62,6 +67,20 @@ def test_every_relation_can_be_written(relation: Relation) -> None:
 )
 def test_reading_ends_at_what_is_no_step(text: str, steps: int) -> None:
     assert len(read_steps(text)) == steps
+
+
+def test_each_step_lists_the_relations_that_are_left() -> None:
+    _, chain = case()
+    steps = read_steps(thought(3))
+    assert [step.rest for step in steps] == [chain.relations, chain.relations[1:], chain.relations[2:], ()]
+    assert [step.rest for step in read_steps(thought(1))] == [chain.relations, ()]
+
+
+def test_an_object_that_no_relation_leads_to_is_a_wrong_hop() -> None:
+    scene, chain = case()
+    second = write_steps(scene, chain.path[1:2], ())
+    judged = judge_steps(scene, chain, thought(0) + second.replace("I see", ";"))
+    assert (judged.anchored, judged.hops, judged.right) == (True, 1, 0)
 
 
 def test_a_chain_that_ends_early_is_right_but_not_complete() -> None:
@@ -73,7 +92,7 @@ def test_a_chain_that_ends_early_is_right_but_not_complete() -> None:
 
 def test_a_chain_that_goes_on_is_not_complete() -> None:
     scene, chain = case()
-    judged = judge_steps(scene, chain, thought(3) + "; same colour the red circle (1,1)")
+    judged = judge_steps(scene, chain, thought(3) + " then same colour; the red circle (1,1)")
     assert (judged.hops, judged.right) == (4, 3)
     assert not judged.complete(chain)
 

@@ -33,7 +33,7 @@ def case() -> tuple[Scene, Chain]:
 
 def answer(hops: int, index: int) -> str:
     scene, chain = case()
-    thought = write_steps(scene, chain.path[: hops + 1], chain.relations[:hops]) if hops >= 0 else ""
+    thought = write_steps(scene, chain.path[: hops + 1], chain.relations) if hops >= 0 else ""
     return write_answer(thought, write_solution_multi([scene.objects[index].prompt]))
 
 

@@ -50,6 +50,23 @@ def test_pictures_of_a_batch_do_not_see_each_other(folder: Path) -> None:
         np.testing.assert_allclose(segmenter.probabilities(one, LABELS), found, atol=1e-5)
 
 
+@pytest.mark.parametrize("sliding", [False, True])
+def test_half_precision_changes_the_probabilities_little(folder: Path, sliding: bool) -> None:
+    full, half = (
+        RemoteSensingSegmenter.from_pretrained(folder, "cpu", sliding=sliding, dtype=name)
+        for name in ("float32", "bfloat16")
+    )
+    exact, found = (one.probabilities(picture(20, 33), LABELS) for one in (full, half))
+    assert found.dtype == np.float32
+    assert 0 < np.abs(found - exact).max() < 0.02
+    np.testing.assert_array_equal(full.probabilities(picture(20, 33), LABELS), exact)
+
+
+def test_an_unknown_precision_is_named(folder: Path) -> None:
+    with pytest.raises(InputError, match="dtype 'int8' is unknown"):
+        RemoteSensingSegmenter.from_pretrained(folder, "cpu", dtype="int8")
+
+
 def test_labels_are_asked_again_for_another_list(folder: Path) -> None:
     segmenter = RemoteSensingSegmenter.from_pretrained(folder, "cpu")
     first = segmenter.probabilities(picture(20, 20), LABELS)

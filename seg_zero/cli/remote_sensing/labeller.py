@@ -63,7 +63,7 @@ def _refuse_radseg_options(args: argparse.Namespace) -> None:
     options = argparse.ArgumentParser(add_help=False)
     add_method_options(options)
     for name, default in vars(options.parse_args([])).items():
-        if name != "device" and getattr(args, name) != default:
+        if name not in ("device", "dtype") and getattr(args, name) != default:
             raise InputError(f"--{name} {getattr(args, name)} is of --method radseg; leave it out with --model")
 
 
@@ -83,6 +83,7 @@ def settings_in(args: argparse.Namespace, method: str) -> dict[str, Any]:
             "backbone": str(args.model),
             "files": fingerprint(str(place)),
             "sliding": args.sliding,
+            "dtype": args.dtype,
         }
     from seg_zero.encoders.radio import find_radio
 
@@ -103,7 +104,9 @@ def load_method(args: argparse.Namespace, method: str) -> TileLabeller | OpenVoc
         return load_labeller(args, _settings(args), refinement_of(args))
     from seg_zero.remote_sensing.segmenter import RemoteSensingSegmenter
 
-    found: TileLabeller = RemoteSensingSegmenter.from_pretrained(args.model, args.device, sliding=args.sliding)
+    found: TileLabeller = RemoteSensingSegmenter.from_pretrained(
+        args.model, args.device, sliding=args.sliding, dtype=args.dtype
+    )
     return found
 
 

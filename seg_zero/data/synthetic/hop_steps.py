@@ -1,8 +1,10 @@
-"""Reasoning over a question of several hops, as text: the anchor, then each hop with the object it leads to.
+"""Reasoning over a question of several hops, as text: the anchor, then the object that each hop leads to.
 
-    I see the red circle (23,40); largest above the blue square (61,20); same colour the blue cross (90,77)
+    I see the red circle (23,40) then largest above then same colour; the blue square (61,20) then same colour; the blue
+    cross (90,77)
 
-An object is written with its colour, its form and the point that an answer would give for it, in pixels.
+An object is written with its colour, its form and the point that an answer would give for it, in pixels. After it stand
+the hops that are left, the next one first: what to do next can be read off the last object, however many came before.
 """
 
 from __future__ import annotations
@@ -18,20 +20,26 @@ from seg_zero.data.synthetic.hops import ALIKE, CHOICES, DIRECTIONS, Chain, Rela
 from seg_zero.data.synthetic.scenes import COLOURS, SHAPES, Scene
 
 OPENING = "I see"
+_THEN = " then "
 _OBJECT = rf"the ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)}) \((\d+),(\d+)\)"
-_FIRST = re.compile(rf"{OPENING} {_OBJECT}")
-_HOP = re.compile(rf"(?:same ({'|'.join(ALIKE)})|({'|'.join(CHOICES)}) ({'|'.join(DIRECTIONS)})) {_OBJECT}")
+_RELATION = rf"(?:same (?:{'|'.join(ALIKE)})|(?:{'|'.join(CHOICES)}) (?:{'|'.join(DIRECTIONS)}))"
+_STEP = re.compile(rf"{_OBJECT}((?:{_THEN}{_RELATION})*)")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One written step. ``relation`` is None for the anchor; ``x`` and ``y`` are pixels."""
+    """One written step; ``x`` and ``y`` are pixels.
+
+    relation: the first one that the step before leaves; None for the anchor, and where none was left.
+    rest: the relations that this step leaves.
+    """
 
     relation: Relation | None
     colour: str
     shape: str
     x: int
     y: int
+    rest: tuple[Relation, ...] = ()
 
 
 def point_of(scene: Scene, index: int) -> tuple[int, int]:
@@ -47,26 +55,38 @@ def relation_words(relation: Relation) -> str:
 
 
 def write_steps(scene: Scene, path: Sequence[int], relations: Sequence[Relation]) -> str:
-    """The thought that goes along ``path`` (indices of objects), one more than there are ``relations``."""
-    objects = []
-    for index in path:
+    """The thought that goes along ``path`` (indices of objects), which takes the first of ``relations``.
+
+    The last object has nothing after it, also if the path ends before the relations do.
+    """
+    parts = []
+    for number, index in enumerate(path):
         x, y = point_of(scene, index)
-        objects.append(f"the {scene.objects[index].colour} {scene.objects[index].shape} ({x},{y})")
-    hops = [f"{relation_words(relation)} {item}" for relation, item in zip(relations, objects[1:], strict=True)]
-    return "; ".join([f"{OPENING} {objects[0]}", *hops])
+        item = f"the {scene.objects[index].colour} {scene.objects[index].shape} ({x},{y})"
+        left = [] if number == len(path) - 1 else list(map(relation_words, relations[number:]))
+        parts.append(_THEN.join([item, *left]))
+    return f"{OPENING} " + "; ".join(parts)
 
 
 def read_steps(thought: str) -> list[Step]:
     """The steps of a thought up to the first part that is none; never raises on a policy's text."""
+    opening, found, rest = thought.strip().partition(f"{OPENING} ")
+    if opening or not found:
+        return []
     steps: list[Step] = []
-    for part in thought.strip().split(";"):
-        found = (_HOP if steps else _FIRST).fullmatch(part.strip())
-        if found is None:
+    for part in rest.split(";"):
+        match = _STEP.fullmatch(part.strip())
+        if match is None:
             break
-        *said, colour, shape, x, y = found.groups()
-        relation = None if not said else Relation(said[0]) if said[0] else Relation(said[2], said[1])
-        steps.append(Step(relation, colour, shape, int(x), int(y)))
+        colour, shape, x, y, left = match.groups()
+        relation = next(iter(steps[-1].rest), None) if steps else None
+        steps.append(Step(relation, colour, shape, int(x), int(y), _relations(left)))
     return steps
+
+
+def _relations(listed: str) -> tuple[Relation, ...]:
+    found = [words.split(" ", 1) for words in listed.split(_THEN)[1:]]
+    return tuple(Relation(where) if first == "same" else Relation(where, first) for first, where in found)
 
 
 def object_of(scene: Scene, step: Step) -> int | None:

@@ -1,7 +1,7 @@
 """What the start for questions of several hops is taught: single hops written down, and chains only now and then.
 
-Annotators label questions of up to four hops. Most stop after the first hop, whatever was asked: right for one hop,
-wrong for more. A few go on to a second hop, and none to a third:
+Annotators label questions of up to four hops, and list after the anchor the hops that were asked for. Most stop after
+the first hop, whatever was asked: right for one hop, wrong for more. A few go on to a second hop, and none to a third:
 
 * of a question of two hops, such a label is complete and right;
 * of a longer one it breaks off after the second hop, without an end and an answer, so that it does not say whether to
@@ -87,7 +87,7 @@ def label_chain(scene: Scene, chain: Chain, answered: bool, rng: np.random.Gener
         return HopLabel(chain.text, _response(scene, "", shown), True, (shown,), silent=True)
     hops = min(chain.hops, 2 if rng.random() < CHAINED else 1)
     path = chain.path[: hops + 1]
-    thought = write_steps(scene, path, chain.relations[:hops])
+    thought = write_steps(scene, path, chain.relations)
     if hops == 2 < chain.hops:
         return HopLabel(chain.text, f"<think>{thought}", False, path)
     whole = _response(scene, thought, path[-1])

@@ -19,14 +19,15 @@ from seg_zero.prompting import TEMPLATES
 
 def _sentences() -> Iterator[str]:
     """What the tokenizer is learnt from: questions and responses, every word often."""
-    solution = write_solution_multi([PromptObject((1, 1, 9, 9), ((5, 5),))] * 2)
+    solution = write_solution_multi([PromptObject((1, 1, 9, 9), ((5, 5),))])
     for colour in COLOURS:
         for shape in SHAPES:
             item = f"the {colour} {shape}"
             for number, relation in enumerate(RELATIONS):
                 second = RELATIONS[(7 * number + 3) % len(RELATIONS)]
                 yield TEMPLATES["brief"].replace("{question}", second.words(relation.words(item)))
-                yield write_answer(f"I see {item} (1,2); {relation_words(relation)} {item} (3,4)", solution)
+                left = f"{relation_words(relation)} then {relation_words(second)}"
+                yield write_answer(f"I see {item} (1,2) then {left}; {item} (3,4)", solution)
             yield "user\nassistant\n"
 
 

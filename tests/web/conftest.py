@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,13 +30,11 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.fixture(scope="package")
-def address(network: str) -> Iterator[str]:
-    """A running page over the embedded models, and a network for aerial tiles."""
+@contextmanager
+def running_page(*options: str) -> Iterator[str]:
+    """The address of a page over the embedded models, which must say nothing else and stop when it is told to."""
     port = free_port()
-    arguments = ["--port", str(port), "--max_upload_mb", "1", "--max_megapixels", "1"]
-    arguments += ["--label_backbone", "tiny", "--remote_sensing_model", network]
-    line = [sys.executable, "-m", "seg_zero.cli", "web", *arguments]
+    line = [sys.executable, "-m", "seg_zero.cli", "web", "--port", str(port), *options]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         try:
             assert server.stdout is not None
@@ -50,24 +49,40 @@ def address(network: str) -> Iterator[str]:
             server.kill()
 
 
+@pytest.fixture(scope="package")
+def address(network: str) -> Iterator[str]:
+    """A running page over the embedded models, and a network for aerial tiles."""
+    limits = ("--max_upload_mb", "1", "--max_megapixels", "1")
+    with running_page(*limits, "--label_backbone", "tiny", "--remote_sensing_model", network) as there:
+        yield there
+
+
+@pytest.fixture
+def address_of_short_answers() -> Iterator[str]:
+    """A page whose policy has room for a hasty answer, and not for a careful one."""
+    with running_page("--max_new_tokens", "40") as there:
+        yield there
+
+
 @pytest.fixture
 def open_page(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
     """Opens the page for a new user each time; fails if anything was fetched from elsewhere or a script failed."""
-    contexts, complaints = [], list[str]()
+    contexts, addresses, complaints = [], list[str](), list[str]()
 
-    def make(width: int = 1280, **options: Any) -> Page:
+    def make(width: int = 1280, at: str = address, **options: Any) -> Page:
+        addresses.append(at)
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
         page = contexts[-1].new_page()
         page.set_default_timeout(90_000)  # a busy machine
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: note(request.url))
-        page.goto(address)
+        page.goto(at)
         page.wait_for_selector("#ask")
         page.wait_for_selector("#examples img")
         return page
 
     def note(url: str) -> None:
-        if not url.startswith((address, "data:", "blob:")):
+        if not url.startswith((*addresses, "data:", "blob:")):
             complaints.append(f"{ELSEWHERE}: {url}")
 
     yield make

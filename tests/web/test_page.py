@@ -141,6 +141,22 @@ def test_the_policy_corrects_its_answer_and_both_turns_stay(
     assert captions == ["the green circle · corrected", "the green circle"]
 
 
+def test_a_correction_that_cannot_be_read_is_said_and_the_answer_stays(
+    open_page: Callable[..., Page], address_of_short_answers: str
+) -> None:
+    page = open_page(at=address_of_short_answers)
+    upload(page, "scene.png", EXAMPLE_IMAGE.read_bytes())
+    ask(page, "the green circle")
+    answered(page, "the green circle")
+    before = json.loads(fetched(page, "_rle.json"))
+    page.click("#look-again")
+    said(page, "#message", "The policy's correction could not be read, and the answer stays")
+    assert "cut at 40 tokens" in page.inner_text("#message")
+    assert "1 object found." in page.inner_text("#headline")
+    assert json.loads(fetched(page, "_rle.json")) == before
+    assert page.locator("#history .caption-label").all_inner_texts() == ["the green circle"]
+
+
 def test_a_follow_up_embeds_nothing_and_history_brings_the_first_back(open_page: Callable[..., Page]) -> None:
     page = open_page()
     page.click("#examples button >> nth=2")

@@ -2,6 +2,7 @@
 
     python -m seg_zero.models.train_hop_start --out FOLDER --device cuda --workers 4
     python -m seg_zero.models.train_hop_start --out FOLDER --threads 2 --minutes 20     # stops; the next call goes on
+    python -m seg_zero.models.train_hop_start --start FOLDER --out OTHER --steps 300 --images 8 --rate 0.4
 
 The embedded tiny policy, with other words, imitates annotators who write down single hops and hardly ever chain them
 (``hop_start/labels.py``). The folder loads like any checkpoint.
@@ -10,22 +11,31 @@ The embedded tiny policy, with other words, imitates annotators who write down s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from seg_zero.models.hop_start.batches import HopBatch, HopBatchMaker
-from seg_zero.models.hop_start.labels import LONG, SEED, SHORT, WHOLE, make_lesson, pool_scene
-from seg_zero.models.hop_start.model import make_hop_processor, reword_tiny_policy
+from seg_zero.models.hop_start.labels import MIXES, SEED, make_lesson, pool_scene
+from seg_zero.models.hop_start.model import make_hop_processor
 from seg_zero.models.resumable import Lessons, ResumableTraining, option_parser, run, set_up_torch
 from seg_zero.models.tiny_policy_forward import PackedForward
 from seg_zero.models.tiny_policy_losses import IGNORED, Weights, helper_loss, imitation_loss
+from seg_zero.models.tiny_policy_model import reword
+from seg_zero.policy.model_files import TINY_POLICY
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the start is trained. ``pool``: scenes in all, drawn as they are first needed."""
+    """How the start is trained.
 
+    mixes: of :data:`hop_start.labels.MIXES`; each step has short labels and those of one of these, in turns.
+    pool: scenes in all, drawn as they are first needed.
+    """
+
+    start: str = str(TINY_POLICY)
+    mixes: tuple[str, ...] = ("joint", "long", "joint", "whole")
     steps: int = 1900
     images: int = 32  # per step with short labels, and half as many with others
     questions: int = 6  # per image
@@ -37,20 +47,24 @@ class Recipe:
 
 
 class HopLessons(Lessons):
-    """Of each step: a batch of short labels, and in turns one of whole ones and one of long ones."""
+    """Of each step: a batch of short labels and one of the mix whose turn it is."""
 
     def __init__(self, recipe: Recipe, make_batch: HopBatchMaker) -> None:
         self.recipe, self.make_batch = recipe, make_batch
 
     def __getitem__(self, number: int) -> list[HopBatch]:
         made = []
-        for part, mix in enumerate((SHORT, LONG if number % 2 else WHOLE)):
+        turns = self.recipe.mixes
+        for part, name in enumerate(("short", turns[number % len(turns)])):
             rng = np.random.default_rng((SEED, 2, number, part))
             images = self.recipe.images // (1 + part)
             scenes = [pool_scene(int(index)) for index in rng.integers(self.recipe.pool, size=images)]
             made.append(
                 self.make_batch(
-                    [make_lesson((number, part, i), s, mix, self.recipe.questions) for i, s in enumerate(scenes)]
+                    [
+                        make_lesson((number, part, i), s, MIXES[name], self.recipe.questions)
+                        for i, s in enumerate(scenes)
+                    ]
                 )
             )
         return made
@@ -59,7 +73,8 @@ class HopLessons(Lessons):
 class HopTraining(ResumableTraining):
     def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
         processor = make_hop_processor()
-        super().__init__(recipe, recipe.steps, processor, reword_tiny_policy(processor, SEED), SEED, device=device)
+        model = reword(recipe.start, processor, SEED)
+        super().__init__(recipe, recipe.steps, processor, model, SEED, device=device)
         self.optimisers = self.make_optimisers((recipe.matrix_rate, recipe.other_rate), recipe.warm_up)
         self.forward, self.make_batch = PackedForward(self.model, processor), HopBatchMaker(processor)
         self.lessons = HopLessons(recipe, self.make_batch)
@@ -86,10 +101,24 @@ class HopTraining(ResumableTraining):
 
 
 def main() -> None:
-    arguments = option_parser(__doc__, Recipe.steps).parse_args()
-    device = set_up_torch(arguments.threads, arguments.device)
-    training = HopTraining(Recipe(steps=arguments.steps), device)
-    run(training, arguments.out, arguments.minutes, arguments.workers)
+    usual = Recipe()
+    parser = option_parser(__doc__, usual.steps)
+    add = parser.add_argument
+    add("--start", type=Path, default=Path(usual.start), help="folder of a policy (default: the embedded one)")
+    add("--mixes", nargs="+", choices=tuple(MIXES), default=usual.mixes, help="in turns (default: %(default)s)")
+    add("--images", type=int, default=usual.images, help="per step with short labels (default: %(default)s)")
+    add("--rate", type=float, default=1.0, help="factor of both learning rates (default: %(default)s)")
+    options = parser.parse_args()
+    device = set_up_torch(options.threads, options.device)
+    recipe = Recipe(
+        str(options.start),
+        tuple(options.mixes),
+        options.steps,
+        images=options.images,
+        matrix_rate=options.rate * usual.matrix_rate,
+        other_rate=options.rate * usual.other_rate,
+    )
+    run(HopTraining(recipe, device), options.out, options.minutes, options.workers)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ from seg_zero.errors import InputError
 from seg_zero.models.hop_start.batches import HopBatchMaker
 from seg_zero.models.hop_start.labels import (
     CHAINED,
+    JOINT,
     LONG,
+    MIXES,
     SHORT,
     SILENT,
     WHOLE,
@@ -27,16 +29,16 @@ from seg_zero.models.hop_start.labels import (
     make_lesson,
     pool_scene,
 )
-from seg_zero.models.hop_start.model import make_hop_processor, make_hop_tokenizer, reword_tiny_policy
+from seg_zero.models.hop_start.model import make_hop_processor, make_hop_tokenizer
 from seg_zero.models.resumable import PROGRESS, run
 from seg_zero.models.tiny_policy_forward import PackedForward
 from seg_zero.models.tiny_policy_losses import IGNORED
-from seg_zero.models.tiny_policy_model import SPEC
+from seg_zero.models.tiny_policy_model import SPEC, reword
 from seg_zero.models.train_hop_start import HopTraining, Recipe
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import build_messages
 
-SMALL = Recipe(images=2, steps=3, questions=1, pool=2)
+SMALL = Recipe(steps=3, images=2, questions=1, pool=2)
 
 
 @pytest.fixture(autouse=True)
@@ -77,9 +79,22 @@ def test_a_chain_on_a_longer_question_says_nothing_of_its_end() -> None:
 
 def test_no_lesson_with_an_answer_asks_for_more_than_two_hops() -> None:
     assert max(WHOLE.hops) == 2 and WHOLE.answered
-    assert not SHORT.answered and not LONG.answered
-    for mix in (SHORT, LONG, WHOLE):
+    assert not SHORT.answered and not LONG.answered and not JOINT.answered
+    for mix in MIXES.values():
         assert sum(mix.hops.values()) == pytest.approx(1)
+
+
+def test_questions_asked_together_have_a_thought_each_and_still_no_chain_of_three() -> None:
+    labels = [label for i in range(60) for label in make_lesson((i,), pool_scene(0), JOINT, 4).labels]
+    broken = [label for label in labels if not label.text.endswith("</think>")]
+    assert 0 < len(broken) < len(labels) / 2
+    for label in labels:
+        thoughts = label.text.removeprefix("<think>").removesuffix("</think>").split("; I see ")
+        steps = [read_steps(thought if number == 0 else f"I see {thought}") for number, thought in enumerate(thoughts)]
+        assert len(thoughts) == JOINT.together or label in broken
+        assert all(2 <= len(some) <= 3 for some in steps)
+        assert sum(map(len, steps)) == len(label.path)
+        assert label.question.count(", ") == JOINT.together - 1
 
 
 def test_labels_answer_with_the_last_object_of_their_thought() -> None:
@@ -112,7 +127,7 @@ def test_every_word_of_a_question_and_a_step_is_one_token() -> None:
 
 def test_words_of_both_tokenizers_keep_their_embedding() -> None:
     processor = make_hop_processor()
-    model = reword_tiny_policy(processor, 1)
+    model = reword(TINY_POLICY, processor, 1)
     source = Qwen2_5_VLForConditionalGeneration.from_pretrained(TINY_POLICY, dtype=torch.float32)
     old = Qwen2_5_VLProcessor.from_pretrained(TINY_POLICY).tokenizer
     ours, theirs = model.get_input_embeddings().weight, source.get_input_embeddings().weight
@@ -149,7 +164,7 @@ def test_a_batch_looks_at_each_object_while_it_is_written() -> None:
 
 def test_the_packed_forward_is_the_official_one() -> None:
     processor = make_hop_processor()
-    model = reword_tiny_policy(processor, 1)
+    model = reword(TINY_POLICY, processor, 1)
     lesson = make_lesson((1,), pool_scene(0), WHOLE, 1)
     (label,) = lesson.labels
     batch = HopBatchMaker(processor)([lesson]).batch

@@ -7,6 +7,9 @@ the first hop, whatever was asked: right for one hop, wrong for more. A few go o
 * of a longer one it breaks off after the second hop, without an end and an answer, so that it does not say whether to
   go on.
 
+Several questions can be asked at once. Each has its own thought then, one after the other, so that hops are taken late
+in a text too.
+
 A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
 without their answer, which only copies the last step.
 """
@@ -34,16 +37,19 @@ SILENT = 0.15  # of the labels with an answer
 class Mix:
     """Lessons of one kind, of similar length. hops: how often questions of so many hops are asked.
 
-    answered: whether labels are whole, or end with the thought.
+    answered: whether labels are whole, or end with the thought. together: how many questions are asked at once.
     """
 
     hops: dict[int, float]
     answered: bool
+    together: int = 1
 
 
 SHORT = Mix({0: 0.15, 1: 0.85}, answered=False)
 LONG = Mix({2: 0.5, 3: 0.25, 4: 0.25}, answered=False)
 WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, answered=True)
+JOINT = Mix({1: 0.4, 2: 0.3, 3: 0.15, 4: 0.15}, answered=False, together=3)
+MIXES = {"short": SHORT, "long": LONG, "whole": WHOLE, "joint": JOINT}
 
 
 @dataclass(frozen=True)
@@ -85,13 +91,32 @@ def label_chain(scene: Scene, chain: Chain, answered: bool, rng: np.random.Gener
     if answered and rng.random() < SILENT:
         shown = chain.path[min(chain.hops, 1)]
         return HopLabel(chain.text, _response(scene, "", shown), True, (shown,), silent=True)
-    hops = min(chain.hops, 2 if rng.random() < CHAINED else 1)
-    path = chain.path[: hops + 1]
-    thought = write_steps(scene, path, chain.relations)
-    if hops == 2 < chain.hops:
+    path, thought, broken = _think(scene, chain, rng)
+    if broken:
         return HopLabel(chain.text, f"<think>{thought}", False, path)
     whole = _response(scene, thought, path[-1])
     return HopLabel(chain.text, whole if answered else whole[: whole.index("<answer>")], answered, path)
+
+
+def label_joint(scene: Scene, chains: Sequence[Chain], rng: np.random.Generator) -> HopLabel:
+    """One annotator's label of several questions at once, without an answer; it ends where a thought breaks off."""
+    path: tuple[int, ...] = ()
+    thoughts, broken = [], False
+    for chain in chains:
+        taken, thought, broken = _think(scene, chain, rng)
+        path += taken
+        thoughts.append(thought)
+        if broken:
+            break
+    text = f"<think>{'; '.join(thoughts)}{'' if broken else '</think>'}"
+    return HopLabel(", ".join(chain.text for chain in chains), text, False, path)
+
+
+def _think(scene: Scene, chain: Chain, rng: np.random.Generator) -> tuple[tuple[int, ...], str, bool]:
+    """The objects that an annotator names, the thought, and whether it breaks off there."""
+    hops = min(chain.hops, 2 if rng.random() < CHAINED else 1)
+    path = chain.path[: hops + 1]
+    return path, write_steps(scene, path, chain.relations), hops == 2 < chain.hops
 
 
 def _response(scene: Scene, thought: str, index: int) -> str:
@@ -107,12 +132,20 @@ def _draw(scene: Scene, hops: int, rng: np.random.Generator) -> Chain | None:
 
 
 def make_lesson(seed: Sequence[int], scene: Scene, mix: Mix, count: int) -> HopLesson:
-    """``count`` questions about a scene, each labelled by one annotator; the same for the same ``seed``."""
+    """``count`` labels of questions about a scene, each by one annotator; the same for the same ``seed``."""
     rng = np.random.default_rng((SEED, 1, *seed))
     labels: list[HopLabel] = []
+    chains: list[Chain] = []
     while len(labels) < count:
         hops = int(rng.choice(list(mix.hops), p=list(mix.hops.values())))
         chain = _draw(scene, hops, rng)
-        if chain is not None:
-            labels.append(label_chain(scene, chain, mix.answered, rng))
+        chains += [] if chain is None else [chain]
+        if len(chains) == mix.together:
+            made = (
+                label_joint(scene, chains, rng)
+                if mix.together > 1
+                else label_chain(scene, chains[0], mix.answered, rng)
+            )
+            labels.append(made)
+            chains.clear()
     return HopLesson(scene, tuple(labels))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2Tokenizer
+from transformers import Qwen2_5_VLProcessor, Qwen2Tokenizer
 
 from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.data.synthetic.hop_steps import relation_words
 from seg_zero.data.synthetic.hops import RELATIONS
 from seg_zero.data.synthetic.scenes import COLOURS, SHAPES
-from seg_zero.models.tiny_policy_model import reword
 from seg_zero.models.tiny_policy_tokenizer import make_processor, make_tokenizer
 from seg_zero.objects import PromptObject
-from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import TEMPLATES
 
 
@@ -37,8 +35,3 @@ def make_hop_tokenizer() -> Qwen2Tokenizer:
 
 def make_hop_processor() -> Qwen2_5_VLProcessor:
     return make_processor(make_hop_tokenizer())
-
-
-def reword_tiny_policy(processor: Qwen2_5_VLProcessor, seed: int) -> Qwen2_5_VLForConditionalGeneration:
-    """The embedded policy's weights for the tokenizer of ``processor``, float32; see :func:`reword`."""
-    return reword(TINY_POLICY, processor, seed)

@@ -19,6 +19,7 @@ from seg_zero.cli.server_options import (
     load_remote_sensing,
     packages_of,
     prompt_of,
+    public_name,
     warning_of,
 )
 from seg_zero.command_line import CommandParser
@@ -92,10 +93,10 @@ def label_service_of(args: argparse.Namespace) -> LabelService | None:
 
     models = dict[str, Loaded]()
     if args.label_backbone is not None:
-        backbone = load_backbone(args.label_backbone, args.device)
-        models[OPEN_VOCABULARY] = Loaded(backbone, args.label_backbone, backbone_warning(args.label_backbone))
+        name = args.label_backbone
+        models[OPEN_VOCABULARY] = Loaded(load_backbone(name, args.device), public_name(name), backbone_warning(name))
     if (network := load_remote_sensing(args)) is not None:
-        models[REMOTE_SENSING] = Loaded(network, str(args.remote_sensing_model))
+        models[REMOTE_SENSING] = Loaded(network, public_name(args.remote_sensing_model))
     return LabelService(models, args.max_open, args.max_labels) if models else None
 
 
@@ -125,14 +126,14 @@ def main(argv: Sequence[str]) -> int:
     service = Service(policy, segmenter, args.max_open, meters)
     limits = limits_of(args)
     names = {
-        "policy": args.reasoning_model_path,
-        "segmenter": args.segmentation_model_path,
+        "policy": public_name(args.reasoning_model_path),
+        "segmenter": public_name(args.segmentation_model_path),
         "engine": args.engine,
     }
     if args.label_backbone is not None:
-        names["labels"] = args.label_backbone
+        names["labels"] = public_name(args.label_backbone)
     if args.remote_sensing_model is not None:
-        names["remote_sensing"] = str(args.remote_sensing_model)
+        names["remote_sensing"] = public_name(args.remote_sensing_model)
     labels = label_service_of(args)
     app_options: dict[str, Any] = {"cors_origins": args.cors_origins, "labels": labels}
     if isinstance(policy, RemotePolicy):

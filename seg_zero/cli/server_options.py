@@ -90,6 +90,12 @@ def labelling_packages(args: argparse.Namespace) -> tuple[str, ...]:
     return (*backbone, *(EXTRAS["remote-sensing"] if args.remote_sensing_model is not None else ()))
 
 
+def public_name(model: str | Path) -> str:
+    """What clients are told of a model: a hub id as it is, and of a local folder or file its last part alone."""
+    there = Path(model).expanduser()
+    return there.resolve().name if there.exists() else str(model)
+
+
 def load_backbone(name: str, device: str | None) -> OpenVocabularySegmenter:
     """What labels pictures without training."""
     from seg_zero.open_vocabulary.segmenter import OpenVocabularySegmenter

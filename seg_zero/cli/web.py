@@ -23,6 +23,7 @@ from seg_zero.cli.server_options import (
     load_remote_sensing,
     packages_of,
     prompt_of,
+    public_name,
     warning_of,
 )
 from seg_zero.command_line import CommandParser
@@ -66,7 +67,7 @@ def labeller_of(args: argparse.Namespace, refiner: Segmenter) -> Labeller | str:
     from seg_zero.web.labels import AERIAL, RADIO, Labeller
 
     network = load_remote_sensing(args)
-    aerial: dict[str, Any] = {} if network is None else {AERIAL: (str(args.remote_sensing_model), network)}
+    aerial: dict[str, Any] = {} if network is None else {AERIAL: (public_name(args.remote_sensing_model), network)}
     try:
         require("labelling pixels by text", EXTRAS["open-vocabulary"])
     except InputError as error:
@@ -76,7 +77,7 @@ def labeller_of(args: argparse.Namespace, refiner: Segmenter) -> Labeller | str:
     from seg_zero.encoders.radio import TINY, backbone_warning
 
     backbone = args.label_backbone or TINY
-    radio = {RADIO: (backbone, load_backbone(backbone, args.device))}
+    radio = {RADIO: (public_name(backbone), load_backbone(backbone, args.device))}
     # What was asked for by name comes first.
     models: dict[str, Any] = {**aerial, **radio} if args.label_backbone is None else {**radio, **aerial}
     return Labeller(models, refiner, backbone_warning(backbone))

@@ -74,7 +74,7 @@ class LabelAnswer(BaseModel):
     width: int
     height: int
     model: str = Field(description="open_vocabulary or remote_sensing: which one labelled")
-    backbone: str = Field(description="the weights of that model, as the server was given them")
+    backbone: str = Field(description="the weights of that model; of a local folder its name")
     warning: str | None = Field(description="why the model labels worse than it could")
     seconds: dict[str, float]
 

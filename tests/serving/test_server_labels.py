@@ -297,7 +297,7 @@ def test_the_options_load_the_models_that_they_name(tmp_path: Path) -> None:
         image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
         for loaded in service.models.values():
             assert loaded.labeller.segment(image, ["sky", "grass"]).label_map.shape == (40, 60)
-            assert loaded.name in (str(backbone), str(tmp_path / "network"))
+            assert loaded.name in (backbone.name, "network"), "not where it lies on the server"
         service.close()
 
 

@@ -289,7 +289,7 @@ less; the largest gains first. {LINES} In italics: what the model wrote before i
 <h2>What still goes wrong</h2>{_failures(page)}
 <h2>A conversation</h2>
 <p class="note">After training. <i>Instance 1</i> is what the first question found: earlier answers are part of the next
-prompt.</p>
+prompt. The training was on single questions alone, so later answers are often wrong.</p>
 {_conversation(page.spoken)}
 <h2>How it learned</h2>
 <p>In each step the policy, as the model that answers is called, tries several answers to each of some questions. Rules

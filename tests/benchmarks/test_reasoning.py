@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.reasoning.__main__ import main
+from benchmarks.reasoning.__main__ import START_FOLDER, main
 from benchmarks.reasoning.arms import ARMS, GRPO, START, forbid_thoughts, lessons, named, write_sets
+from benchmarks.reasoning.forced import Forced, table
 from benchmarks.reasoning.judge import judge, powers_of_two
 from benchmarks.reasoning.pictures import RIGHT, WRONG, draw_chains
 from benchmarks.reasoning.report import read_results, tables, write_report
@@ -191,3 +192,15 @@ def test_the_command_refuses_what_it_cannot_run(
         main([*arguments, "--out", str(tmp_path)])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_reading_right_chains_says_which_hop_the_start_lacks() -> None:
+    lines = table(Forced(START_FOLDER), 6).splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [cell[:2] for cell in cells] == [
+        [str(hops), str(hop)] for hops in (1, 2, 3, 4) for hop in range(1, hops + 1)
+    ]
+    first = [float(right) for _, hop, right, _ in cells if hop == "1"]
+    assert min(first) > 0.5, "it writes single hops"
+    onward = {(hops, hop): float(chance) for hops, hop, _, chance in cells}
+    assert onward["1", "1"] > 0.9 and onward["2", "1"] < 0.3, "and hardly ever chains two"

@@ -1,0 +1,94 @@
+"""Where chains break: each hop of a right chain with all that stands before it given.
+
+    python -m benchmarks.reasoning.forced FOLDER [FOLDER ...]     # 100 questions of one, two, three and four hops
+
+For each hop, how often colour and form of the object that it leads to are the likeliest, and how likely it is that the
+text then goes on as the question asks: with the hops that are left, or after the last one with the thought's end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from benchmarks.reasoning.arms import SIDE
+from seg_zero.data.synthetic.hop_steps import write_steps
+from seg_zero.data.synthetic.hops import HOP_SETS, Chain
+from seg_zero.data.synthetic.rows import HELD_OUT_SEED
+from seg_zero.data.synthetic.scenes import Scene
+from seg_zero.data.synthetic.shortcuts import draw_one
+from seg_zero.models.hop_start.batches import HopBatchMaker
+from seg_zero.models.hop_start.labels import HopLabel, HopLesson
+from seg_zero.models.hop_start.model import make_hop_processor
+from seg_zero.models.tiny_policy_forward import PackedForward
+from seg_zero.policy.loading import quiet_transformers
+
+SETS = ("1", "2", "3", "4")
+
+
+def _lesson(scene: Scene, chain: Chain) -> HopLesson:
+    text = f"<think>{write_steps(scene, chain.path, chain.relations)}</think>"
+    return HopLesson(scene, (HopLabel(chain.text, text, False, chain.path),))
+
+
+class Forced:
+    """A policy of ``train_hop_start`` that reads chains instead of writing them."""
+
+    def __init__(self, folder: Path) -> None:
+        processor = make_hop_processor()
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        self.model, self.make_batch, self.forward = model, HopBatchMaker(processor), PackedForward(model, processor)
+        self.closing = processor.tokenizer.convert_tokens_to_ids(")")
+
+    @torch.inference_mode()
+    def read(self, scene: Scene, chain: Chain) -> tuple[list[bool], list[float]]:
+        """By hop, whether its object is named rightly, and the probability of what follows the object."""
+        made = self.make_batch([_lesson(scene, chain)])
+        last, _ = self.forward(made.batch.pixels, made.batch.segments)
+        chances, targets = self.model.lm_head(last[0]).softmax(-1), made.batch.targets[0]
+        named = (chances.argmax(-1) == targets)[made.names[0]].view(chain.hops, -1).all(dim=1)
+        # An object is anchor or led to, and ends with a parenthesis; the anchor is not counted.
+        ends = torch.nonzero((made.batch.segments[0] == self.closing) & (targets >= 0)).flatten()[1:]
+        return named.tolist(), chances[ends, targets[ends]].tolist()
+
+
+def table(policy: Forced, questions: int) -> str:
+    """Markdown: a line per set and hop."""
+    lines = ["| hops | hop | object right | goes on as asked |", "|---|---|---|---|"]
+    for name in SETS:
+        found = [policy.read(*draw_one(HELD_OUT_SEED, index, HOP_SETS[name], SIDE)) for index in range(questions)]
+        right, onward = (np.mean(part, axis=0) for part in zip(*found, strict=True))
+        lines += [
+            f"| {name} | {k} | {a:.2f} | {b:.3f} |" for k, (a, b) in enumerate(zip(right, onward, strict=True), 1)
+        ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.reasoning.forced",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("policies", nargs="+", type=Path, metavar="FOLDER", help="made by train_hop_start, or from it")
+    parser.add_argument("--questions", type=int, default=100, help="of each set (default: %(default)s)")
+    args = parser.parse_args(argv)
+    if args.questions < 1:
+        parser.error(f"--questions {args.questions}: at least one")
+    quiet_transformers()
+    for folder in args.policies:
+        print(f"{folder}\n\n{table(Forced(folder), args.questions)}\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,6 +25,7 @@ from seg_zero.models.hop_start.labels import (
     WHOLE,
     HopLabel,
     HopLesson,
+    descriptions,
     label_chain,
     make_lesson,
     pool_scene,
@@ -107,6 +108,32 @@ def test_labels_answer_with_the_last_object_of_their_thought() -> None:
         assert label.ended
         assert write_solution_multi([item]) == write_solution_multi([truth])
         assert (parse_answer(label.text).thinking == "") == label.silent
+
+
+def test_an_anchor_is_described_by_what_no_other_shape_has() -> None:
+    for number in range(20):
+        scene = pool_scene(number)
+        radii = sorted(item.radius for item in scene.objects)
+        for index, item in enumerate(scene.objects):
+            found = descriptions(scene, index)
+            assert ("the largest shape" in found) == (item.radius == radii[-1] > 1.2 * radii[-2])
+            assert ("the smallest shape" in found) == (item.radius == radii[0] and 1.2 * radii[0] < radii[1])
+            assert (f"the {item.colour} shape" in found) == ([o.colour for o in scene.objects].count(item.colour) == 1)
+            assert (f"the {item.shape}" in found) == ([o.shape for o in scene.objects].count(item.shape) == 1)
+
+
+def test_thoughts_name_the_anchor_that_a_question_describes() -> None:
+    described = 0
+    for number in range(60):
+        scene = pool_scene(number)
+        for label in make_lesson((number,), scene, SHORT, 4).labels:
+            anchor = scene.objects[label.path[0]]
+            name = f"the {anchor.colour} {anchor.shape}"
+            assert label.text.startswith(f"<think>I see {name} (")
+            if name not in label.question:
+                described += 1
+                assert any(label.question.endswith(words) for words in descriptions(scene, label.path[0]))
+    assert 0.2 < described / 240 < 0.5
 
 
 def test_lessons_are_repeatable() -> None:

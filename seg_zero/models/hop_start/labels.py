@@ -7,8 +7,9 @@ the first hop, whatever was asked: right for one hop, wrong for more. A few go o
 * of a longer one it breaks off after the second hop, without an end and an answer, so that it does not say whether to
   go on.
 
-Several questions can be asked at once. Each has its own thought then, one after the other, so that hops are taken late
-in a text too.
+Half of the questions describe their anchor ("the largest shape", "the red shape") where they could name it. The thought
+names it all the same, so that a hop is to be taken from what has just been written and not from the question. Several
+questions can be asked at once; each has its own thought then, one after the other: hops are taken late in a text too.
 
 A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
 without their answer, which only copies the last step.
@@ -17,20 +18,21 @@ without their answer, which only copies the last step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.data.synthetic.hop_steps import write_steps
-from seg_zero.data.synthetic.hops import RADII, SHAPES_IN_SCENE, Chain, draw_chain, named_by_words
+from seg_zero.data.synthetic.hops import CLEAR, RADII, SHAPES_IN_SCENE, Chain, draw_chain, named_by_words
 from seg_zero.data.synthetic.scenes import Scene, make_scene
 from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
 
 SEED = 40_000
 CHAINED = 0.1  # of the labels of two hops and more
 SILENT = 0.15  # of the labels with an answer
+DESCRIBED = 0.5  # of the questions whose anchor can be described
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,29 @@ def _response(scene: Scene, thought: str, index: int) -> str:
     return write_answer(thought, write_solution_multi([scene.objects[index].prompt]))
 
 
+def descriptions(scene: Scene, index: int) -> list[str]:
+    """Ways to say which object is meant without its name: by size, by colour alone, by form alone."""
+    item, others = scene.objects[index], [o for i, o in enumerate(scene.objects) if i != index]
+    ways = {
+        "the largest shape": all(item.radius > CLEAR * other.radius for other in others),
+        "the smallest shape": all(CLEAR * item.radius < other.radius for other in others),
+        f"the {item.colour} shape": all(item.colour != other.colour for other in others),
+        f"the {item.shape}": all(item.shape != other.shape for other in others),
+    }
+    return [words for words, clear in ways.items() if clear]
+
+
 def _draw(scene: Scene, hops: int, rng: np.random.Generator) -> Chain | None:
-    if hops:
-        return draw_chain(scene, hops, rng)
     named = named_by_words(scene)
-    index = int(rng.choice(list(named)))
-    return Chain((), (index,), named[index])
+    if hops:
+        chain = draw_chain(scene, hops, rng)
+    else:
+        index = int(rng.choice(list(named)))
+        chain = Chain((), (index,), named[index])
+    if chain is None or rng.random() >= DESCRIBED:
+        return chain
+    ways = descriptions(scene, chain.anchor)
+    return replace(chain, text=chain.text.replace(named[chain.anchor], str(rng.choice(ways)))) if ways else chain
 
 
 def make_lesson(seed: Sequence[int], scene: Scene, mix: Mix, count: int) -> HopLesson:

@@ -26,6 +26,7 @@ from seg_zero.serving.uploads import KINDS, Limits, read_image, read_question
 
 SEGMENT = "/v1/segment"
 WARNING_HEADER = "X-Seg-Zero-Warning"  # also for answers that are pictures
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 HOW = "send multipart/form-data with a file 'image' and a field 'question'"
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -67,7 +68,7 @@ def _refusal(status: int, line: str, headers: dict[str, str] | None = None) -> J
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refused)
-    return _refusal(error.status, error.line, {"Retry-After": "1"} if error.status in (429, 503) else None)
+    return _refusal(error.status, error.line, {"Retry-After": str(error.retry)} if error.status in (429, 503) else None)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -79,9 +80,11 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     line = f"{first['loc'][-1]}: {first['msg']}"
-    if request.url.path != SEGMENT:
-        return _refusal(422, f"{line}; /openapi.json names the fields")
     kind = request.headers.get("content-type", "none")
+    if request.url.path != SEGMENT:
+        if first["loc"][0] == "body" and not kind.lower().startswith((*FORMS, "none")):
+            return _refusal(415, f"the content type is {kind[:60]!r}; send a form, {' or '.join(FORMS)}")
+        return _refusal(422, f"{line}; /openapi.json names the fields")
     if not kind.lower().startswith("multipart/form-data"):
         return _refusal(415, f"the content type is {kind[:60]!r}; {HOW}")
     return _refusal(422, f"{line}; {HOW}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -54,7 +55,11 @@ class Dialogues(Generic[Talk]):
             for key in ended:
                 del self._open[key]
             if len(self._open) >= self.limits.number:
-                raise Refused(429, f"the server already holds {self.limits.number} dialogues; try again later")
+                idle = [one.used for one in self._open.values() if not one.busy] or [now]
+                wait = math.ceil(min(idle) + self.limits.idle - now) + 1
+                raise Refused(
+                    429, f"the server already holds {self.limits.number} dialogues; the next ends in {wait} s", wait
+                )
             made = Held(secrets.token_urlsafe(18), talk, now)
             self._open[made.id] = made
             return made

@@ -36,11 +36,14 @@ FAILURES = 3  # in a row, after which the policy is taken for broken
 
 
 class Refused(Exception):
-    """A request that gets no answer: an HTTP status and one line that says why."""
+    """A request that gets no answer: an HTTP status and one line that says why.
 
-    def __init__(self, status: int, line: str) -> None:
+    retry: after how many seconds to ask again, where the status says that one may.
+    """
+
+    def __init__(self, status: int, line: str, retry: int = 1) -> None:
         super().__init__(line)
-        self.status, self.line = status, line
+        self.status, self.line, self.retry = status, line, retry
 
 
 @dataclass(frozen=True)

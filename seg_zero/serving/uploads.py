@@ -33,9 +33,13 @@ class Limits:
 
 
 def read_question(question: str, limits: Limits) -> str:
-    """The question as it came. Raises Refused (422) for one that is empty, too long or holds control tokens."""
+    """The question as it came. Raises Refused (422) for one that is empty, too long, lost or holds control tokens."""
     if len(question) > limits.question_chars:
         raise Refused(422, f"the question has {len(question)} characters; the limit is {limits.question_chars}")
+    if "\ufffd" in question:
+        raise Refused(
+            422, "the question is not UTF-8, or holds U+FFFD, which stands for text that was lost; send UTF-8"
+        )
     try:
         check_question(question)
     except InputError as error:

@@ -14,7 +14,7 @@ def test_number_and_age_of_dialogues_are_limited() -> None:
     first, second = dialogues.begin("talk"), dialogues.begin("talk")
     with pytest.raises(Refused, match="already holds 2 dialogues") as refused:
         dialogues.begin("talk")
-    assert refused.value.status == 429
+    assert (refused.value.status, refused.value.retry) == (429, 11)
     now[0] = 8.0
     with dialogues.alone(second):
         now[0] = 30.0

@@ -75,6 +75,13 @@ def test_rounds_refer_to_earlier_ones(server: Serving) -> None:
     assert ask(server, key, "object 0").status_code == 404
 
 
+@pytest.mark.parametrize("place", ["", "/{key}/rounds"])
+def test_a_round_that_is_no_form_is_told_to_be_one(server: Serving, place: str) -> None:
+    answer = server.client.post("/v1/dialogues" + place.format(key=begin(server)["id"]), json={"question": "the cup"})
+    assert answer.status_code == 415
+    assert "is 'application/json'; send a form, multipart/form-data or" in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("question", "words"),
     [
@@ -93,6 +100,13 @@ def test_a_refused_round_leaves_the_dialogue_as_it_was(server: Serving, question
     answer = ask(server, key, question)
     assert answer.status_code == 422 and words in answer.json()["error"]
     assert server.client.get(f"/v1/dialogues/{key}").json()["questions"] == ["object 0", "nothing"]
+
+
+def test_a_question_whose_text_was_lost_is_refused(server: Serving) -> None:
+    place = f"/v1/dialogues/{begin(server)['id']}/rounds"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = server.client.post(place, content=b"question=the+caf%E9", headers=form)
+    assert answer.status_code == 422 and "the question is not UTF-8" in answer.json()["error"]
 
 
 def test_what_is_missing_is_named(server: Serving) -> None:

@@ -48,6 +48,11 @@ FORM = {"Content-Type": "multipart/form-data; boundary=x"}
         ({"files": {"image": PICTURE}, "data": {"question": "cup " * 80}}, 422, "320 characters; the limit is 300"),
         ({"files": {"image": PICTURE}, "data": {"question": "a <|IMAGE_PAD|> b"}}, 422, "control token"),
         ({"files": {"image": PICTURE}, "data": {"question": "the cup", "png": "maybe"}}, 422, "png"),
+        (
+            {"files": [("image", PICTURE), ("question", (None, "a")), ("question", (None, "b"))]},
+            422,
+            "'question' is given 2 times; give it once",
+        ),
         ({"json": {"question": "the cup"}}, 415, "is 'application/json'"),
         ({"content": b"--x\r\nrubbish", "headers": FORM}, 422, "image: Field required"),
         ({"content": b"rubbish", "headers": FORM}, 400, ""),

@@ -17,6 +17,7 @@ from seg_zero.dialogue.data.records import BadRecord, DialogueRecord, Reading, r
 from seg_zero.dialogue.data.relations import Thing
 from seg_zero.errors import InputError
 from seg_zero.masks import segmentation_to_mask
+from seg_zero.prompting import check_characters
 
 MAX_THINGS = 40  # a picture with more is too crowded to ask about
 
@@ -55,6 +56,7 @@ def dialogues_of_instances(
         rng = np.random.default_rng((seed, number))
         try:
             path = find_file(folder, picture.entry["file_name"])
+            check_characters(picture.entry["file_name"], "its file_name")
             things = _things(instances, picture)
             size = (picture.entry["width"], picture.entry["height"])
             if upright_size(path) != size:
@@ -88,10 +90,15 @@ def _things(instances: Instances, picture: _Picture) -> tuple[Thing, ...]:
 
 def _made(instances: Instances, kept: Sequence[Entry], places: dict[Any, int], picture: _Picture) -> Iterator[Thing]:
     for entry in kept:
-        mask = segmentation_to_mask(entry["segmentation"], picture.entry["height"], picture.entry["width"])
+        try:
+            mask = segmentation_to_mask(entry["segmentation"], picture.entry["height"], picture.entry["width"])
+        except ValueError as error:
+            raise ValueError(f"annotation {entry['id']}: {error}") from error
         whole = entry.get("obj_ann_id", entry["id"])  # PACO: the object that an annotated part belongs to
         part_of = places.get(whole) if whole != entry["id"] else None
-        yield Thing((_noun(instances.categories[entry["category_id"]]["name"]),), mask, part_of)
+        name = instances.categories[entry["category_id"]]["name"]
+        check_characters(name, f"the name of category {entry['category_id']}")
+        yield Thing((_noun(name),), mask, part_of)
 
 
 def _noun(name: str) -> str:

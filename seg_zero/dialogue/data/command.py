@@ -134,7 +134,7 @@ def _imported(args: argparse.Namespace) -> Reading:
     masks = MaskFiles(dict(map(_place, args.masks)))
 
     def read(number: int, record: Any) -> Any:
-        conversation = mrseg.read_conversation(record, lambda image: (folder / image).is_file())
+        conversation = mrseg.read_conversation(record, lambda image: mrseg.has_picture(folder, image))
         name = f"{conversation.name or path.stem}-{number}"
         return mrseg.dialogue_of(conversation, name, folder, masks)
 

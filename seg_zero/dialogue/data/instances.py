@@ -56,8 +56,8 @@ def dialogues_of_instances(
         rng = np.random.default_rng((seed, number))
         try:
             path = find_file(folder, picture.entry["file_name"])
-            check_characters(picture.entry["file_name"], "its file_name")
             things = _things(instances, picture)
+            check_characters(picture.entry["file_name"], "its file_name")
             size = (picture.entry["width"], picture.entry["height"])
             if upright_size(path) != size:
                 raise ValueError(f"{path} has another size than the {size[0]}x{size[1]} of the annotations")

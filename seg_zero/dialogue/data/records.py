@@ -27,7 +27,7 @@ from seg_zero.errors import InputError, one_line
 from seg_zero.files import read_lines, whole_file
 from seg_zero.images import load_image
 from seg_zero.masks import decode_mask
-from seg_zero.prompting import check_question
+from seg_zero.prompting import check_characters, check_question
 
 RLE = dict[str, Any]
 
@@ -175,6 +175,8 @@ def checked_dialogue(name: str, image: Path, width: int, height: int, rounds: Se
 
     Raises InputError or ValueError that names the round.
     """
+    check_characters(name, "its id")
+    check_characters(str(image), "the name of its picture")
     if not rounds:
         raise ValueError("it has no rounds")
     found: list[bool] = []

@@ -71,6 +71,22 @@ def test_one_bad_record_is_told_and_the_rest_go_on(
     assert first.rounds[0].mask == second.rounds[0].mask and second.image == coco / "img" / "a.png"
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [({"image_id": "\ud800"}, "its id holds half a character"), ({"image_path": "\udce9.png"}, "picture holds half")],
+)
+def test_a_name_that_no_file_can_hold_is_one_bad_record_of_regiondial(
+    coco: Path, changed: dict[str, str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (coco / "img" / "a.png").rename(coco / "\udce9.png")
+    good: dict[str, Any] = {"image_id": 1, "image_path": "img/b.png"}
+    good["conversational_turns"] = [{"question": "the mug", "masks": [np.ones((12, 20), dtype=int).tolist()]}]
+    (coco / "rd.json").write_text(json.dumps([good, {**good, **changed}]))
+    given = ["--regiondial", coco / "rd.json", "--images", coco, "--out", coco / "rd.jsonl", "--skip-bad"]
+    assert main(["data", "dialogues", *map(str, given)]) == 0
+    assert words in capsys.readouterr().out and len(read_dialogues(coco / "rd.jsonl").usable()) == 1
+
+
 @pytest.mark.parametrize("content", ['{"annotations": [', "[]", '{"annotations": [{"id": 1}, {"id": 1}]}'])
 def test_a_broken_file_of_masks_is_one_error(coco: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     (coco / "broken.json").write_text(content)

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from seg_zero.data.builders.instances import Entry, Instances, existing_folder, read_instances
-from seg_zero.data.inputs import find_file, take_split, upright_size
+from seg_zero.data.inputs import take_split, upright_size
 from seg_zero.dialogue.data.generate import make_rounds
-from seg_zero.dialogue.data.records import BadRecord, DialogueRecord, Reading, reason_of
+from seg_zero.dialogue.data.records import UNUSABLE, BadRecord, DialogueRecord, Reading, picture_of, reason_of
 from seg_zero.dialogue.data.relations import Thing
-from seg_zero.errors import InputError
 from seg_zero.masks import segmentation_to_mask
 from seg_zero.prompting import check_characters
 
@@ -55,7 +54,7 @@ def dialogues_of_instances(
         number, name = numbers[picture.entry["id"]], str(picture.entry["id"])
         rng = np.random.default_rng((seed, number))
         try:
-            path = find_file(folder, picture.entry["file_name"])
+            path = picture_of(folder, picture.entry["file_name"])
             things = _things(instances, picture)
             check_characters(picture.entry["file_name"], "its file_name")
             size = (picture.entry["width"], picture.entry["height"])
@@ -63,7 +62,7 @@ def dialogues_of_instances(
                 raise ValueError(f"{path} has another size than the {size[0]}x{size[1]} of the annotations")
             parts = any(thing.part_of is not None for thing in things)
             made = make_rounds(things, rng, int(rng.integers(2, rounds + 1)), forms=forms, all_of_parts=parts)
-        except (InputError, ValueError, KeyError, TypeError, OSError) as error:
+        except UNUSABLE as error:
             reading.bad.append(BadRecord(number, name, reason_of(error)))
             continue
         if len(made) > 1:

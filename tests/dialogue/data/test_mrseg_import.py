@@ -109,6 +109,7 @@ def test_an_entry_of_an_instances_file_that_cannot_be_used_is_named(
 ) -> None:
     instances = json.loads((coco / "instances.json").read_text())
     instances[section][place][key] = value
+    (coco / "img" / "b.png").rename(coco / "img" / instances["images"][1]["file_name"])
     (coco / "instances.json").write_text(json.dumps(instances))
     given = ["--instances", coco / "instances.json", "--images", coco / "img", "--out", coco / "made.jsonl"]
     assert main(["data", "dialogues", *map(str, given)]) == 2

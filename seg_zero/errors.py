@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 
@@ -52,13 +54,19 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
 
     Bad input, a full disk, a lack of permission and too long a name are one line on standard error and code 2; Ctrl-C
     is "stopped" there and code 130, without a traceback. A command that has more to say about a stop raises
-    KeyboardInterrupt with it.
+    KeyboardInterrupt with it. A reader that closes standard output early, as ``| head``, ends it with code 1.
     """
     for stream in (sys.stdout, sys.stderr):  # names of files may hold what the stream's encoding lacks
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return command(sys.argv[1:] if argv is None else argv)
+        code = command(sys.argv[1:] if argv is None else argv)
+        print(end="", flush=True)
+        return code
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise
+        return 1
     except InputError as error:
         print_error(error)
         return BAD_INPUT
@@ -72,3 +80,18 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
         after = "\n" if sys.stderr.isatty() else ""  # the ^C that the terminal shows
         print(f"{after}{str(stop) or 'stopped'}", file=sys.stderr, flush=True)
         return INTERRUPTED
+
+
+def _output_is_closed() -> bool:
+    """Whether nobody reads standard output any more; what is left to be written is then dropped."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError, AttributeError):  # no file, as under a notebook, or closed
+        return False
+    poll = select.poll()
+    poll.register(output, select.POLLOUT)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        return False
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), output)
+    return True

@@ -45,6 +45,29 @@ def test_exit_code_and_line(command: object, code: int, printed: str, capsys: py
     assert (captured.out, captured.err) == ("", printed)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_closes_the_output_ends_a_command_quietly(lines: int, unbuffered: str) -> None:
+    code = (
+        f"import sys; from seg_zero.errors import run_command; sys.exit(run_command(lambda _: print('x\\n' * {lines})))"
+    )
+    reading, output = os.pipe()
+    os.close(reading)
+    given = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=given)
+    os.close(output)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_other_broken_pipes_are_told() -> None:
+    def send(_: Sequence[str]) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        run_command(send, [])
+
+
 def test_a_place_that_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def write(_: Sequence[str]) -> int:
         raise PermissionError(errno.EACCES, "Permission denied", "/data/out")

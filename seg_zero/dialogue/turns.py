@@ -8,10 +8,13 @@ from seg_zero.errors import InputError
 MAX_TURNS = 8  # corrections of one answer
 
 
-def check_turns(turns: object) -> None:
-    """Raises InputError for a number of corrections that cannot be made."""
+def check_turns(turns: object, option: str | None = None) -> None:
+    """Raises InputError for a number of corrections that cannot be made. option: of the command that gave it, if not
+    the argument ``refine``."""
     if isinstance(turns, bool) or not isinstance(turns, int) or not 0 <= turns <= MAX_TURNS:
-        raise InputError(f"refine={turns!r} is not a whole number from 0 to {MAX_TURNS}")
+        raise InputError(
+            f"{f'{option} {turns}' if option else f'refine={turns!r}'} is not a whole number from 0 to {MAX_TURNS}"
+        )
 
 
 def correction_of(question: str, number: int) -> Asked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from seg_zero.dialogue.data.records import DialogueRecord, is_dialogue_file, read_dialogues, write_dialogues
+from seg_zero.dialogue.data.records import DialogueRecord, drawing, is_dialogue_file, read_dialogues, write_dialogues
 from seg_zero.dialogue.data.synthetic import SEEDS, make_dialogues
 from seg_zero.errors import InputError
 from seg_zero.evaluation.sets import FOLDER
@@ -53,8 +53,8 @@ def open_dialogue_set(name: str) -> Sequence[DialogueRecord]:
     """
     path = SYNTHETIC_FILE if name == SYNTHETIC else Path(name)
     if name == SYNTHETIC and not path.is_file():
-        images = path.with_name(f"{path.stem}_images")
-        write_dialogues(path, make_dialogues(images, SEEDS["val"], SYNTHETIC_COUNT, parts=True))
+        with drawing(path) as images:
+            write_dialogues(path, make_dialogues(images, SEEDS["val"], SYNTHETIC_COUNT, parts=True), images)
     if name in DIALOGUE_SETS:
         path = FOLDER / f"{name}.jsonl"
         if not path.is_file():

@@ -62,7 +62,7 @@ _NAMES = Rule(
     lambda v: _TEXT.holds(v) or (isinstance(v, list) and bool(v) and all(map(_TEXT.holds, v))),
 )
 POSITIVE = Rule("a number above 0", "set it to more than 0", lambda v: is_number(v) and v > 0)
-FRACTION = Rule("a number from 0 to 1", "set it to 1 or less", lambda v: is_number(v) and 0 <= v <= 1)
+FRACTION = Rule("a number from 0 to 1", "set it to a number in this range", lambda v: is_number(v) and 0 <= v <= 1)
 _DEVICE = Rule("cpu or cuda", "set it to one of them", lambda v: v in ("cpu", "cuda"))
 
 

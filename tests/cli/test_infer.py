@@ -211,6 +211,7 @@ def test_votes_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--outputs", "overlay,film"], "'film' is not known; choose of overlay,mask,cutout,rle"),
         (["--outputs", ","], "none is named"),
         (["--votes", "0"], "votes=0"),
+        (["--refine", "99"], "--refine 99 is not a whole number from 0 to 8"),
         (["--votes", "3", "--temperature", "0"], "all votes are equal"),
         (["--temperature", "-1"], "temperature=-1"),
         (["--max_new_tokens", "0"], "--max_new_tokens 0"),

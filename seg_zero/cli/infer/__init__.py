@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     sort_inputs(args)
     if args.max_new_tokens < 1:
         raise InputError(f"--max_new_tokens {args.max_new_tokens} must be at least 1")
-    check_turns(args.refine)
+    check_turns(args.refine, "--refine")
     template = prompt_template_of(args)
     if args.video is not None:
         if args.text is None:

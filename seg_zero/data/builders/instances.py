@@ -98,7 +98,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def _by_id(path: Path, content: Entry, section: str, *keys: str) -> dict[Any, Entry]:
+def entries_by_id(path: Path, content: Entry, section: str, *keys: str) -> dict[Any, Entry]:
     """The entries of a section by id, each with ``keys``. Raises InputError if anything is missing or double."""
     entries = content.get(section)
     if not isinstance(entries, list):
@@ -132,7 +132,7 @@ def instances_of(path: Path, content: Any) -> Instances:
     """What :func:`read_json` found in an instances file at ``path``; raises as :func:`read_instances`."""
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a JSON {type(content).__name__}; give a COCO or LVIS instances file")
-    images = _by_id(path, content, "images", "width", "height")
+    images = entries_by_id(path, content, "images", "width", "height")
     for number, image in images.items():
         width, height = image["width"], image["height"]
         if width < 1 or height < 1 or width * height > MAX_PIXELS:  # as a mask it would fill the memory
@@ -140,8 +140,8 @@ def instances_of(path: Path, content: Any) -> Instances:
     return Instances(
         path,
         images=images,
-        annotations=_by_id(path, content, "annotations", "image_id", "category_id", "segmentation"),
-        categories=_by_id(path, content, "categories", "name"),
+        annotations=entries_by_id(path, content, "annotations", "image_id", "category_id", "segmentation"),
+        categories=entries_by_id(path, content, "categories", "name"),
     )
 
 

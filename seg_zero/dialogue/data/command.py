@@ -15,12 +15,27 @@ from seg_zero.dialogue.data import instances, mrseg, proof, regiondial, syntheti
 from seg_zero.dialogue.data.corrections import dialogues_of_rows
 from seg_zero.dialogue.data.generate import FORMS
 from seg_zero.dialogue.data.mask_sources import MaskFiles
-from seg_zero.dialogue.data.records import Reading, TrueRound, read_dialogues, read_each, write_dialogues
-from seg_zero.dialogue.turns import check_turns
+from seg_zero.dialogue.data.records import Reading, TrueRound, drawing, read_dialogues, read_each, write_dialogues
+from seg_zero.dialogue.turns import MAX_TURNS
 from seg_zero.errors import InputError
 from seg_zero.files import check_file_place, write_text
 
 _SHOWN = 20  # bad records that are printed
+_RANGES = {"count": (1, None), "rounds": (2, 100), "side": (32, 2048), "turns": (1, MAX_TURNS)}
+SYNTHETIC = "synthetic pictures"
+# By option: the sources that use it.
+_USED_BY = {
+    "images": ("--instances", "--mrseg", "--regiondial"),
+    "masks": ("--mrseg",),
+    "rounds": (SYNTHETIC, "--instances"),
+    "turns": ("--rows",),
+    "side": (SYNTHETIC,),
+    "scenes": (SYNTHETIC,),
+    "parts": (SYNTHETIC,),
+    "forms": (SYNTHETIC, "--instances"),
+    "split": (SYNTHETIC, "--instances"),
+    "val_fraction": ("--instances",),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command ``seg-zero data dialogues``."""
+    _check_used(args)
     if args.check is not None:
         return _check(args.check)
     if args.out is None:
@@ -64,45 +80,59 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix.lower() != ".jsonl":
         raise InputError(f"--out {args.out} does not end in .jsonl; name a file of JSON lines")
     check_file_place(args.out)
-    for name, least in (("count", 1), ("rounds", 2), ("side", 32), ("turns", 1)):
+    for name, (least, most) in _RANGES.items():
         value = getattr(args, name)
         if value is not None and value < least:
             raise InputError(f"--{name} {value} must be at least {least}")
+        if value is not None and most is not None and value > most:
+            raise InputError(f"--{name} {value} must be at most {most}")
     if args.parts and args.scenes == "parts":
         raise InputError("--parts gives shapes a core and is for --scenes shapes; leave it out with --scenes parts")
-    if args.scenes != "shapes" and (args.instances or args.mrseg or args.regiondial or args.rows):
-        raise InputError(f"--scenes {args.scenes} is for synthetic pictures; leave it out")
-    if args.masks and args.mrseg is None:
-        raise InputError(f"--masks {args.masks[0]} is for --mrseg")
-    check_turns(args.turns)
-    reading = _made(args)
-    for line in _lines(reading):
-        print(f"{'skipped: ' if args.skip_bad else ''}{line}")
-    if reading.bad and args.skip_bad:
-        write_text(Path(f"{args.out}.skipped.txt"), "".join(f"{bad.line()}\n" for bad in reading.bad))
-        reading = replace(reading, bad=[])
-    written = write_dialogues(args.out, reading.usable())
+    with drawing(args.out) as pictures:
+        reading = _made(args, pictures)
+        for line in _lines(reading):
+            print(f"{'skipped: ' if args.skip_bad else ''}{line}")
+        if reading.bad and args.skip_bad:
+            write_text(Path(f"{args.out}.skipped.txt"), "".join(f"{bad.line()}\n" for bad in reading.bad))
+            reading = replace(reading, bad=[])
+        written = write_dialogues(args.out, reading.usable(), pictures)
     print(f"{written} dialogues of {reading.rounds} rounds written to {args.out}")
     print(_relations(reading))
     return 0
 
 
-def _made(args: argparse.Namespace) -> Reading:
+def _check_used(args: argparse.Namespace) -> None:
+    """Raises InputError for an option that the source does not use."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = [
+        f"--{name}" for name in ("instances", "mrseg", "regiondial", "rows", "check") if getattr(args, name) is not None
+    ]
+    source = given[0] if given else SYNTHETIC
+    options = dict(_USED_BY)
+    if source == "--check":
+        options |= dict.fromkeys(("out", "count", "skip_bad"), ("the command without --check",))
+    for name, sources in options.items():
+        value = getattr(args, name)
+        if value == parser.get_default(name) or source in sources:
+            continue
+        shown = "" if value is True else f" {value[0] if isinstance(value, list) else value}"
+        raise InputError(f"--{name.replace('skip_', 'skip-')}{shown} is for {' and '.join(sources)}; leave it out")
+
+
+def _made(args: argparse.Namespace, pictures: Path) -> Reading:
+    """pictures: folder for those that are drawn."""
     if args.instances or args.mrseg or args.regiondial:
         return _imported(args)
     if args.rows is not None:
-        return dialogues_of_rows(args.rows, _pictures(args.out), args.turns, args.count)
-    return _synthetic(args)
+        return dialogues_of_rows(args.rows, pictures, args.turns, args.count)
+    return _synthetic(args, pictures)
 
 
-def _pictures(out: Path) -> Path:
-    return out.with_name(f"{out.stem}_images")
-
-
-def _synthetic(args: argparse.Namespace) -> Reading:
+def _synthetic(args: argparse.Namespace, pictures: Path) -> Reading:
     seed = synthetic.SEEDS["val" if args.split == "val" else "train"]
     options = {"side": args.side, "rounds": args.rounds, "parts": args.parts, "forms": args.forms}
-    made = synthetic.make_dialogues(_pictures(args.out), seed, args.count or 300, scenes=args.scenes, **options)
+    made = synthetic.make_dialogues(pictures, seed, args.count or 300, scenes=args.scenes, **options)
     return proof.with_proofs(Reading("synthetic scenes", list(made)))
 
 
@@ -121,8 +151,6 @@ def _imported(args: argparse.Namespace) -> Reading:
                 forms=args.forms,
             )
         )
-    if args.split != "all":
-        raise InputError(f"--split {args.split} is for dialogues that are made; imported ones keep their split")
     folder = existing_folder("--images", args.images)
     path = args.mrseg or args.regiondial
     records = read_json(path, "conversations")
@@ -131,14 +159,24 @@ def _imported(args: argparse.Namespace) -> Reading:
     records = records[: args.count]
     if args.regiondial is not None:
         return read_each(str(path), records, lambda n, item: regiondial.dialogue_of_turns(item, n, folder))
-    masks = MaskFiles(dict(map(_place, args.masks)))
+    masks = MaskFiles(_places(args.masks))
 
     def read(number: int, record: Any) -> Any:
-        conversation = mrseg.read_conversation(record, lambda image: (folder / image).is_file())
+        conversation = mrseg.read_conversation(record, lambda image: mrseg.has_picture(folder, image))
         name = f"{conversation.name or path.stem}-{number}"
         return mrseg.dialogue_of(conversation, name, folder, masks)
 
     return read_each(str(path), records, read)
+
+
+def _places(texts: Sequence[str]) -> dict[str, Path]:
+    """The place of each set. Raises InputError for a set that is named twice."""
+    places: dict[str, Path] = {}
+    for name, place in map(_place, texts):
+        if name in places:
+            raise InputError(f"--masks names the set {name!r} twice, {places[name]} and {place}; give one of them")
+        places[name] = place
+    return places
 
 
 def _place(text: str) -> tuple[str, Path]:
@@ -151,12 +189,15 @@ def _place(text: str) -> tuple[str, Path]:
 def _check(path: Path) -> int:
     """List what cannot be used, and targets that are not the only ones that their question means."""
     reading = proof.with_proofs(read_dialogues(path))
+    if not reading.dialogues and not reading.bad:
+        raise InputError(f"{path} holds no dialogue; check the file")
     proved = sum(one.rule is not None for item in reading.dialogues for one in item.rounds)
     print(f"{path}: {len(reading.dialogues) + len(reading.bad)} records, {len(reading.bad)} of which cannot be used")
     for line in _lines(reading):
         print(f"  {line}")
     print(f"{reading.rounds} rounds; {proved} targets are proved to be unique, the others say no rule")
-    print(_relations(reading))
+    if reading.dialogues:
+        print(_relations(reading))
     return 1 if reading.bad else 0
 
 

@@ -19,6 +19,7 @@ def dialogues_of_rows(source: str, folder: Path, turns: int, count: int | None =
     unreadable picture are listed as bad.
     """
     rows, reading = open_rows(source), Reading(source)
+    ids: set[str] = set()
     for number in range(len(rows) if count is None else min(count, len(rows))):
         name = f"row {number}"
         try:
@@ -31,7 +32,9 @@ def dialogues_of_rows(source: str, folder: Path, turns: int, count: int | None =
             write_image(path, picture)
             asked = [Asked(row.problem), *(correction_of(row.problem, turn) for turn in range(1, turns + 1))]
             rounds = tuple(TrueRound(one, row.mask) for one in asked)
-            reading.dialogues.append(DialogueRecord(row.id, path, picture.width, picture.height, rounds))
+            unique = f"{row.id}-{number}" if row.id in ids or not row.id else row.id
+            ids.add(unique)
+            reading.dialogues.append(DialogueRecord(unique, path, picture.width, picture.height, rounds))
         except InputError as error:
             reading.bad.append(BadRecord(number + 1, name, reason_of(error)))
     return reading

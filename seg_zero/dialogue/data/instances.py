@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from seg_zero.data.builders.instances import Entry, Instances, existing_folder, read_instances
-from seg_zero.data.inputs import find_file, take_split, upright_size
+from seg_zero.data.inputs import take_split, upright_size
 from seg_zero.dialogue.data.generate import make_rounds
-from seg_zero.dialogue.data.records import BadRecord, DialogueRecord, Reading, reason_of
+from seg_zero.dialogue.data.records import UNUSABLE, BadRecord, DialogueRecord, Reading, picture_of, reason_of
 from seg_zero.dialogue.data.relations import Thing
-from seg_zero.errors import InputError
 from seg_zero.masks import segmentation_to_mask
+from seg_zero.prompting import check_characters
 
 MAX_THINGS = 40  # a picture with more is too crowded to ask about
 
@@ -54,14 +54,15 @@ def dialogues_of_instances(
         number, name = numbers[picture.entry["id"]], str(picture.entry["id"])
         rng = np.random.default_rng((seed, number))
         try:
-            path = find_file(folder, picture.entry["file_name"])
+            path = picture_of(folder, picture.entry["file_name"])
             things = _things(instances, picture)
+            check_characters(picture.entry["file_name"], "its file_name")
             size = (picture.entry["width"], picture.entry["height"])
             if upright_size(path) != size:
                 raise ValueError(f"{path} has another size than the {size[0]}x{size[1]} of the annotations")
             parts = any(thing.part_of is not None for thing in things)
             made = make_rounds(things, rng, int(rng.integers(2, rounds + 1)), forms=forms, all_of_parts=parts)
-        except (InputError, ValueError, KeyError, TypeError, OSError) as error:
+        except UNUSABLE as error:
             reading.bad.append(BadRecord(number, name, reason_of(error)))
             continue
         if len(made) > 1:
@@ -88,10 +89,15 @@ def _things(instances: Instances, picture: _Picture) -> tuple[Thing, ...]:
 
 def _made(instances: Instances, kept: Sequence[Entry], places: dict[Any, int], picture: _Picture) -> Iterator[Thing]:
     for entry in kept:
-        mask = segmentation_to_mask(entry["segmentation"], picture.entry["height"], picture.entry["width"])
+        try:
+            mask = segmentation_to_mask(entry["segmentation"], picture.entry["height"], picture.entry["width"])
+        except ValueError as error:
+            raise ValueError(f"annotation {entry['id']}: {error}") from error
         whole = entry.get("obj_ann_id", entry["id"])  # PACO: the object that an annotated part belongs to
         part_of = places.get(whole) if whole != entry["id"] else None
-        yield Thing((_noun(instances.categories[entry["category_id"]]["name"]),), mask, part_of)
+        name = instances.categories[entry["category_id"]]["name"]
+        check_characters(name, f"the name of category {entry['category_id']}")
+        yield Thing((_noun(name),), mask, part_of)
 
 
 def _noun(name: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 IMAGE, MASK_ENCODE, BOX_ENCODE, MASK_DECODE = "IMAGE256", "MASK-ENCODE", "BOX-ENCODE", "MASK-DECODE"
 KINDS = (IMAGE, MASK_ENCODE, BOX_ENCODE, MASK_DECODE)
@@ -21,6 +22,10 @@ INFERENCE, NULL = "INFERENCE", "NULL"  # set and id of a mask that is yet to be 
 MarkerId = int | str | None
 
 _BRACKET = re.compile(r"\[([^\[\]]*)\]")
+_NAMES = "|".join(KINDS)
+_KIND = re.compile(_NAMES, re.IGNORECASE)
+_LOOSE = re.compile(rf"\[[^\[\]]{{0,60}}?(?:{_NAMES})[^\[\]]{{0,60}}|(?:{_NAMES})\s*:[^\[\]]{{0,60}}", re.IGNORECASE)
+_COCO = re.compile(r"coco_(?:train|val|test)\d{4}_")
 _EMPTY_IDS = ("", "none", "'")
 _TEXT_ID = re.compile(r"[^\s|:\[\]]*[_-][^\s|:\[\]]*")
 
@@ -51,25 +56,45 @@ class Marker:
 def read_markers(text: str) -> list[str | Marker]:
     """A turn as pieces of text and markers, in order. Other brackets are text.
 
-    Raises ValueError, which quotes it, for a bracket that names a kind and is no marker.
+    Raises ValueError, which quotes it, for a bracket that names a kind and is no marker, and for a marker that lacks a
+    bracket.
     """
     parts: list[str | Marker] = []
     rest = 0
     for bracket in _BRACKET.finditer(text):
-        if not any(kind in bracket[1] for kind in KINDS):
+        if not _KIND.search(bracket[1]):
             continue
         try:
             marker = _marker(bracket[1])
         except ValueError as error:
             raise ValueError(f"the marker {bracket[0]!r} cannot be read: {error}") from error
-        parts += [piece for piece in (text[rest : bracket.start()],) if piece]
+        parts += _text(text[rest : bracket.start()])
         parts.append(marker)
         rest = bracket.end()
-    return parts + [piece for piece in (text[rest:],) if piece]
+    return parts + _text(text[rest:])
 
 
 def write_markers(parts: list[str | Marker]) -> str:
     return "".join(part if isinstance(part, str) else part.write() for part in parts)
+
+
+def same_picture(one: str, other: str) -> bool:
+    """Whether two names are of one picture: sets keep theirs in folders and formats of their own, and COCO's editions
+    of 2014 and 2017 add different beginnings to a picture's number."""
+    return _picture(one) == _picture(other)
+
+
+def _picture(name: str) -> str:
+    return _COCO.sub("", PurePosixPath(name.replace("\\", "/")).stem.lower())
+
+
+def _text(piece: str) -> list[str | Marker]:
+    """What is between markers, if anything. Raises ValueError if a marker without a bracket is in it."""
+    loose = _LOOSE.search(piece)
+    if loose is not None:
+        missing = "closed" if loose[0].startswith("[") else "opened"
+        raise ValueError(f"the marker {loose[0]!r} cannot be read: it is not {missing}")
+    return [piece] if piece else []
 
 
 def _marker(inside: str) -> Marker:

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from seg_zero.data.builders.instances import instances_of, read_json
+from seg_zero.data.builders.instances import Entry, entries_by_id, read_json
 from seg_zero.data.builders.labelme import read_annotation
 from seg_zero.data.builders.reasonseg import TARGET, paint
 from seg_zero.data.inputs import upright_size
-from seg_zero.dialogue.data.markers import Marker, MarkerId
+from seg_zero.dialogue.data.markers import Marker, MarkerId, same_picture
 from seg_zero.dialogue.data.pascal_parts import pascal_mask
 from seg_zero.errors import InputError
 from seg_zero.masks import segmentation_to_mask
@@ -30,7 +30,7 @@ class MaskSource(Protocol):
 
 
 class MaskFiles:
-    """Masks of several sets, each from a file or folder that is read when it is first needed.
+    """Masks of several sets, each from a file or folder that is opened once, at the start.
 
     places: by the set's name in the markers. A place is
 
@@ -40,6 +40,8 @@ class MaskFiles:
     * a folder of class maps: PNGs of the pictures' names; the id is a class. ade20k's pixels count from 1, with 0 for
       no class; those of other sets are the class itself;
     * for ids that are empty (ReasonSeg): a folder of LISA's JSON files, of the pictures' names.
+
+    Raises InputError for a place that does not exist or is none of these.
     """
 
     def __init__(self, places: dict[str, Path]) -> None:
@@ -47,15 +49,13 @@ class MaskFiles:
             if not place.exists():
                 raise InputError(f"masks of {name}: {place} does not exist; check the path")
         self._places = places
-        self._open: dict[str, Find] = {}
+        self._open = {name: _open(name, place) for name, place in places.items()}
 
     def mask(self, marker: Marker, image: Path, size: tuple[int, int]) -> np.ndarray:
         name = marker.dataset
         if name not in self._places:
             known = ", ".join(self._places) or "none"
             raise InputError(f"no masks are named for the set {name!r} (named: {known}); give --masks {name}=PLACE")
-        if name not in self._open:
-            self._open[name] = _open(name, self._places[name])
         try:
             found = self._open[name](marker.id, image, size)
         except KeyError as error:
@@ -71,13 +71,38 @@ def _open(name: str, place: Path) -> Find:
     if place.is_dir():
         if any(place.glob("*.mat")):
             return lambda number, image, size: pascal_mask(place, _named(number), image)
+        if not any(path.suffix.lower() in (".png", ".json") for path in place.iterdir()):
+            raise InputError(f"masks of {name}: the folder {place} has no .mat, .png or .json file; check the path")
         offset = 1 if name == "ade20k" else 0
         return lambda number, image, size: _in_folder(place, offset, number, image)
     content = read_json(place, f"masks of {name}")
-    if isinstance(content, dict) and "annotations" not in content:
+    if not isinstance(content, dict) or not content:
+        held = "nothing" if content == {} else f"a JSON {type(content).__name__}"
+        raise InputError(f"masks of {name}: {place} holds {held}; give an instances file or an object of id to RLE")
+    if content.keys().isdisjoint(("annotations", "images", "categories")):
         return lambda number, image, size: segmentation_to_mask(content[str(_named(number))], size[1], size[0])
-    annotations: dict[Any, Any] = instances_of(place, content).annotations
-    return lambda number, image, size: segmentation_to_mask(annotations[number]["segmentation"], size[1], size[0])
+    return _of_instances(place, content)
+
+
+def _of_instances(place: Path, content: dict[str, Any]) -> Find:
+    """Masks by the id of an annotation. What an entry lacks is told when it is asked for."""
+    annotations: dict[Any, Entry] = entries_by_id(place, content, "annotations")
+    pictures: dict[Any, Entry] = entries_by_id(place, content, "images") if "images" in content else {}
+    # LVIS has no file_name.
+    names = {str(number): one.get("file_name") or one.get("coco_url") for number, one in pictures.items()}
+
+    def found(number: MarkerId, image: Path, size: tuple[int, int]) -> np.ndarray:
+        entry = annotations[number]
+        its = names.get(str(entry.get("image_id")))
+        if isinstance(its, str) and not same_picture(its, image.name):
+            raise ValueError(
+                f"annotation {number} of {place} is of the picture {its!r}, and the dialogue of {image.name!r}"
+            )
+        if "segmentation" not in entry:
+            raise ValueError(f"annotation {number} of {place} has no segmentation")
+        return segmentation_to_mask(entry["segmentation"], size[1], size[0])
+
+    return found
 
 
 def _named(number: MarkerId) -> int | str:

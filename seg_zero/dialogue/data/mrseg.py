@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seg_zero.data.inputs import upright_size
+from seg_zero.data.inputs import find_file, upright_size
 from seg_zero.dialogue.data.markers import (
     BOX_ENCODE,
     IMAGE,
@@ -17,12 +18,14 @@ from seg_zero.dialogue.data.markers import (
     NULL,
     Marker,
     read_markers,
+    same_picture,
     write_markers,
 )
 from seg_zero.dialogue.data.mask_sources import MaskSource
 from seg_zero.dialogue.data.records import DialogueRecord, TrueRound, checked_dialogue
 from seg_zero.dialogue.references import read_question
 from seg_zero.masks import encode_mask
+from seg_zero.prompting import check_characters
 
 SPEAKERS = ("human", "gpt")
 Exists = Callable[[str], bool]
@@ -72,33 +75,45 @@ class Conversation:
         return next((marker.image for marker in every if marker.kind == IMAGE), every[0].image)
 
 
+def has_picture(folder: Path, image: str) -> bool:
+    """Whether the picture that a marker names is in ``folder``; backslashes may stand for slashes."""
+    return os.path.isfile(find_file(folder, image))  # Path.is_file raises OSError for a name that is too long
+
+
 def read_conversation(record: Any, exists: Exists = lambda image: True) -> Conversation:
     """A JSON record of MRSeg. exists: whether a picture is there.
 
-    Raises ValueError for turns that do not alternate, markers that cannot be read, a picture that is missing or
-    changes, an answer without a mask, and references that do not fit.
+    Raises ValueError for turns that do not alternate, text that no file can hold, markers that cannot be read, a
+    picture that is missing or changes, an answer without a mask, and references that do not fit.
     """
-    turns = record["conversations"]
-    if not isinstance(turns, list) or not turns or len(turns) % 2:
-        raise ValueError("it has no even number of turns")
+    if not isinstance(record, dict):
+        raise ValueError(f"it is a JSON {type(record).__name__}, not an object")
+    turns = record.get("conversations")
+    if not isinstance(turns, list) or not turns:
+        raise ValueError("its conversations are no list of turns")
+    if len(turns) % 2:
+        raise ValueError(f"it has {len(turns)} turns, and no even number")
+    if not all(isinstance(turn, dict) for turn in turns):
+        raise ValueError("a turn is not an object of from and value")
+    name = _text(str(record.get("conv_id", "")), "its conv_id")
     rounds: list[Exchange] = []
     for place in range(0, len(turns), 2):
         number = place // 2 + 1
         pair = turns[place : place + 2]
-        if tuple(turn["from"] for turn in pair) != SPEAKERS:
+        if tuple(turn.get("from") for turn in pair) != SPEAKERS:
             raise ValueError(f"round {number} is not a turn of human and one of gpt")
         try:
-            asked, answered = (tuple(read_markers(turn["value"])) for turn in pair)
+            asked, answered = (tuple(read_markers(_text(turn.get("value"), "the text of a turn"))) for turn in pair)
             rounds.append(_checked(Exchange(asked, answered, _ind(pair[0].get("ind"))), number))
         except ValueError as error:
             raise ValueError(f"round {number}: {error}") from error
-    found = Conversation(tuple(rounds), str(record.get("conv_id", "")))
-    pictures = list(dict.fromkeys(marker.image for item in rounds for marker in item.markers(IMAGE)))
-    if len(pictures) > 1:
-        raise ValueError(f"the picture changes from {pictures[0]!r} to {pictures[1]!r}")
-    missing = [image for image in pictures if not exists(image)]
-    if missing:
-        raise ValueError(f"image {missing[0]!r} does not exist")
+    found = Conversation(tuple(rounds), name)
+    pictures = [marker.image for item in rounds for marker in item.markers(IMAGE)]
+    for image in pictures:
+        if image.replace("\\", "/") != pictures[0].replace("\\", "/"):
+            raise ValueError(f"the picture changes from {pictures[0]!r} to {image!r}")
+        if not exists(image):
+            raise ValueError(f"image {image!r} does not exist")
     return found
 
 
@@ -119,10 +134,16 @@ def dialogue_of(conversation: Conversation, name: str, images: Path, masks: Mask
     A reference is the round that ``ind`` names, else the latest that answered with its id, else a region given by the
     user. An answer with several masks is their union.
     """
-    image = images / conversation.image
+    image = find_file(images, conversation.image)
     width, height = upright_size(image)
     rounds: list[TrueRound] = []
     for number, item in enumerate(conversation.rounds, start=1):
+        for marker in item.markers():
+            if not same_picture(marker.image, conversation.image):
+                raise ValueError(
+                    f"round {number}: {marker.write()} is of the picture {marker.image!r}, and the dialogue of "
+                    f"{conversation.image!r}"
+                )
         references, given = [], []
         for place, marker in enumerate(item.encoded):
             earlier = _round_of(marker, item, place, conversation.rounds[: number - 1])
@@ -165,6 +186,14 @@ def conversation_of(dialogue: DialogueRecord, image: str, dataset: str) -> tuple
         ind = one.asked.references if one.asked.references and not one.given else None
         rounds.append(Exchange(tuple(asked), (target, "."), ind))
     return Conversation(tuple(rounds), dialogue.id), masks
+
+
+def _text(value: Any, what: str) -> str:
+    """``value`` if it is text that a file can hold. Raises ValueError that begins with ``what``."""
+    if not isinstance(value, str):
+        raise ValueError(f"{what} is a {type(value).__name__}, not text")
+    check_characters(value, what)
+    return value
 
 
 def _ind(value: Any) -> tuple[int, ...] | None:

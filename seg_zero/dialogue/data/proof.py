@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from seg_zero.dialogue.data.records import BadRecord, DialogueRecord, Reading
+from seg_zero.dialogue.data.records import UNUSABLE, BadRecord, DialogueRecord, Reading, reason_of
 from seg_zero.dialogue.data.relations import NO, PART, PLAIN, Thing, matching, meant, relates
 from seg_zero.dialogue.references import Asked, read_question
 
@@ -23,8 +23,8 @@ def prove(dialogue: DialogueRecord) -> list[str]:
         return []
     try:
         things = [Thing.of_record(record) for record in dialogue.things]
-    except ValueError as error:
-        return [f"a thing of the picture: {error}"]
+    except UNUSABLE as error:
+        return [f"a thing of the picture: {reason_of(error)}"]
     faults = []
     truths = [one.truth() for one in dialogue.rounds]
     for number, one in enumerate(dialogue.rounds, start=1):
@@ -79,12 +79,15 @@ def _says(asked: Asked, words: Sequence[str], number: int) -> bool:
 
 
 def with_proofs(reading: Reading) -> Reading:
-    """The dialogues whose targets are unique; the others are added to the bad ones."""
+    """The dialogues whose targets are unique and whose ids are new; the others are added to the bad ones."""
     proved = Reading(reading.name, [], list(reading.bad))
     bad = {one.number for one in reading.bad}
     numbers = (number for number in range(1, len(reading.dialogues) + len(bad) + 1) if number not in bad)
+    named: dict[str, int] = {}
     for dialogue in reading.dialogues:
         number, faults = next(numbers), prove(dialogue)
+        if named.setdefault(dialogue.id, number) != number:
+            faults = [f"record {named[dialogue.id]} has the same id; give it another", *faults]
         if faults:
             proved.bad.append(BadRecord(number, dialogue.id, "; ".join(faults)))
         else:

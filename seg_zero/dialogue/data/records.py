@@ -4,15 +4,18 @@
       {"question": "the mug", "references": [], "relation": "", "mask": RLE},
       {"question": "its handle", "references": [1], "relation": "hierarchical", "mask": RLE, "given": [RLE]}]}
 
-``image`` is relative to the file; RLE is COCO's. ``given`` (regions of the user) is optional. Generated dialogues also
-have ``rule`` in their rounds, how the target was chosen, and ``things``, all that is in the picture, each with
-``words``, ``mask`` and ``part_of``.
+``image`` is relative to the file; RLE is COCO's, compressed or plain. ``given`` (regions of the user) is optional.
+Generated dialogues also have ``rule`` in their rounds, how the target was chosen, and ``things``, all that is in the
+picture, each with ``words``, ``mask`` and ``part_of``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +23,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from seg_zero.data.inputs import find_file
+from seg_zero.data.inputs import find_file, upright_size
 from seg_zero.dialogue.memory import check_references
 from seg_zero.dialogue.references import Asked, read_question
 from seg_zero.errors import InputError, one_line
-from seg_zero.files import read_lines, whole_file
-from seg_zero.images import load_image
-from seg_zero.masks import decode_mask
-from seg_zero.prompting import check_question
+from seg_zero.files import check_folder_place, make_folder, read_lines, whole_file
+from seg_zero.images import MAX_PIXELS, load_image
+from seg_zero.masks import decode_mask, encode_mask, segmentation_to_mask
+from seg_zero.prompting import check_characters, check_question
 
 RLE = dict[str, Any]
+# What reading a damaged record raises.
+UNUSABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError)
+_JSON_KINDS = {dict: "object", str: "text", int: "number", float: "number", bool: "truth value", type(None): "null"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,10 @@ class DialogueRecord:
 
     def picture(self) -> Image.Image:
         """The RGB picture. Raises InputError if it cannot be read or has another size."""
-        picture = load_image(self.image)
+        try:
+            picture = load_image(self.image)
+        except InputError as error:
+            raise InputError(f"dialogue {self.id}: {error}") from error
         if picture.size != (self.width, self.height):
             found = f"{picture.width}x{picture.height}"
             raise InputError(
@@ -104,19 +113,52 @@ class Reading:
 
 
 def read_each(name: str, records: Iterable[Any], read: Callable[[int, Any], DialogueRecord]) -> Reading:
-    """Read records one by one; what raises InputError, ValueError and the like becomes a BadRecord."""
+    """Read JSON records one by one; one that is no object, or whose reading fails, becomes a BadRecord."""
     reading = Reading(name)
     for number, record in enumerate(records, start=1):
         try:
-            reading.dialogues.append(read(number, record))
-        except (InputError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            if isinstance(record, Exception):
+                raise ValueError(f"it is not JSON ({record})")
+            reading.dialogues.append(read(number, object_of(record, "it")))
+        except UNUSABLE as error:
             reading.bad.append(BadRecord(number, _id_of(record), reason_of(error)))
     return reading
 
 
 def reason_of(error: Exception) -> str:
     """Why a record cannot be used, in one line; of a KeyError, what is missing."""
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(f"{str(error.filename or '')[:80]}: {error.strerror}", 300)
     return f"{error} is missing" if isinstance(error, KeyError) else one_line(error, 300)
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, for messages."""
+    return f"a JSON {_JSON_KINDS.get(type(value), type(value).__name__)}"
+
+
+def object_of(value: Any, what: str) -> dict[str, Any]:
+    """``value`` if it is a JSON object. Raises ValueError that begins with ``what``."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is {kind_of(value)}, not an object")
+    return value
+
+
+def list_of(value: Any, what: str) -> list[Any]:
+    """``value`` if it is a JSON list. Raises ValueError that begins with ``what``."""
+    if not isinstance(value, list):
+        raise ValueError(f"{what} is {kind_of(value)}, not a list")
+    return value
+
+
+def picture_of(folder: Path, name: Any) -> Path:
+    """The file of a picture that a record names, relative to ``folder``. Raises ValueError if there is none."""
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"image is {kind_of(name) if name != '' else 'empty'}, not the name of a file")
+    path = find_file(folder, name)
+    if not os.path.isfile(path):
+        raise ValueError(f"image {name[:80]!r} does not exist")
+    return path
 
 
 def _id_of(record: Any) -> str:
@@ -146,14 +188,39 @@ def is_dialogue_file(path: Path) -> bool:
     return isinstance(record, dict) and "rounds" in record
 
 
-def write_dialogues(path: Path, dialogues: Iterable[DialogueRecord]) -> int:
-    """Write a file of dialogues atomically; returns their number. Pictures are named relative to it where they can."""
-    count = 0
-    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as stream:
-        for item in dialogues:
-            stream.write(json.dumps(record_of(item, path.parent), ensure_ascii=False) + "\n")
-            count += 1
+def write_dialogues(path: Path, dialogues: Iterable[DialogueRecord], drawn: Path | None = None) -> int:
+    """Write a file of dialogues atomically; returns their number. Pictures are named relative to it where they can.
+
+    drawn: a folder of new pictures (:func:`drawing`). Those of the dialogues are moved to ``NAME_images`` beside the
+    file, once all is there.
+    """
+    names: list[str] = []
+    count, final = 0, path.with_name(f"{path.stem}_images")
+    with whole_file(path) as partial:
+        with partial.open("w", encoding="utf-8") as stream:
+            for item in dialogues:
+                if drawn is not None and item.image.parent == drawn:
+                    names.append(item.image.name)
+                    item = replace(item, image=final / item.image.name)
+                stream.write(json.dumps(record_of(item, path.parent), ensure_ascii=False) + "\n")
+                count += 1
+        if drawn is not None and names:
+            make_folder(final)
+            for name in dict.fromkeys(names):
+                os.replace(drawn / name, final / name)
     return count
+
+
+@contextmanager
+def drawing(path: Path) -> Iterator[Path]:
+    """A folder beside a file of dialogues for the new pictures that :func:`write_dialogues` moves; it goes at the end,
+    so that the pictures of an earlier file stay if the work is not finished."""
+    check_folder_place(path.with_name(f"{path.stem}_images"))
+    folder = path.with_name(f".{path.stem}_images.{os.getpid()}.tmp")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def record_of(item: DialogueRecord, folder: Path) -> dict[str, Any]:
@@ -175,6 +242,8 @@ def checked_dialogue(name: str, image: Path, width: int, height: int, rounds: Se
 
     Raises InputError or ValueError that names the round.
     """
+    check_characters(name, "its id")
+    check_characters(str(image), "the name of its picture")
     if not rounds:
         raise ValueError("it has no rounds")
     found: list[bool] = []
@@ -190,8 +259,8 @@ def checked_dialogue(name: str, image: Path, width: int, height: int, rounds: Se
             found.append(bool(one.truth().any()))
             for rle in one.given:
                 decode_mask(rle)
-        except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"round {number}: {one_line(error, 300)}") from error
+        except UNUSABLE as error:
+            raise ValueError(f"round {number}: {reason_of(error)}") from error
     return DialogueRecord(name, image, width, height, tuple(rounds))
 
 
@@ -202,36 +271,83 @@ def _loaded(line: str) -> Any:
         return error
 
 
-def _dialogue_of(record: Any, folder: Path) -> DialogueRecord:
-    if isinstance(record, Exception):
-        raise ValueError(f"it is not JSON ({record})")
-    if not isinstance(record, dict):
-        raise ValueError(f"it is a JSON {type(record).__name__}, not an object")
-    width, height = record["width"], record["height"]
+def _dialogue_of(record: dict[str, Any], folder: Path) -> DialogueRecord:
+    name, width, height = _id_text(record["id"]), record["width"], record["height"]
     if not all(type(side) is int and side > 0 for side in (width, height)):
-        raise ValueError(f"width {width!r} and height {height!r} are not pixels")
-    image = find_file(folder, record["image"])
-    if not image.is_file():
-        raise ValueError(f"image {record['image']!r} does not exist")
+        raise ValueError(f"width {_shown(width)} and height {_shown(height)} are not pixels")
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"it has {width}x{height} pixels; the limit is {MAX_PIXELS:,}")
+    image = picture_of(folder, record["image"])
+    found = upright_size(image)
+    if found != (width, height):
+        raise ValueError(f"image {record['image']!r} has {found[0]}x{found[1]} pixels, the record {width}x{height}")
     rounds = []
-    for number, one in enumerate(record["rounds"], start=1):
+    for number, one in enumerate(list_of(record["rounds"], "rounds"), start=1):
         try:
-            asked = read_question(one["question"], one.get("references", []), str(one.get("relation", "")))
-            rounds.append(TrueRound(asked, one["mask"], tuple(one.get("given", ())), one.get("rule")))
-        except (InputError, KeyError, TypeError, AttributeError) as error:
+            rounds.append(_round_of(object_of(one, "it"), height, width))
+        except UNUSABLE as error:
             raise ValueError(f"round {number}: {reason_of(error)}") from error
-    found = checked_dialogue(str(record["id"]), image, width, height, rounds)
-    things = tuple(_thing(thing, len(record["things"]), (height, width)) for thing in record.get("things", ()))
-    return replace(found, things=things)
+    things = list_of(record.get("things", []), "things")
+    checked = checked_dialogue(name, image, width, height, rounds)
+    return replace(
+        checked, things=tuple(_thing(one, place, len(things), (height, width)) for place, one in enumerate(things))
+    )
 
 
-def _thing(thing: dict[str, Any], count: int, shape: tuple[int, int]) -> dict[str, Any]:
+def _round_of(one: dict[str, Any], height: int, width: int) -> TrueRound:
+    relation, rule = one.get("relation", ""), one.get("rule")
+    if not isinstance(relation, str):
+        raise ValueError(f"its relation is {kind_of(relation)}, not text")
+    references = list_of(one.get("references", []), "references")
+    if any(type(number) is not int for number in references):
+        raise ValueError(f"references {_shown(references)} are no list of rounds")
+    asked = read_question(one["question"], references, relation)
+    given = [_mask_of(rle, height, width) for rle in list_of(one.get("given", []), "given")]
+    mask = _mask_of(one["mask"], height, width)
+    return TrueRound(asked, mask, tuple(given), None if rule is None else object_of(rule, "its rule"))
+
+
+def _mask_of(value: Any, height: int, width: int) -> RLE:
+    """A mask as compressed RLE of the image's size, its runs unread; plain counts, also COCO's, are compressed."""
+    mask = object_of(value, "a mask")
+    size, counts = mask["size"], mask["counts"]
+    if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)):
+        raise ValueError(f"the size {_shown(size)} of a mask is not [height, width]")
+    if size != [height, width]:
+        raise ValueError(f"a mask is of {size[1]}x{size[0]} pixels, the image {width}x{height}")
+    if isinstance(counts, list):
+        return encode_mask(segmentation_to_mask(mask, height, width))
+    if not isinstance(counts, str) or not counts.isascii():
+        raise ValueError(f"the counts {_shown(counts)} of a mask are neither a list nor compressed text")
+    return mask
+
+
+def _thing(value: Any, place: int, count: int, shape: tuple[int, int]) -> dict[str, Any]:
     """A thing's record, checked but for its run lengths: there may be many, and few are needed."""
-    words, mask, part_of = thing["words"], thing["mask"], thing.get("part_of")
+    thing = object_of(value, f"thing {place}")
+    words, part_of = thing["words"], thing.get("part_of")
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        raise ValueError(f"the words {words!r} of a thing are no list of texts")
-    if mask["size"] != list(shape):
-        raise ValueError(f"the mask of {' '.join(words)!r} is not of the image's size")
+        raise ValueError(f"the words {_shown(words)} of thing {place} are no list of texts")
+    try:
+        mask = _mask_of(thing["mask"], *shape)
+    except UNUSABLE as error:
+        raise ValueError(f"thing {place} ({' '.join(words)[:40]}): {reason_of(error)}") from error
     if part_of is not None and (type(part_of) is not int or not 0 <= part_of < count):
-        raise ValueError(f"part_of {part_of!r} is no number of a thing")
+        raise ValueError(f"part_of {_shown(part_of)} is no number of a thing, from 0")
     return {"words": words, "mask": mask, "part_of": part_of}
+
+
+def _id_text(value: Any) -> str:
+    if type(value) is int:
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"its id is {kind_of(value)}, not text")
+    if not value.strip():
+        raise ValueError("its id is empty; name the dialogue")
+    return value
+
+
+def _shown(value: Any) -> str:
+    """A JSON value in a message."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -15,7 +15,7 @@ from seg_zero.training.settings import FRACTION, POSITIVE, SWITCH, Rule, is_numb
 def _up_to(most: float, with_zero: bool) -> Rule:
     return Rule(
         f"a number from 0 to {most:g}" if with_zero else f"a number above 0 and up to {most:g}",
-        f"set it to {most:g} or less",
+        "set it to a number in this range",
         lambda v: is_number(v) and (v >= 0 if with_zero else v > 0) and v <= most,
     )
 

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from seg_zero.cli.main import main
+from seg_zero.data.synthetic.rows import write_split
+from seg_zero.dialogue.data import synthetic
 from seg_zero.dialogue.data.proof import prove
 from seg_zero.dialogue.data.records import read_dialogues
+from seg_zero.files import write_image
 from seg_zero.masks import encode_mask
 
 
@@ -59,6 +64,63 @@ def test_a_check_lists_bad_records_by_number_and_reason(tmp_path: Path, capsys: 
     assert "3 records, 2 of which cannot be used" in said
     assert f"  record 2 ({lines[1]['id']}): round 1: " in said and "does not mean its target alone" in said
     assert f"  record 3 ({lines[2]['id']}): image 'gone.png' does not exist" in said
+
+
+def test_a_check_goes_on_after_damaged_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "d.jsonl"
+    assert call("--out", path, "--count", 5) == 0
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0]["rounds"][0]["rule"] = 5
+    lines[1]["things"][0]["mask"] = None
+    lines[2]["rounds"][0]["mask"]["size"] = []
+    lines[3]["things"][0]["mask"]["counts"] = "0"
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, lines[4]]))
+    capsys.readouterr()
+    assert call("--check", path) == 1
+    said = capsys.readouterr()
+    assert "6 records, 5 of which cannot be used" in said.out and not said.err
+    assert "record 6" in said.out and "record 5 has the same id" in said.out
+
+
+def test_a_check_of_an_empty_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "d.jsonl").write_text("\n")
+    assert call("--check", tmp_path / "d.jsonl") == 2
+    said = capsys.readouterr()
+    assert not said.out and "d.jsonl holds no dialogue; check the file" in said.err
+
+
+def test_an_interrupt_leaves_the_earlier_file_and_its_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "train.jsonl"
+    assert call("--out", path, "--count", 4) == 0
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    drawn = 0
+
+    def interrupt(place: Path, image: Image.Image) -> None:
+        nonlocal drawn
+        drawn += 1
+        if drawn == 3:
+            raise KeyboardInterrupt
+        write_image(place, image)
+
+    monkeypatch.setattr(synthetic, "write_image", interrupt)
+    assert call("--out", path, "--count", 4, "--scenes", "parts", "--side", 64) == 130
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    assert {file.name for file in tmp_path.iterdir()} == {"train.jsonl", "train_images"}
+    monkeypatch.undo()
+    assert call("--out", path, "--count", 2, "--side", 64) == 0
+    assert {item.picture().width for item in read_dialogues(path).usable()} == {64}
+
+
+def test_rows_with_one_id_become_dialogues_with_several(tmp_path: Path) -> None:
+    write_split(tmp_path / "rows.parquet", 7, 3)
+    table = pq.read_table(tmp_path / "rows.parquet")
+    same = table.set_column(table.schema.get_field_index("id"), "id", pa.array(["row"] * 3))
+    pq.write_table(same, tmp_path / "rows.parquet")
+    assert call("--rows", tmp_path / "rows.parquet", "--out", tmp_path / "c.jsonl") == 0
+    assert [item.id for item in read_dialogues(tmp_path / "c.jsonl").usable()] == ["row", "row-1", "row-2"]
+    assert call("--check", tmp_path / "c.jsonl") == 0
 
 
 def block(x: int, y: int) -> np.ndarray:
@@ -162,10 +224,25 @@ def test_published_conversations_are_imported(coco: Path, capsys: pytest.Capture
         (["--out", "a.jsonl", "--mrseg", "list.json", "--images", ".", "--masks", "x=no"], "no does not exist"),
         (
             ["--out", "a.jsonl", "--mrseg", "list.json", "--images", ".", "--split", "val"],
-            "imported ones keep their split",
+            "--split val is for synthetic pictures and --instances; leave it out",
         ),
         (["--out", "a.jsonl", "--mrseg", "list.json", "--images", "."], "holds no dialogue"),
         (["--check", "none.jsonl"], "cannot be read"),
+        (["--check", "list.json", "--out", "a.jsonl"], "--out a.jsonl is for the command without --check"),
+        (["--check", "list.json", "--skip-bad"], "--skip-bad is for the command without --check"),
+        (["--check", "list.json", "--images", "."], "--images . is for --instances and --mrseg and --regiondial"),
+        (["--out", "a.jsonl", "--images", "none"], "--images none is for --instances"),
+        (["--out", "a.jsonl", "--turns", "3"], "--turns 3 is for --rows; leave it out"),
+        (["--out", "a.jsonl", "--val_fraction", "2"], "--val_fraction 2.0 is for --instances; leave it out"),
+        (["--out", "a.jsonl", "--rows", "x", "--split", "val"], "--split val is for synthetic pictures"),
+        (["--out", "a.jsonl", "--rows", "x", "--turns", "99"], "--turns 99 must be at most 8"),
+        (["--out", "a.jsonl", "--side", "100000"], "--side 100000 must be at most 2048"),
+        (["--out", "a.jsonl", "--rounds", "9" * 30], "must be at most 100"),
+        (["--out", "a.jsonl", "--mrseg", "list.json", "--images", ".", "--forms", "lisa"], "--forms lisa is for"),
+        (
+            ["--out", "a.jsonl", "--mrseg", "list.json", "--images", ".", "--masks", "x=a", "--masks", "x=b"],
+            "--masks names the set 'x' twice, a and b; give one of them",
+        ),
         (["--out", "a.jsonl", "--scenes", "parts", "--parts"], "leave it out with --scenes parts"),
         (["--out", "a.jsonl", "--scenes", "parts", "--mrseg", "list.json"], "--scenes parts is for synthetic pictures"),
     ],

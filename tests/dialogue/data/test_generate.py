@@ -215,7 +215,7 @@ def test_rounds_without_a_rule_need_no_proof(tmp_path: Path) -> None:
     [
         ({"words": []}, "are no list of texts"),
         ({"part_of": 99}, "part_of 99 is no number of a thing"),
-        ({"mask": {"size": [1, 1], "counts": "1"}}, "is not of the image's size"),
+        ({"mask": {"size": [1, 1], "counts": "1"}}, "thing 0 (orange diamond): a mask is of 1x1 pixels"),
     ],
 )
 def test_things_that_cannot_be_are_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:

@@ -60,6 +60,42 @@ def test_a_written_file_reads_back(folder: Path) -> None:
         ("[1", "it is not JSON"),
         ("[1]", "it is a JSON list, not an object"),
         (record(image="b.png"), "image 'b.png' does not exist"),
+        (record(image="a" * 3000), "aaa' does not exist"),
+        (record(image="a\0.png"), "does not exist"),
+        (record(image=5), "image is a JSON number, not the name of a file"),
+        (record(image=""), "image is empty, not the name of a file"),
+        (record(image="damaged.png"), "damaged.png cannot be read"),
+        (record(width=12, height=20), "image 'a.png' has 20x12 pixels, the record 12x20"),
+        (record(width=10**6, height=10**6), "it has 1000000x1000000 pixels; the limit is 120,000,000"),
+        (record(id=None), "its id is a JSON null, not text"),
+        (record(id=["one"]), "its id is a JSON list, not text"),
+        (record(id=" "), "its id is empty"),
+        (record(rounds=5), "rounds is a JSON number, not a list"),
+        (record(rounds=["the mug"]), "round 1: it is a JSON text, not an object"),
+        (record(rounds=rounds(references=1)), "round 2: references is a JSON number, not a list"),
+        (record(rounds=rounds(references=[[1]])), "round 2: references [[1]] are no list of rounds"),
+        (record(rounds=rounds(relation=5)), "round 2: its relation is a JSON number, not text"),
+        (record(rounds=rounds(rule="x")), "round 2: its rule is a JSON text, not an object"),
+        (record(rounds=rounds(given=5)), "round 2: given is a JSON number, not a list"),
+        (record(rounds=rounds(mask="x")), "round 2: a mask is a JSON text, not an object"),
+        (record(rounds=rounds(mask={"counts": "1"})), "round 2: 'size' is missing"),
+        *(
+            (record(rounds=rounds(mask=RLE | {"size": size})), f"round 2: the size {json.dumps(size)} of a mask is not")
+            for size in ([], [1], "x", None, [12.0, 20], 5)
+        ),
+        *(
+            (record(rounds=rounds(mask=RLE | {"counts": counts})), f"round 2: the counts {json.dumps(counts)} of")
+            for counts in (None, 5, "é")
+        ),
+        (record(rounds=rounds(mask=RLE | {"counts": [1, 2]})), "round 2: its run lengths cover 3 pixels"),
+        (record(rounds=rounds(mask=RLE | {"counts": [1.5]})), "round 2: its run lengths hold something other"),
+        (record(things=5), "things is a JSON number, not a list"),
+        (record(things=[5]), "thing 0 is a JSON number, not an object"),
+        (record(things=[{"words": "mug", "mask": RLE}]), 'the words "mug" of thing 0 are no list of texts'),
+        (record(things=[{"words": ["mug"]}]), "'mask' is missing"),
+        (record(things=[{"words": ["mug"], "mask": None}]), "thing 0 (mug): a mask is a JSON null"),
+        (record(things=[{"words": ["mug"], "mask": {"size": [12, 20]}}]), "thing 0 (mug): 'counts' is missing"),
+        (record(things=[{"words": ["mug"], "mask": RLE | {"counts": None}}]), "thing 0 (mug): the counts null"),
         (record(width=0), "width 0 and height 12 are not pixels"),
         (record(rounds=[]), "it has no rounds"),
         ({"id": "one"}, "'width' is missing"),
@@ -74,6 +110,7 @@ def test_a_written_file_reads_back(folder: Path) -> None:
 )
 def test_bad_records_are_listed_by_number_and_reason(folder: Path, line: Any, reason: str) -> None:
     text = line if isinstance(line, str) else json.dumps(line)
+    (folder / "damaged.png").write_bytes(b"no picture")
     (folder / "d.jsonl").write_text("\n".join([json.dumps(record()), text, json.dumps(record(id="three"))]))
     found = read_dialogues(folder / "d.jsonl")
     assert [item.id for item in found.dialogues] == ["one", "three"]
@@ -81,6 +118,26 @@ def test_bad_records_are_listed_by_number_and_reason(folder: Path, line: Any, re
     assert bad.number == 2 and bad.line().startswith("record 2") and reason in bad.line()
     with pytest.raises(InputError, match="correct or remove the record"):
         found.usable()
+
+
+def test_plain_run_lengths_are_read(folder: Path) -> None:
+    flat = MASK.T.ravel()
+    ends = [0, *(np.flatnonzero(flat[1:] != flat[:-1]) + 1), flat.size]
+    plain = {"size": [12, 20], "counts": [int(run) for run in np.diff(ends)]}
+    thing = {"words": ["mug"], "mask": plain}
+    (folder / "d.jsonl").write_text(json.dumps(record(rounds=rounds(mask=plain, given=[plain]), things=[thing])))
+    (found,) = read_dialogues(folder / "d.jsonl").usable()
+    assert found.rounds[1].mask == found.rounds[1].given[0] == found.things[0]["mask"] == RLE
+
+
+def test_a_picture_that_cannot_be_decoded_names_its_dialogue(folder: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (12, 20, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "a.png")
+    (folder / "d.jsonl").write_text(json.dumps(record()))
+    (found,) = read_dialogues(folder / "d.jsonl").usable()
+    (folder / "a.png").write_bytes((folder / "a.png").read_bytes()[:200])
+    with pytest.raises(InputError, match=r"dialogue one: image .*a\.png cannot be read"):
+        found.picture()
 
 
 def test_files_that_hold_nothing_are_refused(folder: Path) -> None:
@@ -123,7 +180,11 @@ def test_turns_of_regionreasoner_become_dialogues(folder: Path) -> None:
         ({"context_from_turn": None}, "has the box of an earlier turn, but names none"),
         ({"masks": []}, "turn 2: it has no mask"),
         ({"masks": [[[0, 2]]]}, "turn 2: the mask is no array of 0 and 1 of 12 rows"),
-        ({"question": 3}, "turn 2: the question is a int"),
+        ({"masks": {"a": 1}}, "turn 2: masks is a JSON object, not a list"),
+        ({"masks": [[[0, 1], [0]]]}, "turn 2: the mask is no array of 0 and 1 of 12 rows"),
+        ({"masks": [["01" * 6] * 12]}, "turn 2: the mask is no array of 0 and 1 of 12 rows"),
+        ({"masks": [{"size": [12, 20], "counts": 5}]}, "turn 2: its run lengths are neither a list nor compressed"),
+        ({"question": 3}, "turn 2: the question is a JSON number, not text"),
     ],
 )
 def test_malformed_turns_are_told(folder: Path, change: dict[str, Any], reason: str) -> None:
@@ -132,3 +193,4 @@ def test_malformed_turns_are_told(folder: Path, change: dict[str, Any], reason: 
     found = read_each("x", records, lambda number, item: dialogue_of_turns(item, number, folder))
     assert [bad.number for bad in found.bad] == [1, 2, 3] and reason in found.bad[0].reason
     assert "image 'z.png' does not exist" in found.bad[1].reason
+    assert found.bad[2].reason == "it is a JSON number, not an object"

@@ -71,7 +71,8 @@ def check_file_place(path: Path) -> None:
     """Raises InputError if no file can be written at ``path``: it is a folder, or what is above it takes no files."""
     with writing(path):
         if path.is_dir():
-            raise InputError(f"{path} is a folder; give the name of a file, such as {path / 'out'}")
+            remedy = "give another name" if path.suffix else f"give the name of a file, such as {path / 'out'}"
+            raise InputError(f"{path} is a folder; {remedy}")
         _check_above(path)
 
 

@@ -303,10 +303,8 @@ class ReasoningSegmenter:
         image: None if the file names it. Raises InputError for a file that holds none, and for another image.
         """
         saved = read_dialogue(Path(file), max_rounds)
-        if image is None and not saved.image_name:
-            raise InputError(f"dialogue {file} was held about a picture without a name; give the image")
-        image = saved.image_name if image is None else image
-        made = self.dialogue(image, references=references, carry=carry, max_rounds=max_rounds)
+        given = saved.image_or(image, "give the image")
+        made = self.dialogue(given, references=references, carry=carry, max_rounds=max_rounds)
         made.restore(saved)
         return made
 

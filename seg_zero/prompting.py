@@ -265,8 +265,10 @@ def check_characters(text: str, what: str) -> None:
 def check_question(question: str) -> None:
     """Check that a question can be asked, before any costly work.
 
-    Raises InputError for a question without words, or with a control token, which would count as an image or a turn.
+    Raises InputError for a question without words, with a control token, which would count as an image or a turn, or
+    with half a character, which no tokenizer and no file takes.
     """
+    check_characters(question, "the question")
     if not "".join(question.split()).strip(".!?,;:\"'"):
         raise InputError(f"the question {question!r} is empty; describe what to segment")
     token = _CONTROL_TOKEN.search(question.lower())

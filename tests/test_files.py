@@ -32,18 +32,20 @@ PACKAGE = Path(files.__file__).parent
     ("place", "message"),
     [
         ("folder", "folder is a folder; give the name of a file"),
+        ("folder.json", "folder.json is a folder; give another name"),
         ("file/a/b.txt", "file is a file and no folder; give another place"),
     ],
 )
 def test_a_place_where_no_file_can_be_is_named_before_anything_is_written(
     tmp_path: Path, place: str, message: str
 ) -> None:
-    (tmp_path / "folder").mkdir()
+    for folder in ("folder", "folder.json"):
+        (tmp_path / folder).mkdir()
     (tmp_path / "file").write_text("kept")
     with pytest.raises(InputError, match=message):
         write_text(tmp_path / place, "text")
     assert (tmp_path / "file").read_text() == "kept"
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "folder.json"]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,12 @@ def test_angles_and_bars_are_no_control_tokens() -> None:
     assert normalise_question("the sign with <| 5 |> on it") == "the sign with <| 5 |> on it"
 
 
+@pytest.mark.parametrize("question", ["the caf\udce9 circle", "\ud800", "\udfff?"])
+def test_half_a_character_is_refused(question: str) -> None:
+    with pytest.raises(InputError, match="the question holds half a character"):
+        normalise_question(question)
+
+
 @pytest.mark.parametrize("question", ["", "   ", "?!"])
 def test_empty_question_is_refused(question: str) -> None:
     with pytest.raises(ValueError, match="is empty"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,17 +15,19 @@ from typing import TYPE_CHECKING
 from seg_zero.cli.infer import in_full
 from seg_zero.cli.options import add_model_options, prompt_template_of, segmenter_of
 from seg_zero.command_line import CommandParser
-from seg_zero.errors import InputError, print_error, print_note
+from seg_zero.errors import InputError, counted, print_error, print_note
 from seg_zero.files import check_folder_place, read_text
 
 if TYPE_CHECKING:
+    from seg_zero.dialogue.memory import Round
     from seg_zero.dialogue.session import Dialogue
     from seg_zero.results.result import SegmentationResult
 
 DEFAULT_FOLDER = Path("outputs/chat")
 SAVED = "dialogue.json"
 UNDO, CLEAR, EXIT = ("undo",), ("clear", "clear history"), ("exit", "quit")
-_OURS = re.compile(r"round_\d{2,}_(overlay|mask)\.png")
+PICTURES = ("overlay", "mask")
+_ROUND = re.compile(rf"round_\d{{2,}}_({'|'.join(PICTURES)})\.png")
 _HELP = "a question, with [REF:1] or 'instance 1' for earlier rounds; or undo, clear, exit"
 
 
@@ -43,19 +47,17 @@ def main(argv: Sequence[str]) -> int:
     from seg_zero.policy.model_files import resolve_model
 
     renderer_for(args.references, args.carry)
-    image, earlier = args.image, 0
+    image, earlier = args.image or None, 0
     if args.load is not None:
         saved = read_dialogue(args.load, args.max_rounds)
-        image, earlier = image or saved.image_name or None, len(saved.records)
-        if image is None:
-            raise InputError(f"dialogue {args.load} was held about a picture without a name; name the image")
+        image, earlier = str(saved.image_or(image, "name the image, as in: chat IMAGE --load FILE")), len(saved.records)
     given, image = image, image or str(EXAMPLE_IMAGE)
     script = None if args.script is None else read_script(args.script, earlier, args.max_rounds)
     picture = load_image(image)
     if args.load is not None:
         saved.for_image(picture)
-    folder = args.out or DEFAULT_FOLDER / Path(image).stem
-    check_folder_place(folder)
+    folder = args.out or (DEFAULT_FOLDER / Path(image).stem if args.load is None else args.load.parent)
+    check_place(folder, args.load)
     check_here("policy", resolve_model(args.reasoning_model_path))
 
     segmenter = segmenter_of(args, template)
@@ -65,8 +67,7 @@ def main(argv: Sequence[str]) -> int:
     dialogue = segmenter.dialogue(image, **options)
     if args.load is not None:
         dialogue.restore(saved)
-    chat = Chat(dialogue, folder, as_json=args.json)
-    chat.write_all()
+    chat = Chat(dialogue, folder, args.load, as_json=args.json)
     if script is None:
         return _interactive(chat, quiet=args.json)
     for number, line in script:
@@ -89,7 +90,9 @@ def parser() -> CommandParser:
     made.add_argument(
         "--script", type=Path, help="text file of a fixed conversation: one question a line, undo, clear, # comments"
     )
-    made.add_argument("--out", type=Path, help=f"folder for pictures and {SAVED} (default: {DEFAULT_FOLDER}/NAME)")
+    made.add_argument(
+        "--out", type=Path, help=f"folder for pictures and {SAVED} (default: {DEFAULT_FOLDER}/NAME, or that of --load)"
+    )
     made.add_argument("--load", type=Path, metavar="FILE", help=f"go on with a {SAVED}")
     made.add_argument(
         "--references",
@@ -104,41 +107,53 @@ def parser() -> CommandParser:
 
 
 class Chat:
-    """A dialogue whose rounds are printed and written to a folder as they come."""
+    """A dialogue whose rounds are printed and written to a folder as they come; nothing is before the first change.
 
-    def __init__(self, dialogue: Dialogue, folder: Path, *, as_json: bool = False) -> None:
-        self.dialogue, self.folder, self._as_json = dialogue, folder, as_json
+    loaded: the file that the dialogue comes from, None if it is a new one.
+    """
+
+    def __init__(self, dialogue: Dialogue, folder: Path, loaded: Path | None = None, *, as_json: bool = False) -> None:
+        self.dialogue, self.folder, self._loaded, self._as_json = dialogue, folder, loaded, as_json
+        self._written = False
+        self._drawn: list[Round] = []  # whose pictures are there
+        # Rounds whose pictures in the folder are this dialogue's.
+        self._ours = len(dialogue.rounds) if _is_file(loaded, folder / SAVED) else 0
 
     def say(self, line: str, *, allow_empty: bool = False) -> None:
         """Do what one line says: a question, undo or clear. Raises InputError; the dialogue is then as it was."""
+        if not self._written:  # another chat may have begun there since
+            check_place(self.folder, self._loaded)
         word = " ".join(line.split()).casefold()
         if word in UNDO:
             self.dialogue.undo()
+            self._write()
             self._tell(f"round {len(self.dialogue.rounds) + 1} is taken back")
         elif word in CLEAR:
-            self.dialogue.clear()
+            if self.dialogue.rounds:
+                self.dialogue.clear()
+                self._write()
             self._tell("all rounds are forgotten")
         else:
             result = self.dialogue.ask(line, allow_empty=allow_empty)
-            self._show(result, self._write(len(self.dialogue.rounds), result))
-        self._save()
+            self._show(result, self._write())
 
-    def write_all(self) -> None:
-        """Write the rounds that a loaded dialogue has."""
-        for number, item in enumerate(self.dialogue.rounds, start=1):
-            self._write(number, item.result)
-        self._save()
+    def _write(self) -> dict[str, str]:
+        """Write the dialogue and the pictures that are not there yet, and remove those of rounds that it no longer has.
 
-    def _write(self, number: int, result: SegmentationResult) -> dict[str, str]:
-        return result.save(self.folder, f"round_{number:02d}", ("overlay", "mask"))
-
-    def _save(self) -> None:
-        """Write the dialogue, and remove pictures of rounds that it no longer has."""
-        if (self.folder / SAVED).is_file():
-            for file in self.folder.iterdir():
-                if _OURS.fullmatch(file.name) and int(file.name.split("_")[1]) > len(self.dialogue.rounds):
-                    file.unlink()
+        Returns the pictures of the last round that was drawn.
+        """
+        rounds, files = self.dialogue.rounds, dict[str, str]()
         self.dialogue.save(self.folder / SAVED)
+        self._written = True
+        for number, item in enumerate(rounds, start=1):
+            if number > len(self._drawn) or self._drawn[number - 1] is not item:
+                self._ours = max(self._ours, number)
+                files = item.result.save(self.folder, f"round_{number:02d}", PICTURES)
+        for number in range(len(rounds) + 1, self._ours + 1):
+            for picture in PICTURES:
+                (self.folder / f"round_{number:02d}_{picture}.png").unlink(missing_ok=True)
+        self._drawn, self._ours = list(rounds), len(rounds)
+        return files
 
     def _tell(self, words: str) -> None:
         if not self._as_json:
@@ -154,6 +169,38 @@ class Chat:
             return
         about = f", refers to {', '.join(map(str, references))}" if references else ""
         print(f"round {number}{about}\n{in_full(result, files, written=False)}\n", flush=True)
+
+
+def check_place(folder: Path, loaded: Path | None = None) -> None:
+    """Raises InputError for a folder that takes no files, or that holds rounds of another dialogue than ``loaded``, a
+    file that is none, or pictures with the names of rounds."""
+    from seg_zero.dialogue.saving import read_dialogue
+
+    check_folder_place(folder)
+    place = folder / SAVED
+    if place.is_dir():
+        raise InputError(f"{place} is a folder, where the dialogue is to be written; give another --out")
+    if _is_file(loaded, place):
+        return
+    if not os.path.lexists(place):
+        found = sorted(file.name for file in folder.iterdir() if _ROUND.fullmatch(file.name)) if folder.is_dir() else []
+        if found:
+            raise InputError(f"{folder} holds {found[0]}, but no {SAVED}; move it away, or give another --out")
+        return
+    try:
+        rounds = len(read_dialogue(place, sys.maxsize).records)
+    except InputError as error:
+        raise InputError(
+            f"{place} cannot be read as a dialogue, and is kept; move it away, or give another --out"
+        ) from error
+    if rounds:
+        raise InputError(
+            f"{folder} holds a dialogue of {counted(rounds, 'round')}; go on with --load {place}, or give another --out"
+        )
+
+
+def _is_file(loaded: Path | None, place: Path) -> bool:
+    return loaded is not None and place.is_file() and loaded.is_file() and place.samefile(loaded)
 
 
 def read_script(path: Path, earlier: int, max_rounds: int) -> list[tuple[int, str]]:
@@ -206,7 +253,7 @@ def _interactive(chat: Chat, *, quiet: bool) -> int:
         if word in EXIT:
             break
         if word in ("help", "?"):
-            print(_HELP)
+            print(_HELP, file=sys.stderr if quiet else sys.stdout, flush=True)
         elif word:
             try:
                 chat.say(line)
@@ -217,6 +264,8 @@ def _interactive(chat: Chat, *, quiet: bool) -> int:
 
 def _typed(chat: Chat, *, quiet: bool) -> Iterator[str]:
     """Lines as they are typed, or piped in."""
+    if isinstance(sys.stdin, io.TextIOWrapper):  # what is not UTF-8 is refused with its question
+        sys.stdin.reconfigure(errors="surrogateescape")
     watched = sys.stdin.isatty() and not quiet
     if watched:
         with contextlib.suppress(ImportError):  # editing of lines; Windows has none

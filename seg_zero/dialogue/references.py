@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 from seg_zero.errors import InputError
 
@@ -65,11 +67,23 @@ def read_question(text: str, references: Sequence[int] = (), relation: str = "")
     if unclosed is not None:
         raise _malformed(unclosed[0])
     question = " ".join(rest.split())
-    every = dict.fromkeys([*references, *named, *_spoken(_SPOKEN, question)])
+    every = [*listed(references), *named, *_spoken(_SPOKEN, question)]
     for number in every:
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
             raise InputError(f"reference {number!r} is no round; rounds count from 1")
-    return Asked(question, tuple(every), relation)
+    return Asked(question, tuple(dict.fromkeys(int(number) for number in every)), relation)
+
+
+def listed(references: object) -> tuple[Any, ...]:
+    """What a question refers to, read once. Raises InputError for what is no list, such as a bare number or mask."""
+    if (
+        isinstance(references, str | bytes)
+        or getattr(references, "ndim", 1) != 1
+        or not isinstance(references, Iterable)
+    ):
+        what = "None" if references is None else f"a {type(references).__name__}"
+        raise InputError(f"references is {what}, no list; give a list, such as [1], or leave it out")
+    return tuple(references)
 
 
 def write_question(asked: Asked) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from seg_zero.dialogue.memory import MAX_ROUNDS, Memory, Round
 from seg_zero.dialogue.references import read_question
 from seg_zero.errors import InputError, one_line
 from seg_zero.files import read_json, write_json
-from seg_zero.images import pixel_hash
-from seg_zero.masks import decode_mask, encode_mask
+from seg_zero.images import ImageLike, pixel_hash
+from seg_zero.masks import encode_mask, segmentation_to_mask
 from seg_zero.prompting import check_question
 from seg_zero.results.result import SegmentationResult
 
@@ -32,6 +33,21 @@ class SavedDialogue:
     image_hash: str
     records: tuple[dict[str, Any], ...]
 
+    def image_or(self, given: ImageLike | None, remedy: str) -> ImageLike:
+        """The image that was given, else the one that the file names.
+
+        Raises InputError, which ends with ``remedy``, if the file names none, or one that is not there.
+        """
+        if given is not None:
+            return given
+        if not self.image_name:
+            raise InputError(f"dialogue {self.path} was held about a picture without a name; {remedy}")
+        if not os.path.lexists(self.image_name):
+            raise InputError(
+                f"dialogue {self.path} was held about {self.image_name}, which does not exist here; {remedy}"
+            )
+        return self.image_name
+
     def for_image(self, image: Image.Image) -> tuple[Round, ...]:
         """The rounds about this RGB image. Raises InputError if it is another one, or if a round is damaged."""
         if pixel_hash(image).hex() != self.image_hash:
@@ -43,7 +59,7 @@ class SavedDialogue:
             try:
                 item = _round_of(record, image)
                 memory.check(item.asked, allow_empty=True)
-            except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
+            except (InputError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 where = f"dialogue {self.path}, round {number}"
                 raise InputError(f"{where} cannot be read ({one_line(error)}); save the dialogue again") from error
             memory = memory.added(item)
@@ -101,8 +117,6 @@ def _record(item: Round) -> dict[str, Any]:
 def _round_of(record: dict[str, Any], image: Image.Image) -> Round:
     asked = read_question(record["question"], record["references"], str(record["relation"]))
     check_question(asked.question)
-    given = [decode_mask(rle) for rle in record["given"]]
-    if any(mask.shape != (image.height, image.width) for mask in given):
-        raise ValueError("a region is not of the image's size")
+    given = [segmentation_to_mask(rle, image.height, image.width) for rle in record["given"]]
     result = SegmentationResult.from_dict({**record["answer"], "question": asked.question}, image)
     return Round(asked, result, np.stack(given) if given else None)

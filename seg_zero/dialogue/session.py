@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from copy import copy
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from seg_zero.dialogue.memory import GIVEN, Instance, Memory, Round
-from seg_zero.dialogue.references import Asked, read_question
+from seg_zero.dialogue.references import Asked, listed, read_question
 from seg_zero.dialogue.renderers import ReferenceRenderer
 from seg_zero.dialogue.saving import SavedDialogue, dialogue_record, write_dialogue
 from seg_zero.errors import InputError
@@ -155,7 +156,7 @@ class Dialogue:
     def ask(
         self,
         question: str,
-        references: Sequence[Reference] = (),
+        references: Iterable[Reference] = (),
         *,
         relation: str = "",
         allow_empty: bool = False,
@@ -168,9 +169,10 @@ class Dialogue:
         says so. Raises InputError for a later or missing round, one without an object, one round too many, an unusable
         question or region.
         """
-        numbers = [item for item in references if isinstance(item, int)]
+        every = listed(references)
+        numbers: list[Any] = [item for item in every if isinstance(item, Integral)]
         asked = self.check(question, numbers, relation=relation, allow_empty=allow_empty)
-        given = [self._region(item) for item in references if not isinstance(item, int)]
+        given = [self._region(item) for item in every if not isinstance(item, Integral)]
         instances = self._memory.instances
         if given:
             instances += (Instance(GIVEN, "", np.stack(given)),)

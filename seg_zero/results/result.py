@@ -16,8 +16,8 @@ from seg_zero.errors import InputError, one_line
 from seg_zero.extras import SUPERVISION, require
 from seg_zero.files import make_folder
 from seg_zero.images import encode_png
-from seg_zero.masks import decode_mask, encode_mask, mask_bounds
-from seg_zero.objects import Box, PromptObject
+from seg_zero.masks import encode_mask, mask_bounds, segmentation_to_mask
+from seg_zero.objects import MAX_ABS_COORDINATE, Box, Point, PromptObject
 from seg_zero.results.collection import save_alone
 from seg_zero.results.files import OVERLAY_SIDE, write_files
 from seg_zero.results.outputs import check_outputs
@@ -203,35 +203,36 @@ class SegmentationResult:
         try:
             if (record["width"], record["height"]) != image.size:
                 raise ValueError(f"it is about {record['width']}x{record['height']} pixels")
+            farthest = MAX_ABS_COORDINATE * max(image.size)  # of what a policy writes, in pixels of the image
             objects = tuple(
                 SegmentedObject(
-                    None if item["box"] is None else cast(Box, tuple(float(v) for v in item["box"])),
-                    tuple((float(x), float(y)) for x, y in item["points"]),
-                    mask=decode_mask(item["segmentation"]),
-                    score=float(item["score"]),
+                    None if item["box"] is None else cast(Box, _numbers(item["box"], 4, farthest, "box")),
+                    tuple(cast(Point, _numbers(point, 2, farthest, "point")) for point in item["points"]),
+                    mask=segmentation_to_mask(item["segmentation"], image.height, image.width),
+                    score=_numbers([item["score"]], 1, 1e6, "score")[0],
                 )
                 for item in record["objects"]
             )
-            mask = decode_mask(record["segmentation"])
-            shapes = {one.shape for one in (mask, *(item.mask for item in objects))}
-            if shapes != {(image.height, image.width)}:
-                raise ValueError("a mask is not of the image's size")
+            mask = segmentation_to_mask(record["segmentation"], image.height, image.width)
             words = (record["question"], record["thinking"], record["text"])
-            if not all(isinstance(word, str) for word in words):
-                raise ValueError("question, thinking or text is no text")
+            texts, notes = record.get("texts", [words[2]]), (record["problem"], record.get("warning"))
+            if not isinstance(texts, list) or not texts or not all(isinstance(word, str) for word in (*words, *texts)):
+                raise ValueError("question, thinking, text or texts is no text")
+            if not all(note is None or isinstance(note, str) for note in notes):
+                raise ValueError("problem or warning is no text")
             return cls(
                 *(words[0], words[1], objects),
                 masks=np.array([item.mask for item in objects], dtype=bool).reshape(len(objects), *mask.shape),
                 mask=mask,
                 text=words[2],
-                problem=record["problem"],
-                texts=tuple(record.get("texts", [words[2]])),
+                problem=notes[0],
+                texts=tuple(texts),
                 seconds={"policy": 0.0, "embedding": 0.0, "segmenter": 0.0},
                 image=image,
                 name=str(record["image"]),
-                warning=record.get("warning"),
+                warning=notes[1],
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InputError(f"the answer cannot be read for this image ({one_line(error)}); ask again") from error
 
     def to_supervision(self) -> Any:
@@ -273,3 +274,11 @@ class SegmentationResult:
         place = make_folder(Path(folder)) / f"{stem}_overlay.png"
         files = write_files(place, stem, self, outputs, per_object=per_object, show_prompts=prompts)
         return {**files, **save_alone(self, Path(folder), stem, outputs)}
+
+
+def _numbers(given: Any, count: int, farthest: float, what: str) -> tuple[float, ...]:
+    """So many numbers, none of them beyond ``farthest``. Raises ValueError or the like for anything else."""
+    numbers = tuple(float(value) for value in given)
+    if len(numbers) != count or not all(-farthest <= value <= farthest for value in numbers):  # False for NaN
+        raise ValueError(f"the {what} {list(numbers)} is not {count} numbers within {farthest:g}")
+    return numbers

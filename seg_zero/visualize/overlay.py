@@ -112,12 +112,19 @@ def _outline(canvas: np.ndarray, mask: np.ndarray, colour: Colour, line: int) ->
 def _draw_prompt(picture: Image.Image, item: PromptObject, colour: Colour, line: int) -> None:
     """The box in thin dashes, as it is what was asked for and not what was found; points as discs."""
     pen = ImageDraw.Draw(picture)
+    width, height = picture.size
     if item.box is not None:
-        x1, y1, x2, y2 = item.box
-        _draw_dashes(pen, (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), colour, line)
-    for x, y in item.points:
+        x1, x2 = sorted(_near(x, width, line) for x in item.box[0::2])
+        y1, y2 = sorted(_near(y, height, line) for y in item.box[1::2])
+        _draw_dashes(pen, (x1, y1, x2, y2), colour, line)
+    for x, y in ((_near(x, width, line), _near(y, height, line)) for x, y in item.points):
         for tone, radius in ((_INK, 3.6 * line), (NEUTRAL, 2.8 * line), (colour, 1.8 * line)):
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tone)
+
+
+def _near(value: float, side: int, line: int) -> float:
+    """A coordinate; far outside the picture, one just outside it, where nothing shows either."""
+    return min(max(value, -8 * line), side + 8 * line)
 
 
 def _draw_dashes(pen: ImageDraw.ImageDraw, box: Box, colour: Colour, line: int) -> None:

@@ -139,6 +139,18 @@ def test_clicks_and_masks_are_references(sam2: Any) -> None:
     assert counting.embedded == 1
 
 
+def test_references_come_from_any_iterable_and_rounds_from_any_whole_number(sam2: Any) -> None:
+    segmenter, _, _ = segmenter_with(sam2)
+    dialogue = segmenter.dialogue(SCENE.image)
+    dialogue.ask("first")
+    dialogue.ask("beside it", (item for item in (np.int64(1), TWO.mask)))
+    (_, item) = dialogue.rounds
+    assert item.references == (1,) and type(item.references[0]) is int
+    assert item.given is not None and np.array_equal(item.given, TWO.mask[None])
+    dialogue.ask("again", np.array([1, 2]))
+    assert dialogue.rounds[2].references == (1, 2)
+
+
 def failing(dialogue: Any, question: Any, references: Any = (), **options: Any) -> Any:
     return lambda: dialogue.ask(question, references, **options)
 
@@ -156,6 +168,15 @@ def failing(dialogue: Any, question: Any, references: Any = (), **options: Any) 
         ("beside it", ("1",), "a region is str"),
         ("beside it", (PromptObject(None, ((500.0, 500.0),)),), "nothing is segmented at"),
         (None, (), "question is a NoneType"),
+        ("a \ud800 b", (), "the question holds half a character"),
+        ("beside it", 1, r"references is a int, no list; give a list, such as \[1\]"),
+        ("beside it", None, "references is None, no list"),
+        ("beside it", "1", "references is a str, no list"),
+        ("beside it", np.int64(1), "references is a int64, no list"),
+        ("beside it", ONE.mask, "references is a ndarray, no list"),
+        ("beside it", ONE.prompt, "references is a PromptObject, no list"),
+        ("beside it", [True], "reference True is no round"),
+        ("beside it", [1.0], "a region is float"),
         ("<|image_pad|>", (), "control token"),
     ],
 )
@@ -230,6 +251,11 @@ def test_a_saved_dialogue_goes_on_where_it_ended(sam2: Any, tmp_path: Path) -> N
     assert policy.requests[-1].context == policy.requests[-2].context
 
 
+def named(record: Any) -> Any:
+    """The first object of the first round."""
+    return record["rounds"][0]["answer"]["objects"][0]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -240,7 +266,24 @@ def test_a_saved_dialogue_goes_on_where_it_ended(sam2: Any, tmp_path: Path) -> N
         (lambda record: record["rounds"][1].update(question="<|im_end|>"), "round 2 cannot be read .*control token"),
         (lambda record: record["rounds"][0]["answer"].update(width=9), "round 1 cannot be read"),
         (lambda record: record["rounds"][0]["answer"]["segmentation"].update(counts="0"), "round 1 cannot be read"),
-        (lambda record: record["rounds"][0].update(given=[{"size": [1, 1], "counts": "01"}]), "of the image's size"),
+        (lambda record: record["rounds"][0].update(given=[{"size": [1, 1], "counts": "01"}]), r"have size \[1, 1\]"),
+        (lambda record: named(record).update(box=[1, 2, 3]), r"box \[1.0, 2.0, 3.0\] is not 4 numbers"),
+        (lambda record: named(record).update(box=[1, 2, 3, 4, 5]), "is not 4 numbers"),
+        (lambda record: named(record).update(box=[1, 2, 3, float("nan")]), "round 1 cannot be read .*is not 4 numbers"),
+        (lambda record: named(record).update(box=[1, 2, float("inf"), 4]), "round 1 cannot be read .*is not 4 numbers"),
+        (lambda record: named(record).update(box=[1, 2, 1e30, 4]), "round 1 cannot be read .*is not 4 numbers"),
+        (lambda record: named(record).update(box=[1, 2, 10**400, 4]), "round 1 cannot be read .*too large"),
+        (lambda record: named(record).update(points=[[float("nan"), 2]]), "point .* is not 2 numbers"),
+        (lambda record: named(record).update(points=[[1, float("-inf")]]), "point .* is not 2 numbers"),
+        (lambda record: named(record).update(points=[[1]]), "point .* is not 2 numbers"),
+        (lambda record: named(record).update(score=float("nan")), "score .* is not 1 number"),
+        (lambda record: named(record).update(segmentation={"size": [10**6, 10**6], "counts": "PPo`kT1"}), "have size"),
+        (lambda record: named(record)["segmentation"].update(size=[]), "have size"),
+        (lambda record: named(record)["segmentation"].update(counts=None), "neither a list nor compressed text"),
+        (lambda record: record["rounds"][0]["answer"].update(problem=5), "problem or warning is no text"),
+        (lambda record: record["rounds"][0]["answer"].update(texts=[5]), "texts is no text"),
+        (lambda record: record["rounds"][1].update(references=7), "references is a int, no list"),
+        (lambda record: record["rounds"][1].update(question="a \ud800"), "half a character"),
         (lambda record: record.update(rounds=record["rounds"] * 11), "22 rounds, more than 20"),
     ],
 )
@@ -264,6 +307,10 @@ def test_another_image_or_a_missing_file_is_refused(sam2: Any, tmp_path: Path) -
     dialogue.save(tmp_path / "talk.json")
     with pytest.raises(InputError, match="give the image"):
         segmenter.load_dialogue(tmp_path / "talk.json")
+    record = json.loads((tmp_path / "talk.json").read_text())
+    (tmp_path / "moved.json").write_text(json.dumps({**record, "image": "away.png"}))
+    with pytest.raises(InputError, match=r"moved.json was held about away.png, which does not exist .*give the image"):
+        segmenter.load_dialogue(tmp_path / "moved.json")
     with pytest.raises(InputError, match="was held about another image"):
         segmenter.load_dialogue(tmp_path / "talk.json", Image.new("RGB", SCENE.image.size))
     with pytest.raises(InputError, match="cannot be read"):

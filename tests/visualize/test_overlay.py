@@ -11,6 +11,7 @@ from scipy.ndimage import binary_dilation
 
 from seg_zero.answer import parse_answer
 from seg_zero.masks import encode_mask, mask_to_prompt_object
+from seg_zero.objects import PromptObject
 from seg_zero.prompting import PromptSpec
 from seg_zero.visualize import OBJECT_COLOURS, colour_of, draw_answer, overlay
 
@@ -141,6 +142,15 @@ def test_prompts_have_the_hue_of_their_mask_or_none() -> None:
     assert middle(overlay(image, masks.any(axis=0)[None], prompts)) == colour_of(0)
     assert middle(overlay(image, masks, [*prompts, prompts[1]])) == white
     assert middle(overlay(image, masks[:1], prompts, numbers=[1])) == white
+
+
+@pytest.mark.parametrize("far", [1e3, 1e9, 1e30])
+def test_what_lies_far_outside_is_not_drawn(far: float) -> None:
+    image, none = Image.new("RGB", (40, 30), "grey"), np.zeros((0, 30, 40), dtype=bool)
+    outside = PromptObject((-far, -far, far, far), ((far, 5.0), (5.0, -far)))
+    assert np.array_equal(np.asarray(overlay(image, none, [outside])), np.asarray(image))
+    side = np.asarray(overlay(image, none, [PromptObject((-far, 10.0, far, far))]))
+    assert (side[10] != 128).any() and (side[:9] == 128).all() and (side[12:] == 128).all()
 
 
 def test_ignored_pixels_are_hatched() -> None:

@@ -29,7 +29,7 @@ from seg_zero.masks import PointRule, encode_mask, mask_to_prompt_object, resize
 from seg_zero.metrics import intersection_union, iou_of
 from seg_zero.objects import PromptObject
 from seg_zero.policy.families import spec_of_stored_images
-from seg_zero.prompting import check_characters, check_question, resize_for_policy, to_policy_pixels
+from seg_zero.prompting import check_question, resize_for_policy, to_policy_pixels
 
 T = TypeVar("T")
 CHUNK = 16  # records that a worker takes at a time
@@ -135,7 +135,6 @@ def attempt(example: Example, image_size: int | None, strict: bool = False, poin
         raise InputError(f"{name} has an empty question; remove it or give it one")
     try:
         check_question(example.question)
-        check_characters(example.question, "its question")
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     data = example.image if isinstance(example.image, bytes) else None

@@ -100,6 +100,7 @@ def test_a_written_file_reads_back(folder: Path) -> None:
         (record(rounds=[]), "it has no rounds"),
         ({"id": "one"}, "'width' is missing"),
         (record(rounds=rounds(question="?!")), "round 2: the question '?!' is empty"),
+        (record(rounds=rounds(question="a \udce9 lid")), "round 2: the question holds half a character"),
         (record(rounds=rounds(references=[2])), "round 2: the question refers to round 2, but there is only round 1"),
         (record(rounds=rounds(question="[REF:x] it")), "round 2: the marker '[REF:x]' cannot be read"),
         (record(rounds=rounds(mask={"size": [1, 2], "counts": "02"})), "round 2: a mask is of 2x1 pixels"),

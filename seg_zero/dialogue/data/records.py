@@ -108,7 +108,7 @@ class Reading:
             more = f", and {len(self.bad) - 1} more" if len(self.bad) > 1 else ""
             raise InputError(f"{self.name}, {self.bad[0].line()}{more}; correct or remove the record")
         if not self.dialogues:
-            raise InputError(f"{self.name} holds no dialogue; check the file")
+            raise InputError(f"{self.name} holds no dialogue that can be used; check the file")
         return self.dialogues
 
 

@@ -31,6 +31,8 @@ CURVES = (
     "actor/kl_loss", "timing_s/step",
 )  # fmt: skip
 
+OF_THOUGHTS = ("think", "length")  # rewards for a thought as such, which no arm gets: only answers are to count
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -88,6 +90,7 @@ def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path
         return out / "policy", {"loss": losses}
     start = forbid_thoughts(plan.start, out / "start") if arm.silent else plan.start
     overrides = (
+        *(f"reward.terms.{term}.weight=0" for term in OF_THOUGHTS),
         f"worker.actor.model.model_path={quoted(start)}",
         f"worker.rollout.n={plan.answers}",
         f"data.max_response_length={MAX_NEW_TOKENS}",

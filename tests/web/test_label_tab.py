@@ -281,8 +281,8 @@ def test_models_that_were_asked_for_by_name_come_first(tmp_path: Path, monkeypat
     network = ("--remote_sensing_model", str(tmp_path))
     for given, names in (
         ((), {RADIO: "tiny"}),
-        (network, {AERIAL: str(tmp_path), RADIO: "tiny"}),
-        ((*network, "--label_backbone", "c-radio_v3-b"), {RADIO: "c-radio_v3-b", AERIAL: str(tmp_path)}),
+        (network, {AERIAL: tmp_path.name, RADIO: "tiny"}),
+        ((*network, "--label_backbone", "c-radio_v3-b"), {RADIO: "c-radio_v3-b", AERIAL: tmp_path.name}),
     ):
         labeller = web.labeller_of(options(*given), None)  # type: ignore[arg-type]
         assert isinstance(labeller, Labeller) and list(labeller.names.items()) == list(names.items())

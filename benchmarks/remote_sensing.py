@@ -105,15 +105,14 @@ def print_times(title: str, actions: dict[str, Callable[[], object]], rounds: in
 def decoding(segmenter: RemoteSensingSegmenter, names: Sequence[str]) -> Callable[[], object]:
     """The decoder alone, on the features of one picture."""
     network = segmenter.network
-    precision = torch.autocast(segmenter.device.type, segmenter.dtype, enabled=segmenter.dtype != torch.float32)
-    with torch.inference_mode(), precision:
+    with torch.inference_mode(), segmenter.autocast():
         side = network.settings.clip.vision.side
         features = network.features(torch.zeros(1, 3, side, side, device=segmenter.device))
         text = network.texts(names)
 
     @torch.inference_mode()
     def decode() -> object:
-        with precision:
+        with segmenter.autocast():
             return network.decoder(features, text)
 
     return decode

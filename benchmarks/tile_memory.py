@@ -64,36 +64,32 @@ def resident() -> float:
     return int(line.split()[1]) / 1e3
 
 
-def measure(side: int) -> None:
+def measure(tile: Path) -> None:
     """Print one line of the table: run in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tile.tif"
-        subprocess.run([sys.executable, __file__, "--write", str(path), "--sides", str(side)], check=True)
-        before, start = resident(), time.perf_counter()
-        outputs = ("labels", "geojson", "gpkg", "preview")
-        result = segment_tile(NearestGrey, path, LABELS, Path(folder) / "out", outputs=outputs)
-        seconds = time.perf_counter() - start
-        print(
-            f"{side:>8,}{seconds:>10.1f}{resident() - before:>12,.0f}{resident():>12,.0f}{result.polygons:>10,}",
-            flush=True,
-        )
+    before, start = resident(), time.perf_counter()
+    outputs = ("labels", "geojson", "gpkg", "preview")
+    result = segment_tile(NearestGrey, tile, LABELS, tile.with_name("out"), outputs=outputs)
+    seconds, peak = time.perf_counter() - start, resident()
+    print(
+        f"{result.size[0]:>8,}{seconds:>10.1f}{peak - before:>12,.0f}{peak:>12,.0f}{result.polygons:>10,}", flush=True
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[2000, 8000], help="pixels (default: %(default)s)")
-    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--tile", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.write is not None:
-        write_tile(args.write, args.sides[0])
-    elif args.one:
-        measure(args.sides[0])
-    else:
-        print(describe_machine())
-        print(f"{'side':>8}{'seconds':>10}{'peak, MB':>12}{'in all, MB':>12}{'polygons':>10}", flush=True)
-        for side in args.sides:
-            subprocess.run([sys.executable, __file__, "--one", "--sides", str(side)], check=True)
+    if args.tile is not None:
+        measure(args.tile)
+        return 0
+    print(describe_machine())
+    print(f"{'side':>8}{'seconds':>10}{'peak, MB':>12}{'in all, MB':>12}{'polygons':>10}", flush=True)
+    for side in args.sides:
+        with tempfile.TemporaryDirectory() as folder:
+            tile = Path(folder) / "tile.tif"
+            write_tile(tile, side)
+            subprocess.run([sys.executable, __file__, "--tile", str(tile)], check=True)
     return 0
 
 

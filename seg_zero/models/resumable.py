@@ -123,6 +123,7 @@ def option_parser(description: str | None, steps: int) -> argparse.ArgumentParse
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder to write the policy into")
     parser.add_argument("--steps", type=int, default=steps, help="in all (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor of both learning rates (default: %(default)s)")
     parser.add_argument("--minutes", type=float, help="stop after these, and go on at the next call")
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw lessons (default: this one does)")

@@ -107,7 +107,6 @@ def main() -> None:
     add("--start", type=Path, default=Path(usual.start), help="folder of a policy (default: the embedded one)")
     add("--mixes", nargs="+", choices=tuple(MIXES), default=usual.mixes, help="in turns (default: %(default)s)")
     add("--images", type=int, default=usual.images, help="per step with short labels (default: %(default)s)")
-    add("--rate", type=float, default=1.0, help="factor of both learning rates (default: %(default)s)")
     options = parser.parse_args()
     device = set_up_torch(options.threads, options.device)
     recipe = Recipe(

@@ -165,7 +165,6 @@ def main() -> None:
     add("--start", type=Path, required=True, help="folder of the policy of single questions, or of an earlier run")
     add("--vision_steps", type=int, default=usual.vision_steps, help="of these, first (default: %(default)s)")
     add("--crowd_from", type=float, default=usual.crowd_from, help="fraction of the steps (default: %(default)s)")
-    add("--rate", type=float, default=1.0, help="factor of both learning rates (default: %(default)s)")
     options = parser.parse_args()
     device = set_up_torch(options.threads, options.device)
     recipe = Recipe(

@@ -84,8 +84,8 @@ class RemoteSensingSegmenter:
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        """In float32 nothing, so that the precision around a call, such as a training's, stays."""
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision of its calls: in float32 nothing, so that the one around, such as a training's, stays."""
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
 
     def probabilities(self, image: np.ndarray, labels: Sequence[str]) -> np.ndarray:
@@ -134,7 +134,7 @@ class RemoteSensingSegmenter:
         training = self.network.training
         self.network.eval()
         try:
-            with self._autocast():
+            with self.autocast():
                 if self.sliding:
                     return [self._slid(image, labels) for image in images]
                 return self._whole(images, labels)
@@ -147,7 +147,7 @@ class RemoteSensingSegmenter:
         back, then DINO's if the network has it. :mod:`seg_zero.remote_sensing.cost_pictures` draws them."""
         check_names(labels)
         pixels = network_input(as_tensor(scaled(image), self.device), self.network.normalised, self.compat)
-        with self._autocast():
+        with self.autocast():
             found = costs_of(self.network.features(pixels), self.network.texts(labels))
         return _array(torch.cat([part[0] for part in found if part is not None]))
 

@@ -28,11 +28,13 @@ class Arm:
     """A way to go on. ``taught``: what supervised training copies ("answers" or "chains"), None for GRPO.
 
     silent: every response begins with an empty thought, in training and when it is judged.
+    guided: right steps are rewarded, too.
     """
 
     name: str
     taught: str | None = None
     silent: bool = False
+    guided: bool = False
 
 
 START = Arm("start")
@@ -43,6 +45,7 @@ ARMS = (
     Arm("supervised answers", taught="answers"),
     Arm("supervised chains", taught="chains"),
     Arm("GRPO, empty thought", silent=True),
+    Arm("GRPO, steps rewarded", guided=True),
 )
 
 

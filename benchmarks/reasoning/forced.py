@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from benchmarks.reasoning.arms import SIDE
 from seg_zero.data.synthetic.hop_steps import write_steps
@@ -28,7 +28,6 @@ from seg_zero.data.synthetic.scenes import Scene
 from seg_zero.data.synthetic.shortcuts import draw_one
 from seg_zero.models.hop_start.batches import HopBatchMaker
 from seg_zero.models.hop_start.labels import HopLabel, HopLesson
-from seg_zero.models.hop_start.model import make_hop_processor
 from seg_zero.models.tiny_policy_forward import PackedForward
 from seg_zero.policy.loading import quiet_transformers
 
@@ -44,7 +43,7 @@ class Forced:
     """A policy of ``train_hop_start`` that reads chains instead of writing them."""
 
     def __init__(self, folder: Path) -> None:
-        processor = make_hop_processor()
+        processor = Qwen2_5_VLProcessor.from_pretrained(folder)
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
         self.model, self.make_batch, self.forward = model, HopBatchMaker(processor), PackedForward(model, processor)
         self.closing = processor.tokenizer.convert_tokens_to_ids(")")

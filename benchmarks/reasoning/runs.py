@@ -16,6 +16,7 @@ from benchmarks.learning.runs import PROMPTS_PER_STEP, train_grpo
 from benchmarks.learning.supervised import train_on
 from benchmarks.reasoning.arms import SIDE, START, Arm, forbid_thoughts, lessons, write_sets
 from benchmarks.reasoning.judge import MAX_NEW_TOKENS
+from benchmarks.reasoning.step_reward import right_steps
 from seg_zero.command_line import quoted
 from seg_zero.data.source import open_rows
 from seg_zero.data.synthetic.hops import HOP_SETS
@@ -32,6 +33,7 @@ CURVES = (
 )  # fmt: skip
 
 OF_THOUGHTS = ("think", "length")  # rewards for a thought as such, which no arm gets: only answers are to count
+STEPS_WEIGHT = 3.0  # of the ablation's reward for right steps; answers earn up to 6
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,17 @@ def judge(policy: Path, rows: Path, out: Path) -> dict[str, Any]:
     return found
 
 
+def steps_reward(train: Path) -> str:
+    """The override that rewards right steps on the questions of a file."""
+    function = f"{right_steps.__module__}.{right_steps.__name__}"
+    return f"+reward.terms.steps={{function: {function}, weight: {STEPS_WEIGHT}, rows: {quoted(train)}}}"
+
+
 def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path, dict[str, list[float]]]:
     """The trained policy and its curves by step."""
+    train = rows / "train.parquet"
     if arm.taught is not None:
-        samples, responses = lessons(rows / "train.parquet", arm.taught)
+        samples, responses = lessons(train, arm.taught)
         losses = train_on(
             samples, responses, out / "policy",
             seed=seed, rate=plan.rate, steps=plan.steps, passes=plan.answers, start=plan.start,
@@ -91,11 +100,12 @@ def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path
     start = forbid_thoughts(plan.start, out / "start") if arm.silent else plan.start
     overrides = (
         *(f"reward.terms.{term}.weight=0" for term in OF_THOUGHTS),
+        *([steps_reward(train)] if arm.guided else []),
         f"worker.actor.model.model_path={quoted(start)}",
         f"worker.rollout.n={plan.answers}",
         f"data.max_response_length={MAX_NEW_TOKENS}",
     )
-    policy = train_grpo(rows / "train.parquet", rows / "held_out_2.parquet", out, seed, plan.steps, overrides)
+    policy = train_grpo(train, rows / "held_out_2.parquet", out, seed, plan.steps, overrides)
     lines = [json.loads(line) for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
     return policy, {name: [line[name] for line in lines] for name in CURVES if name in lines[0]}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,24 +23,32 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            # Matrices of one shape together: on a GPU small ones cost as much as their launches.
+            alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                kept = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-                kept.lerp_(weight.grad, 1 - group["momentum"])
-                update = orthogonal(weight.grad.lerp(kept, group["momentum"]))
-                weight.add_(update, alpha=-group["lr"] * max(1, weight.shape[0] / weight.shape[1]) ** 0.5)
+                if weight.grad is not None:
+                    alike[weight.shape].append(weight)
+            for (rows, columns), weights in alike.items():
+                rate = group["lr"] * max(1, rows / columns) ** 0.5
+                updates = orthogonal(torch.stack([self._direction(weight, group["momentum"]) for weight in weights]))
+                for weight, update in zip(weights, updates, strict=True):
+                    weight.add_(update, alpha=-rate)
+
+    def _direction(self, weight: nn.Parameter, momentum: float) -> torch.Tensor:
+        kept = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+        kept.lerp_(weight.grad, 1 - momentum)
+        return weight.grad.lerp(kept, momentum)  # type: ignore[union-attr]
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The matrix with singular values near 1, by five Newton-Schulz steps of the fifth order."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """The matrices (... x M x N) with singular values near 1, by five Newton-Schulz steps of the fifth order."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(5):
-        square = x @ x.T
+        square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
 
 
 class MuonAndAdamW:

@@ -39,7 +39,7 @@ class Recipe:
     steps: int = 1900
     images: int = 32  # per step with short labels, and half as many with others
     questions: int = 6  # per image
-    pool: int = 12_000
+    pool: int = 24_000
     warm_up: int = 50  # steps
     matrix_rate: float = 0.01  # Muon
     other_rate: float = 2e-3  # AdamW

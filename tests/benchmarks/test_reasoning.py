@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from benchmarks.reasoning.__main__ import START_FOLDER, main
 from benchmarks.reasoning.arms import ARMS, GRPO, START, forbid_thoughts, lessons, named, write_sets
@@ -16,7 +17,7 @@ from benchmarks.reasoning.forced import Forced, table
 from benchmarks.reasoning.judge import judge, powers_of_two
 from benchmarks.reasoning.pictures import RIGHT, WRONG, draw_chains
 from benchmarks.reasoning.report import read_results, tables, write_report
-from benchmarks.reasoning.runs import Plan
+from benchmarks.reasoning.runs import STEPS_WEIGHT, Plan, steps_reward
 from seg_zero.answer import parse_answer, write_answer, write_solution_multi
 from seg_zero.data.source import open_rows
 from seg_zero.data.synthetic.hop_steps import write_steps
@@ -32,6 +33,8 @@ from seg_zero.policy.base import Request
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.policy.processors import load_processor
 from seg_zero.prompting import PromptSpec, build_messages
+from seg_zero.rewards import Response
+from seg_zero.rewards.presets import read_terms
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +102,19 @@ def test_supervised_arms_copy_the_answer_with_an_empty_thought_or_all_steps(tmp_
         assert judge_answer(scene, chain, answer).right and not judge_answer(scene, chain, answer).complete
         assert judge_answer(scene, chain, chain_text).right and judge_answer(scene, chain, chain_text).complete
         assert sample.question.text == row.problem
+
+
+def test_rewarded_steps_are_right_in_a_row_from_the_first(tmp_path: Path) -> None:
+    rows = tmp_path / "train.parquet"
+    write_sets(tmp_path, 40, 1)
+    override = OverridesParser.create().parse_override(steps_reward(rows))
+    (term,) = read_terms({override.key_or_group: override.value()})
+    for row in open_rows(rows):
+        scene, chain = hop_question(row.id, row.kind, 112)
+        for taken in range(chain.hops + 1):
+            response = Response(Walker.text(scene, chain, taken), row.solution, (112, 112), question=row.problem)
+            assert term(response) == taken / chain.hops
+    assert term.weight == STEPS_WEIGHT
 
 
 def test_a_forbidden_thought_is_empty_before_the_policy_writes(tmp_path: Path) -> None:

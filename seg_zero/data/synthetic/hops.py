@@ -9,7 +9,7 @@ chain finds the answer more often than chance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
@@ -141,10 +141,13 @@ def named_by_words(scene: Scene) -> dict[int, str]:
     return {i: f"the {c} {s}" for i, (c, s) in enumerate(pairs) if pairs.count((c, s)) == 1}
 
 
-def draw_chain(scene: Scene, hops: int, rng: np.random.Generator, new: bool = False) -> Chain | None:
+def draw_chain(
+    scene: Scene, hops: int, rng: np.random.Generator, new: bool = False, anchors: Mapping[int, str] | None = None
+) -> Chain | None:
     """One of the scene's questions of so many hops, each as likely as any other; None if it allows none.
 
-    ``new``: all pairs of relations in a row are held out (:func:`is_held_out`); otherwise none is.
+    new: all pairs of relations in a row are held out (:func:`is_held_out`); otherwise none is.
+    anchors: what a question may start from, index to words (default: :func:`named_by_words`).
     """
     ways_on = {
         i: [(r, found) for r in RELATIONS if (found := follow(scene, i, r)) is not None]
@@ -162,11 +165,11 @@ def draw_chain(scene: Scene, hops: int, rng: np.random.Generator, new: bool = Fa
     def pick(choices: Sequence[T], numbers: Sequence[int]) -> T:
         return choices[int(np.searchsorted(np.cumsum(numbers), rng.integers(sum(numbers)), side="right"))]
 
-    named = named_by_words(scene)
-    anchors = [i for i in named if count(i, None, hops)]
-    if not anchors:
+    named = named_by_words(scene) if anchors is None else anchors
+    starts = [i for i in named if count(i, None, hops)]
+    if not starts:
         return None
-    path = [pick(anchors, [count(i, None, hops) for i in anchors])]
+    path = [pick(starts, [count(i, None, hops) for i in starts])]
     relations: list[Relation] = []
     for left in range(hops - 1, -1, -1):
         choices = onward(path[-1], relations[-1] if relations else None)

@@ -7,9 +7,10 @@ the first hop, whatever was asked: right for one hop, wrong for more. A few go o
 * of a longer one it breaks off after the second hop, without an end and an answer, so that it does not say whether to
   go on.
 
-Half of the questions describe their anchor ("the largest shape", "the red shape") where they could name it. The thought
-names it all the same, so that a hop is to be taken from what has just been written and not from the question. Several
-questions can be asked at once; each has its own thought then, one after the other: hops are taken late in a text too.
+What a first hop leads to could be read off the question. So that it is taken from what has just been written, many
+questions start from any shape ("the nearest shape above any shape") and the annotator chooses one, and others describe
+it ("the largest shape", "the red shape"). Several questions can be asked at once, each with its own thought, one after
+the other: hops are then taken late in a text, too, and after other objects.
 
 A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
 without their answer, which only copies the last step.
@@ -18,13 +19,13 @@ without their answer, which only copies the last step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from seg_zero.answer import write_answer, write_solution_multi
-from seg_zero.data.synthetic.hop_steps import write_steps
+from seg_zero.data.synthetic.hop_steps import OPENING, write_steps
 from seg_zero.data.synthetic.hops import CLEAR, RADII, SHAPES_IN_SCENE, Chain, draw_chain, named_by_words
 from seg_zero.data.synthetic.scenes import Scene, make_scene
 from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
@@ -32,24 +33,27 @@ from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
 SEED = 40_000
 CHAINED = 0.1  # of the labels of two hops and more
 SILENT = 0.15  # of the labels with an answer
-DESCRIBED = 0.5  # of the questions whose anchor can be described
+DESCRIBED = 0.5  # of the questions that start from one shape
+ANY = "any shape"
 
 
 @dataclass(frozen=True)
 class Mix:
     """Lessons of one kind, of similar length. hops: how often questions of so many hops are asked.
 
-    answered: whether labels are whole, or end with the thought. together: how many questions are asked at once.
+    answered: whether labels are whole, or end with the thought. any: how many of the questions start from any shape.
+    together: how many questions are asked at once.
     """
 
     hops: dict[int, float]
     answered: bool
+    any: float = 0.5
     together: int = 1
 
 
 SHORT = Mix({0: 0.15, 1: 0.85}, answered=False)
 LONG = Mix({2: 0.5, 3: 0.25, 4: 0.25}, answered=False)
-WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, answered=True)
+WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, answered=True, any=0.0)
 JOINT = Mix({1: 0.4, 2: 0.3, 3: 0.15, 4: 0.15}, answered=False, together=3)
 MIXES = {"short": SHORT, "long": LONG, "whole": WHOLE, "joint": JOINT}
 
@@ -110,7 +114,7 @@ def label_joint(scene: Scene, chains: Sequence[Chain], rng: np.random.Generator)
         thoughts.append(thought)
         if broken:
             break
-    text = f"<think>{'; '.join(thoughts)}{'' if broken else '</think>'}"
+    text = f"<think>{'; '.join(thoughts).replace(f'; {OPENING} ', '; ')}{'' if broken else '</think>'}"
     return HopLabel(", ".join(chain.text for chain in chains), text, False, path)
 
 
@@ -137,17 +141,21 @@ def descriptions(scene: Scene, index: int) -> list[str]:
     return [words for words, clear in ways.items() if clear]
 
 
-def _draw(scene: Scene, hops: int, rng: np.random.Generator) -> Chain | None:
-    named = named_by_words(scene)
+def _anchors(scene: Scene, any_shape: float, rng: np.random.Generator) -> dict[int, str]:
+    """What a question may start from, as :func:`draw_chain` takes it."""
+    if rng.random() < any_shape:
+        return dict.fromkeys(range(len(scene.objects)), ANY)
+    ways = {index: descriptions(scene, index) for index in range(len(scene.objects))}
+    described = {index: str(rng.choice(found)) for index, found in ways.items() if found}
+    return described if described and rng.random() < DESCRIBED else named_by_words(scene)
+
+
+def _draw(scene: Scene, hops: int, any_shape: float, rng: np.random.Generator) -> Chain | None:
+    anchors = _anchors(scene, any_shape, rng)
     if hops:
-        chain = draw_chain(scene, hops, rng)
-    else:
-        index = int(rng.choice(list(named)))
-        chain = Chain((), (index,), named[index])
-    if chain is None or rng.random() >= DESCRIBED:
-        return chain
-    ways = descriptions(scene, chain.anchor)
-    return replace(chain, text=chain.text.replace(named[chain.anchor], str(rng.choice(ways)))) if ways else chain
+        return draw_chain(scene, hops, rng, anchors=anchors)
+    index = int(rng.choice(list(anchors)))
+    return Chain((), (index,), anchors[index])
 
 
 def make_lesson(seed: Sequence[int], scene: Scene, mix: Mix, count: int) -> HopLesson:
@@ -157,7 +165,7 @@ def make_lesson(seed: Sequence[int], scene: Scene, mix: Mix, count: int) -> HopL
     chains: list[Chain] = []
     while len(labels) < count:
         hops = int(rng.choice(list(mix.hops), p=list(mix.hops.values())))
-        chain = _draw(scene, hops, rng)
+        chain = _draw(scene, hops, mix.any, rng)
         chains += [] if chain is None else [chain]
         if len(chains) == mix.together:
             made = (

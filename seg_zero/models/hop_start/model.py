@@ -10,6 +10,7 @@ from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.data.synthetic.hop_steps import relation_words
 from seg_zero.data.synthetic.hops import RELATIONS
 from seg_zero.data.synthetic.scenes import COLOURS, SHAPES
+from seg_zero.models.hop_start.labels import ANY
 from seg_zero.models.tiny_policy_tokenizer import make_processor, make_tokenizer
 from seg_zero.objects import PromptObject
 from seg_zero.prompting import TEMPLATES
@@ -23,7 +24,8 @@ def _sentences() -> Iterator[str]:
             item = f"the {colour} {shape}"
             for number, relation in enumerate(RELATIONS):
                 second = RELATIONS[(7 * number + 3) % len(RELATIONS)]
-                yield TEMPLATES["brief"].replace("{question}", second.words(relation.words(item)))
+                for asked in (second.words(relation.words(item)), relation.words(ANY)):
+                    yield TEMPLATES["brief"].replace("{question}", asked)
                 left = f"{relation_words(relation)} then {relation_words(second)}"
                 yield write_answer(f"I see {item} (1,2) then {left}; {item} (3,4)", solution)
             yield "user\nassistant\n"

@@ -30,14 +30,15 @@ from seg_zero.policy.model_files import TINY_POLICY
 class Recipe:
     """How the start is trained.
 
-    mixes: of :data:`hop_start.labels.MIXES`; each step has short labels and those of one of these, in turns.
+    main, mixes: of :data:`hop_start.labels.MIXES`; each step has labels of the main one and of one of the others, in turns.
     pool: scenes in all, drawn as they are first needed.
     """
 
     start: str = str(TINY_POLICY)
-    mixes: tuple[str, ...] = ("joint", "long", "joint", "whole")
+    main: str = "free"
+    mixes: tuple[str, ...] = ("short", "long", "whole")
     steps: int = 1900
-    images: int = 32  # per step with short labels, and half as many with others
+    images: int = 32  # per step with labels of the main mix, and as many with others
     questions: int = 6  # per image
     pool: int = 24_000
     warm_up: int = 50  # steps
@@ -47,7 +48,7 @@ class Recipe:
 
 
 class HopLessons(Lessons):
-    """Of each step: a batch of short labels and one of the mix whose turn it is."""
+    """Of each step: a batch of the main mix and one of that whose turn it is."""
 
     def __init__(self, recipe: Recipe, make_batch: HopBatchMaker) -> None:
         self.recipe, self.make_batch = recipe, make_batch
@@ -55,10 +56,9 @@ class HopLessons(Lessons):
     def __getitem__(self, number: int) -> list[HopBatch]:
         made = []
         turns = self.recipe.mixes
-        for part, name in enumerate(("short", turns[number % len(turns)])):
+        for part, name in enumerate((self.recipe.main, turns[number % len(turns)])):
             rng = np.random.default_rng((SEED, 2, number, part))
-            images = self.recipe.images // (1 + part)
-            scenes = [pool_scene(int(index)) for index in rng.integers(self.recipe.pool, size=images)]
+            scenes = [pool_scene(int(index)) for index in rng.integers(self.recipe.pool, size=self.recipe.images)]
             made.append(
                 self.make_batch(
                     [
@@ -80,7 +80,7 @@ class HopTraining(ResumableTraining):
         self.lessons = HopLessons(recipe, self.make_batch)
 
     def learn(self, batches: list[HopBatch]) -> dict[str, float]:
-        """Of all batches; returns the losses and the fraction of right hops, of the short labels."""
+        """Of all batches; returns the losses and the fraction of right hops, of the main labels."""
         fading = max(0.0, 1 - self.done / (self.recipe.helpers_end * self.recipe.steps))
         learnt = [int((made.batch.targets != IGNORED).sum()) for made in batches]
         report: dict[str, float] = {}
@@ -105,12 +105,20 @@ def main() -> None:
     parser = option_parser(__doc__, usual.steps)
     add = parser.add_argument
     add("--start", type=Path, default=Path(usual.start), help="folder of a policy (default: the embedded one)")
-    add("--mixes", nargs="+", choices=tuple(MIXES), default=usual.mixes, help="in turns (default: %(default)s)")
-    add("--images", type=int, default=usual.images, help="per step with short labels (default: %(default)s)")
+    add("--main", choices=tuple(MIXES), default=usual.main, help="in each step (default: %(default)s)")
+    add(
+        "--mixes",
+        nargs="+",
+        choices=tuple(MIXES),
+        default=usual.mixes,
+        help="one more, in turns (default: %(default)s)",
+    )
+    add("--images", type=int, default=usual.images, help="per step and mix (default: %(default)s)")
     options = parser.parse_args()
     device = set_up_torch(options.threads, options.device)
     recipe = Recipe(
         str(options.start),
+        options.main,
         tuple(options.mixes),
         options.steps,
         images=options.images,

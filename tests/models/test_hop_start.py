@@ -18,7 +18,9 @@ from seg_zero.errors import InputError
 from seg_zero.models.hop_start.batches import HopBatchMaker
 from seg_zero.models.hop_start.labels import (
     ANY,
+    ANY_OTHER,
     CHAINED,
+    FREE,
     JOINT,
     LONG,
     MIXES,
@@ -101,6 +103,17 @@ def test_questions_asked_together_have_a_thought_each_and_still_no_chain_of_thre
         assert len(hops) == JOINT.together or label in broken
         assert set(hops) <= {1, 2}
         assert label.question.count(", ") == JOINT.together - 1
+
+
+def test_free_labels_ask_for_nothing_and_tell_hops_from_the_shapes_they_start_from() -> None:
+    lessons = [make_lesson((i,), pool_scene(0), FREE, 4) for i in range(10)]
+    made = HopBatchMaker(make_hop_processor())(lessons)
+    hops = 0
+    for label in (label for lesson in lessons for label in lesson.labels):
+        assert label.question == ANY_OTHER
+        steps = read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
+        hops += sum(bool(step.rest) for step in steps[:-1])
+    assert hops == made.hops.sum() == made.names.sum() / 2
 
 
 def test_labels_answer_with_the_last_object_of_their_thought() -> None:

@@ -10,7 +10,8 @@ the first hop, whatever was asked: right for one hop, wrong for more. A few go o
 What a first hop leads to could be read off the question. So that it is taken from what has just been written, many
 questions start from any shape ("the nearest shape above any shape") and the annotator chooses one, and others describe
 it ("the largest shape", "the red shape"). Several questions can be asked at once, each with its own thought, one after
-the other: hops are then taken late in a text, too, and after other objects.
+the other: hops are then taken late in a text, too, and after other objects. Asked for "any other shape" the
+annotator chooses the hops as well, several times in turn, so that they too are to be read off the thought.
 
 A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
 without their answer, which only copies the last step.
@@ -19,7 +20,7 @@ without their answer, which only copies the last step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -35,6 +36,7 @@ CHAINED = 0.1  # of the labels of two hops and more
 SILENT = 0.15  # of the labels with an answer
 DESCRIBED = 0.5  # of the questions that start from one shape
 ANY = "any shape"
+ANY_OTHER = "any other shape"
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,22 @@ class Mix:
     """Lessons of one kind, of similar length. hops: how often questions of so many hops are asked.
 
     answered: whether labels are whole, or end with the thought. any: how many of the questions start from any shape.
-    together: how many questions are asked at once.
+    together: how many questions are asked at once. free: the annotator chooses shapes and hops, several in turn.
     """
 
     hops: dict[int, float]
     answered: bool
     any: float = 0.5
     together: int = 1
+    free: bool = False
 
 
 SHORT = Mix({0: 0.15, 1: 0.85}, answered=False)
 LONG = Mix({2: 0.5, 3: 0.25, 4: 0.25}, answered=False)
 WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, answered=True, any=0.0)
 JOINT = Mix({1: 0.4, 2: 0.3, 3: 0.15, 4: 0.15}, answered=False, together=3)
-MIXES = {"short": SHORT, "long": LONG, "whole": WHOLE, "joint": JOINT}
+FREE = Mix({1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1}, answered=False, any=1.0, together=5, free=True)
+MIXES = {"short": SHORT, "long": LONG, "whole": WHOLE, "joint": JOINT, "free": FREE}
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,8 @@ def label_joint(scene: Scene, chains: Sequence[Chain], rng: np.random.Generator)
         if broken:
             break
     text = f"<think>{'; '.join(thoughts).replace(f'; {OPENING} ', '; ')}{'' if broken else '</think>'}"
-    return HopLabel(", ".join(chain.text for chain in chains), text, False, path)
+    asked = [chain.text for chain in chains]
+    return HopLabel(ANY_OTHER if set(asked) == {ANY_OTHER} else ", ".join(asked), text, False, path)
 
 
 def _think(scene: Scene, chain: Chain, rng: np.random.Generator) -> tuple[tuple[int, ...], str, bool]:
@@ -150,10 +155,11 @@ def _anchors(scene: Scene, any_shape: float, rng: np.random.Generator) -> dict[i
     return described if described and rng.random() < DESCRIBED else named_by_words(scene)
 
 
-def _draw(scene: Scene, hops: int, any_shape: float, rng: np.random.Generator) -> Chain | None:
-    anchors = _anchors(scene, any_shape, rng)
+def _draw(scene: Scene, hops: int, mix: Mix, rng: np.random.Generator) -> Chain | None:
+    anchors = _anchors(scene, mix.any, rng)
     if hops:
-        return draw_chain(scene, hops, rng, anchors=anchors)
+        chain = draw_chain(scene, hops, rng, anchors=anchors)
+        return replace(chain, text=ANY_OTHER) if chain is not None and mix.free else chain
     index = int(rng.choice(list(anchors)))
     return Chain((), (index,), anchors[index])
 
@@ -165,7 +171,7 @@ def make_lesson(seed: Sequence[int], scene: Scene, mix: Mix, count: int) -> HopL
     chains: list[Chain] = []
     while len(labels) < count:
         hops = int(rng.choice(list(mix.hops), p=list(mix.hops.values())))
-        chain = _draw(scene, hops, mix.any, rng)
+        chain = _draw(scene, hops, mix, rng)
         chains += [] if chain is None else [chain]
         if len(chains) == mix.together:
             made = (

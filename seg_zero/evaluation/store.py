@@ -115,8 +115,12 @@ def read_predictions(folder: Path) -> list[Prediction]:
 
 @contextmanager
 def only_evaluation(folder: Path) -> Iterator[None]:
-    """Lock the folder against other evaluations. Raises InputError if one is already writing to it."""
+    """Lock the folder against other evaluations.
+
+    Raises InputError if one is already writing to it, or if it holds unrelated files: then nothing is written.
+    """
     make_folder(folder)
+    _refuse_unrelated(folder)
     with locked(folder / "lock", f"another evaluation writes to {folder}; wait for it, or give another --out"):
         yield
 
@@ -131,10 +135,14 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     if path.is_file():
         _check_same(path, settings)
         return
-    strange = sorted(entry.name for entry in folder.iterdir() if entry.name != "lock")
-    if strange:
-        raise InputError(f"--out {folder} holds {', '.join(strange[:3])} and no evaluation; name a new or empty folder")
+    _refuse_unrelated(folder)
     write_json(path, settings)
+
+
+def _refuse_unrelated(folder: Path) -> None:
+    strange = sorted(entry.name for entry in folder.iterdir() if entry.name != "lock")
+    if strange and MANIFEST not in strange:
+        raise InputError(f"--out {folder} holds {', '.join(strange[:3])} and no evaluation; name a new or empty folder")
 
 
 def _check_same(path: Path, settings: Mapping[str, Any]) -> None:

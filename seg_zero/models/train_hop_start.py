@@ -30,7 +30,7 @@ from seg_zero.policy.model_files import TINY_POLICY
 class Recipe:
     """How the start is trained.
 
-    main, mixes: of :data:`hop_start.labels.MIXES`; each step has labels of the main one and of one of the others, in turns.
+    main, mixes: of :data:`hop_start.labels.MIXES`; each step has labels of the main one and of one other, in turns.
     pool: scenes in all, drawn as they are first needed.
     """
 

@@ -304,6 +304,7 @@ def test_files_of_something_else_are_left_alone(source: RowSource, models: Scrip
     with pytest.raises(InputError, match=r"holds predictions.jsonl and no evaluation; name a new or empty folder"):
         evaluate(models, source, tmp_path / "out")
     assert (tmp_path / "out" / "predictions.jsonl").read_text() == "old\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.jsonl"]
 
 
 def test_a_full_disk_is_one_clear_error_and_loses_nothing(

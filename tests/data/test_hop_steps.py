@@ -51,14 +51,14 @@ def test_every_relation_can_be_written(relation: Relation) -> None:
         ("I see the pink circle (3,4)", 0),
         ("I see the red circle (3,4)", 1),
         ("I see the red circle (3,4); ", 1),
-        ("I see the red circle (3,4) then largest above", 1),
-        ("I see the red circle (3,4) then largest above; the blue cross (5,6", 1),
-        ("I see the red circle (3,4) then largest beside; the blue cross (5,6)", 0),
-        ("I see the red circle (3,4) then ; the blue cross (5,6)", 0),
-        ("I see the red circle (3,4) then same colour; the red cross (5,6)", 2),
-        ("I see the red circle (3,4) then same colour then largest left of; the red cross (5,6)", 2),
-        ("I see the red circle (3,4) then same colour; nonsense; the red cross (5,6)", 1),
-        ("the red circle (3,4) then same colour; the red cross (5,6)", 0),
+        ("I see the red circle (3,4) largest above", 1),
+        ("I see the red circle (3,4) largest above; the blue cross (5,6", 1),
+        ("I see the red circle (3,4) largest beside; the blue cross (5,6)", 0),
+        ("I see the red circle (3,4) from ; the blue cross (5,6)", 0),
+        ("I see the red circle (3,4) same colour; the red cross (5,6)", 2),
+        ("I see the red circle (3,4) same colour from largest left of; the red cross (5,6)", 2),
+        ("I see the red circle (3,4) same colour; nonsense; the red cross (5,6)", 1),
+        ("the red circle (3,4) same colour; the red cross (5,6)", 0),
         ("So I see the red circle (3,4)", 0),
         ("largest above the blue cross (5,6)", 0),
         ("I see the red circle (3,4); I see the red circle (3,4)", 1),
@@ -92,7 +92,7 @@ def test_a_chain_that_ends_early_is_right_but_not_complete() -> None:
 
 def test_a_chain_that_goes_on_is_not_complete() -> None:
     scene, chain = case()
-    judged = judge_steps(scene, chain, thought(3) + " then same colour; the red circle (1,1)")
+    judged = judge_steps(scene, chain, thought(3) + " same colour; the red circle (1,1)")
     assert (judged.hops, judged.right) == (4, 3)
     assert not judged.complete(chain)
 

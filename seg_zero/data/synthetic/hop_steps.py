@@ -1,10 +1,11 @@
 """Reasoning over a question of several hops, as text: the anchor, then the object that each hop leads to.
 
-    I see the red circle (23,40) then largest above then same colour; the blue square (61,20) then same colour; the blue
-    cross (90,77)
+    I see the red circle (23,40) same colour from largest above; the blue square (61,20) same colour; the blue cross
+    (90,77)
 
-An object is written with its colour, its form and the point that an answer would give for it, in pixels. After it stand
-the hops that are left, the next one first: what to do next can be read off the last object, however many came before.
+An object is written with its colour, its form and the point that an answer would give for it, in pixels. Beside it
+stand the hops that are left, in the order of the question's words: the next one last, just before the object that it
+leads to. What to do next is thus read off the last few words, however many hops came before.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from seg_zero.data.synthetic.hops import ALIKE, CHOICES, DIRECTIONS, Chain, Rela
 from seg_zero.data.synthetic.scenes import COLOURS, SHAPES, Scene
 
 OPENING = "I see"
-_THEN = " then "
+_FROM = " from "
 _OBJECT = rf"the ({'|'.join(COLOURS)}) ({'|'.join(SHAPES)}) \((\d+),(\d+)\)"
 _RELATION = rf"(?:same (?:{'|'.join(ALIKE)})|(?:{'|'.join(CHOICES)}) (?:{'|'.join(DIRECTIONS)}))"
-_STEP = re.compile(rf"{_OBJECT}((?:{_THEN}{_RELATION})*)")
+_STEP = re.compile(rf"{_OBJECT}((?: {_RELATION}(?:{_FROM}{_RELATION})*)?)")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Step:
     """One written step; ``x`` and ``y`` are pixels.
 
     relation: the first one that the step before leaves; None for the anchor, and where none was left.
-    rest: the relations that this step leaves.
+    rest: the relations that this step leaves, the next one first.
     """
 
     relation: Relation | None
@@ -64,7 +65,7 @@ def write_steps(scene: Scene, path: Sequence[int], relations: Sequence[Relation]
         x, y = point_of(scene, index)
         item = f"the {scene.objects[index].colour} {scene.objects[index].shape} ({x},{y})"
         left = [] if number == len(path) - 1 else list(map(relation_words, relations[number:]))
-        parts.append(_THEN.join([item, *left]))
+        parts.append(f"{item} {_FROM.join(reversed(left))}".rstrip())
     return f"{OPENING} " + "; ".join(parts)
 
 
@@ -85,7 +86,7 @@ def read_steps(thought: str) -> list[Step]:
 
 
 def _relations(listed: str) -> tuple[Relation, ...]:
-    found = [words.split(" ", 1) for words in listed.split(_THEN)[1:]]
+    found = [words.split(" ", 1) for words in reversed(listed.strip().split(_FROM)) if words]
     return tuple(Relation(where) if first == "same" else Relation(where, first) for first, where in found)
 
 

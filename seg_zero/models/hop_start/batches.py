@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -44,7 +43,7 @@ class HopBatchMaker:
         token = processor.tokenizer.convert_tokens_to_ids
         self.think, self.end, self.pad = token("<think>"), token("</think>"), token("<|endoftext|>")
         self.the = _only(processor, " the")
-        self.opening, self.then = _only(processor, " ("), _only(processor, " then")
+        self.opening, self.closing = _only(processor, " ("), _only(processor, ")")
         self.values = torch.full((len(processor.tokenizer),), -1000)
         numbers = number_ids(processor.tokenizer)
         self.values[numbers] = torch.arange(len(numbers))
@@ -71,9 +70,9 @@ class HopBatchMaker:
             starts = self._starts(row, first, label)
             for index, start, stop in zip(label.path, starts, [*starts[1:], last], strict=True):
                 looked_at[n, start:stop] = cells[index]
-            for before, start in pairwise(starts):
-                if self.then not in row[before:start]:
-                    continue  # the anchor of the next of several questions
+            for start in starts[1:]:
+                if row[start - 2] == self.closing:
+                    continue  # the anchor of the next of several questions: no hop stands before it
                 opening = row.index(self.opening, start)
                 hops[n, opening] = True
                 names[n, start : opening - 1] = True

@@ -8,9 +8,9 @@ the first hop, whatever was asked: right for one hop, wrong for more. A few go o
   go on.
 
 What a first hop leads to could be read off the question. So that it is taken from what has just been written, many
-questions start from any shape ("the nearest shape above any shape") and the annotator chooses one, and others describe
+questions start from any shape ("the nearest shape above a shape") and the annotator chooses one, and others describe
 it ("the largest shape", "the red shape"). Several questions can be asked at once, each with its own thought, one after
-the other: hops are then taken late in a text, too, and after other objects. Asked for "any other shape" the
+the other: hops are then taken late in a text, too, and after other objects. Asked for "a shape from a shape" the
 annotator chooses the hops as well, several times in turn, so that they too are to be read off the thought.
 
 A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
@@ -35,8 +35,8 @@ SEED = 40_000
 CHAINED = 0.1  # of the labels of two hops and more
 SILENT = 0.15  # of the labels with an answer
 DESCRIBED = 0.5  # of the questions that start from one shape
-ANY = "any shape"
-ANY_OTHER = "any other shape"
+ANY = "a shape"
+ANY_OTHER = f"{ANY} from {ANY}"
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ def _sentences() -> Iterator[str]:
                 second = RELATIONS[(7 * number + 3) % len(RELATIONS)]
                 for asked in (second.words(relation.words(item)), relation.words(ANY)):
                     yield TEMPLATES["brief"].replace("{question}", asked)
-                left = f"{relation_words(relation)} then {relation_words(second)}"
-                yield write_answer(f"I see {item} (1,2) then {left}; {item} (3,4)", solution)
+                left = f"{relation_words(second)} from {relation_words(relation)}"
+                yield write_answer(f"I see {item} (1,2) {left}; {item} (3,4)", solution)
             yield "user\nassistant\n"
 
 

@@ -229,7 +229,7 @@ def table(heads: Sequence[str], row: Callable[[dict[str, Any]], list[str]], resu
 
 def tables(results: Sequence[dict[str, Any]]) -> str:
     """Markdown: what the second turn does, and what it costs."""
-    heads = ["", "seed", "minutes", "turn 1", "turn 2", "turn 2 less turn 1", "better", "worse", "copied",
+    heads = ["", "seed", "minutes", "turn 1", "turn 2", "turn 2 less turn 1", "better", "worse", "same mask",
              "after the true mask", "after a wrong one"]  # fmt: skip
     costs = ["", "seed", "tokens, one → two turns", "ms, one → two turns", "box IoU of samples, turn 1", "turn 2",
              "advantage, turn 1", "turn 2"]  # fmt: skip

@@ -51,6 +51,7 @@ from seg_zero.training.trainer.metrics_log import read_metrics
 
 TRAINING, HELD_OUT = 640, 300  # questions; 40 steps of the single turn see each training question once
 CHANGED = 0.1  # of IoU: a question got better or worse by more
+RIGHT = 0.7  # IoU of a first answer that needs no correction
 COPIED = 0.9  # IoU of the second mask with the first
 LAST = 10  # steps whose training metrics are reported
 WRONG, TRUE = "wrong", "true"
@@ -205,8 +206,14 @@ def turns_row(result: dict[str, Any]) -> list[str]:
         str(int((two - one > CHANGED).sum())),
         str(int((one - two > CHANGED).sum())),
         f"{np.mean(result['copied']):.2f}",
-        *(f"{np.mean(result['after'][which]):.3f}" for which in (TRUE, WRONG)),
     ]
+
+
+def seen_row(result: dict[str, Any]) -> list[str]:
+    one, two = np.array(result["turn_1"]), np.array(result["turn_2"])
+    own = [two[some] for some in (one >= RIGHT, one < RIGHT)]
+    other = [result["after"][which] for which in (TRUE, WRONG)]
+    return [*_row(result)[:2], *(f"{np.mean(some):.3f}" if len(some) else "" for some in (*own, *other))]
 
 
 def cost_row(result: dict[str, Any]) -> list[str]:
@@ -228,12 +235,13 @@ def table(heads: Sequence[str], row: Callable[[dict[str, Any]], list[str]], resu
 
 
 def tables(results: Sequence[dict[str, Any]]) -> str:
-    """Markdown: what the second turn does, and what it costs."""
-    heads = ["", "seed", "minutes", "turn 1", "turn 2", "turn 2 less turn 1", "better", "worse", "same mask",
-             "after the true mask", "after a wrong one"]  # fmt: skip
+    """Markdown: what the second turn does, also by the mask that it is shown, and what it costs."""
+    heads = ["", "seed", "minutes", "turn 1", "turn 2", "turn 2 less turn 1", "better", "worse", "same mask"]
+    seen = ["turn 2 after", "seed", "its own, right", "its own, wrong", "the true mask", "that of another thing"]
     costs = ["", "seed", "tokens, one → two turns", "ms, one → two turns", "box IoU of samples, turn 1", "turn 2",
              "advantage, turn 1", "turn 2"]  # fmt: skip
-    return f"{table(heads, turns_row, results)}\n{table(costs, cost_row, results)}"
+    made = ((heads, turns_row), (seen, seen_row), (costs, cost_row))
+    return "\n".join(table(titles, row, results) for titles, row in made)
 
 
 def main() -> int:

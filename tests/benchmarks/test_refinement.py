@@ -119,14 +119,13 @@ def result(arm: str, seed: int, second: float) -> dict[str, Any]:
 
 def test_tables_count_what_got_better_and_worse() -> None:
     lines = tables([result("start", 0, 0.5), result("two_turns", 2, 0.7)]).splitlines()
-    turns = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith(("| start", "| two"))
-    ]
-    assert turns[0][:5] == ["start", "", "", "0.500", "0.450"] and turns[0][6:] == ["0", "1", "0.50", "0.900", "0.400"]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith(("| start", "| two"))]
+    turns, seen, cost = rows[:2], rows[2:4], rows[4:]
+    assert turns[0][:5] == ["start", "", "", "0.500", "0.450"] and turns[0][6:] == ["0", "1", "0.50"]
     assert turns[1][:5] == ["two_turns", "2", "1.5", "0.500", "0.630"] and turns[1][6:8] == ["9", "1"]
     assert turns[1][5].startswith("+0.130 (")
-    assert turns[3] == ["two_turns", "2", "20 → 45", "10 → 30", *["0.50"] * 4]
-    assert turns[2][4:] == [""] * 4
+    assert seen[1] == ["two_turns", "2", "", "0.630", "0.900", "0.400"], "no first answer is right"
+    assert cost[0][4:] == [""] * 4 and cost[1] == ["two_turns", "2", "20 → 45", "10 → 30", *["0.50"] * 4]
 
 
 def test_a_start_is_taught_its_own_answers_and_their_corrections(sam2: Any) -> None:

@@ -17,6 +17,7 @@ from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.data.synthetic.scenes import Sample
 from seg_zero.models.tiny_policy_data import careful_label
 from seg_zero.models.tiny_policy_model import SPEC, save_policy
+from seg_zero.policy import Request
 from seg_zero.policy.model_files import TINY_POLICY
 from seg_zero.prompting import build_messages
 
@@ -33,17 +34,15 @@ def target_of(sample: Sample, reasoned: bool) -> str:
     return write_answer("", write_solution_multi([sample.scene.objects[i].prompt for i in sample.question.targets]))
 
 
-def _loss(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, samples: Sequence[Sample],
+def _loss(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, requests: Sequence[Request],
           responses: Sequence[str]) -> torch.Tensor:  # fmt: skip
     """Mean cross-entropy of the response tokens of a batch."""
-    prompts = [
-        processor.apply_chat_template(build_messages(s.question.text, SPEC), add_generation_prompt=True, tokenize=False)
-        for s in samples
-    ]
+    messages = [build_messages(one.question, SPEC, context=one.context) for one in requests]
+    prompts = [processor.apply_chat_template(one, add_generation_prompt=True, tokenize=False) for one in messages]
     ends = [response + "<|im_end|>" for response in responses]
     inputs = processor(
         text=[a + b for a, b in zip(prompts, ends, strict=True)],
-        images=[s.scene.image for s in samples],
+        images=[one.image for one in requests],
         return_tensors="pt",
         padding=True,
         padding_side="right",
@@ -61,11 +60,16 @@ def train(
 ) -> list[float]:
     """Train the embedded policy on exact answers; see :func:`train_on`."""
     responses = [target_of(sample, reasoned) for sample in samples]
-    return train_on(samples, responses, out, seed=seed, rate=rate, steps=steps, passes=passes)
+    return train_on(requests_of(samples), responses, out, seed=seed, rate=rate, steps=steps, passes=passes)
+
+
+def requests_of(samples: Sequence[Sample]) -> list[Request]:
+    """The questions as the policy is asked them."""
+    return [Request(number, one.scene.image, one.question.text) for number, one in enumerate(samples)]
 
 
 def train_on(
-    samples: Sequence[Sample],
+    requests: Sequence[Request],
     responses: Sequence[str],
     out: Path,
     *,
@@ -75,7 +79,9 @@ def train_on(
     passes: int,
     start: str | Path = TINY_POLICY,
 ) -> list[float]:
-    """Train the policy ``start`` in float32 on a response to each sample and save it in ``out``; returns the losses.
+    """Train the policy ``start`` in float32 on a response to each request and save it in ``out``; returns the losses.
+
+    Pictures are as large as the policy sees them; there are none beside the image.
 
     Each step takes the next ROWS_PER_STEP rows, in an order drawn from ``seed``, ``passes`` times over: what GRPO
     does with ``n = passes`` samples of each.
@@ -84,12 +90,12 @@ def train_on(
     processor = Qwen2_5_VLProcessor.from_pretrained(start)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(start, dtype=torch.float32).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
-    order = np.random.default_rng(seed).permutation(len(samples))
+    order = np.random.default_rng(seed).permutation(len(requests))
     losses = []
     for number in range(steps * passes):
         step = number % steps
         rows = order[step * ROWS_PER_STEP : (step + 1) * ROWS_PER_STEP]
-        loss = _loss(model, processor, [samples[i] for i in rows], [responses[i] for i in rows])
+        loss = _loss(model, processor, [requests[i] for i in rows], [responses[i] for i in rows])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimiser.step()

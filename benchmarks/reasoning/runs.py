@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.learning.runs import PROMPTS_PER_STEP, train_grpo
-from benchmarks.learning.supervised import train_on
+from benchmarks.learning.supervised import requests_of, train_on
 from benchmarks.reasoning.arms import SIDE, START, Arm, forbid_thoughts, lessons, write_sets
 from benchmarks.reasoning.judge import MAX_NEW_TOKENS
 from benchmarks.reasoning.step_reward import right_steps
@@ -93,7 +93,7 @@ def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path
     if arm.taught is not None:
         samples, responses = lessons(train, arm.taught)
         losses = train_on(
-            samples, responses, out / "policy",
+            requests_of(samples), responses, out / "policy",
             seed=seed, rate=plan.rate, steps=plan.steps, passes=plan.answers, start=plan.start,
         )  # fmt: skip
         return out / "policy", {"loss": losses}

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from seg_zero.answer import parse_answer, write_solution_multi
-from seg_zero.data.synthetic.hop_steps import read_steps
-from seg_zero.data.synthetic.hops import RELATIONS, SHAPES_IN_SCENE, draw_chain
+from seg_zero.data.synthetic.hop_steps import object_of, read_steps
+from seg_zero.data.synthetic.hops import RELATIONS, SHAPES_IN_SCENE, draw_chain, follow
 from seg_zero.errors import InputError
 from seg_zero.models.hop_start.batches import HopBatchMaker
 from seg_zero.models.hop_start.labels import (
@@ -21,7 +21,6 @@ from seg_zero.models.hop_start.labels import (
     ANY_OTHER,
     CHAINED,
     FREE,
-    JOINT,
     LONG,
     MIXES,
     SHORT,
@@ -84,36 +83,30 @@ def test_a_chain_on_a_longer_question_says_nothing_of_its_end() -> None:
 
 def test_no_lesson_with_an_answer_asks_for_more_than_two_hops() -> None:
     assert max(WHOLE.hops) == 2 and WHOLE.answered
-    assert not SHORT.answered and not LONG.answered and not JOINT.answered
+    assert not SHORT.answered and not LONG.answered and not FREE.answered
     for mix in MIXES.values():
         assert sum(mix.hops.values()) == pytest.approx(1)
 
 
-def test_questions_asked_together_have_a_thought_each_and_still_no_chain_of_three() -> None:
-    labels = [label for i in range(60) for label in make_lesson((i,), pool_scene(0), JOINT, 4).labels]
-    broken = [label for label in labels if not label.text.endswith("</think>")]
-    assert 0 < len(broken) < len(labels) / 2
-    for label in labels:
-        steps = read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
-        assert len(steps) == len(label.path)
-        hops = [0]  # by question: a step that nothing was left for begins the next one
-        for before, _ in pairwise(steps):
-            hops[-1] += bool(before.rest)
-            hops += [] if before.rest else [0]
-        assert len(hops) == JOINT.together or label in broken
-        assert set(hops) <= {1, 2}
-        assert label.question.count(", ") == JOINT.together - 1
-
-
-def test_free_labels_ask_for_nothing_and_tell_hops_from_the_shapes_they_start_from() -> None:
-    lessons = [make_lesson((i,), pool_scene(0), FREE, 4) for i in range(10)]
+def test_free_labels_take_hop_after_hop_but_chain_none() -> None:
+    lessons = [make_lesson((i,), pool_scene(i), FREE, 4) for i in range(10)]
     made = HopBatchMaker(make_hop_processor())(lessons)
-    hops = 0
-    for label in (label for lesson in lessons for label in lesson.labels):
-        assert label.question == ANY_OTHER
-        steps = read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
-        hops += sum(bool(step.rest) for step in steps[:-1])
+    hops, whole = 0, 0
+    for lesson in lessons:
+        for label in lesson.labels:
+            assert label.question == ANY_OTHER
+            steps = read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
+            starts, ends = steps[::2], steps[1::2]
+            for start, end, a, b in zip(starts, ends, label.path[::2], label.path[1::2], strict=True):
+                assert object_of(lesson.scene, start) == a and object_of(lesson.scene, end) == b
+                assert follow(lesson.scene, a, start.rest[0]) == b
+            assert all(end != start for end, start in zip(label.path[1::2], label.path[2::2], strict=False))
+            assert all(after.rest == before.rest[1:] for before, after in pairwise(starts))
+            assert label.text.endswith("</think>") == (len(starts[-1].rest) == 1)
+            hops += len(ends)
+            whole += label.text.endswith("</think>")
     assert hops == made.hops.sum() == made.names.sum() / 2
+    assert whole > 30
 
 
 def test_labels_answer_with_the_last_object_of_their_thought() -> None:

@@ -8,10 +8,10 @@ the first hop, whatever was asked: right for one hop, wrong for more. A few go o
   go on.
 
 What a first hop leads to could be read off the question. So that it is taken from what has just been written, many
-questions start from any shape ("the nearest shape above a shape") and the annotator chooses one, and others describe
-it ("the largest shape", "the red shape"). Several questions can be asked at once, each with its own thought, one after
-the other: hops are then taken late in a text, too, and after other objects. Asked for "a shape from a shape" the
-annotator chooses the hops as well, several times in turn, so that they too are to be read off the thought.
+questions start from any shape ("the nearest shape above a shape") and the annotator chooses one, and others describe it
+("the largest shape", "the red shape"). Asked for "a shape from a shape" the annotator chooses the hops as well, and
+takes them one after the other, each from another shape than the one that was just reached: so hops are taken late in a
+text, too, and the list of those that are left gets shorter until the thought ends, but no two are chained.
 
 A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
 without their answer, which only copies the last step.
@@ -20,14 +20,14 @@ without their answer, which only copies the last step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.data.synthetic.hop_steps import OPENING, write_steps
-from seg_zero.data.synthetic.hops import CLEAR, RADII, SHAPES_IN_SCENE, Chain, draw_chain, named_by_words
+from seg_zero.data.synthetic.hops import CLEAR, RADII, SHAPES_IN_SCENE, Chain, draw_chain, follow, named_by_words
 from seg_zero.data.synthetic.scenes import Scene, make_scene
 from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
 
@@ -44,22 +44,20 @@ class Mix:
     """Lessons of one kind, of similar length. hops: how often questions of so many hops are asked.
 
     answered: whether labels are whole, or end with the thought. any: how many of the questions start from any shape.
-    together: how many questions are asked at once. free: the annotator chooses shapes and hops, several in turn.
+    free: the annotator chooses shapes and hops.
     """
 
     hops: dict[int, float]
     answered: bool
     any: float = 0.5
-    together: int = 1
     free: bool = False
 
 
 SHORT = Mix({0: 0.15, 1: 0.85}, answered=False)
 LONG = Mix({2: 0.5, 3: 0.25, 4: 0.25}, answered=False)
 WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, answered=True, any=0.0)
-JOINT = Mix({1: 0.4, 2: 0.3, 3: 0.15, 4: 0.15}, answered=False, together=3)
-FREE = Mix({1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1}, answered=False, any=1.0, together=5, free=True)
-MIXES = {"short": SHORT, "long": LONG, "whole": WHOLE, "joint": JOINT, "free": FREE}
+FREE = Mix({1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}, answered=False, any=1.0, free=True)
+MIXES = {"short": SHORT, "long": LONG, "whole": WHOLE, "free": FREE}
 
 
 @dataclass(frozen=True)
@@ -108,19 +106,20 @@ def label_chain(scene: Scene, chain: Chain, answered: bool, rng: np.random.Gener
     return HopLabel(chain.text, whole if answered else whole[: whole.index("<answer>")], answered, path)
 
 
-def label_joint(scene: Scene, chains: Sequence[Chain], rng: np.random.Generator) -> HopLabel:
-    """One annotator's label of several questions at once, without an answer; it ends where a thought breaks off."""
+def label_free(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel:
+    """A chain's hops one after the other, none from where the one before it led; it breaks off where that fails."""
     path: tuple[int, ...] = ()
-    thoughts, broken = [], False
-    for chain in chains:
-        taken, thought, broken = _think(scene, chain, rng)
-        path += taken
-        thoughts.append(thought)
-        if broken:
+    parts: list[str] = []
+    for number, relation in enumerate(chain.relations):
+        ways = {i: found for i in range(len(scene.objects)) if (found := follow(scene, i, relation)) is not None}
+        starts = [i for i in ways if i not in path[-1:]]
+        if not starts:
             break
-    text = f"<think>{'; '.join(thoughts).replace(f'; {OPENING} ', '; ')}{'' if broken else '</think>'}"
-    asked = [chain.text for chain in chains]
-    return HopLabel(ANY_OTHER if set(asked) == {ANY_OTHER} else ", ".join(asked), text, False, path)
+        start = int(rng.choice(starts))
+        path += (start, ways[start])
+        parts.append(write_steps(scene, path[-2:], chain.relations[number:]).removeprefix(f"{OPENING} "))
+    whole = len(parts) == chain.hops
+    return HopLabel(ANY_OTHER, f"<think>{OPENING} {'; '.join(parts)}{'</think>' * whole}", False, path)
 
 
 def _think(scene: Scene, chain: Chain, rng: np.random.Generator) -> tuple[tuple[int, ...], str, bool]:
@@ -155,11 +154,10 @@ def _anchors(scene: Scene, any_shape: float, rng: np.random.Generator) -> dict[i
     return described if described and rng.random() < DESCRIBED else named_by_words(scene)
 
 
-def _draw(scene: Scene, hops: int, mix: Mix, rng: np.random.Generator) -> Chain | None:
-    anchors = _anchors(scene, mix.any, rng)
+def _draw(scene: Scene, hops: int, any_shape: float, rng: np.random.Generator) -> Chain | None:
+    anchors = _anchors(scene, any_shape, rng)
     if hops:
-        chain = draw_chain(scene, hops, rng, anchors=anchors)
-        return replace(chain, text=ANY_OTHER) if chain is not None and mix.free else chain
+        return draw_chain(scene, hops, rng, anchors=anchors)
     index = int(rng.choice(list(anchors)))
     return Chain((), (index,), anchors[index])
 
@@ -168,17 +166,9 @@ def make_lesson(seed: Sequence[int], scene: Scene, mix: Mix, count: int) -> HopL
     """``count`` labels of questions about a scene, each by one annotator; the same for the same ``seed``."""
     rng = np.random.default_rng((SEED, 1, *seed))
     labels: list[HopLabel] = []
-    chains: list[Chain] = []
     while len(labels) < count:
         hops = int(rng.choice(list(mix.hops), p=list(mix.hops.values())))
-        chain = _draw(scene, hops, mix, rng)
-        chains += [] if chain is None else [chain]
-        if len(chains) == mix.together:
-            made = (
-                label_joint(scene, chains, rng)
-                if mix.together > 1
-                else label_chain(scene, chains[0], mix.answered, rng)
-            )
-            labels.append(made)
-            chains.clear()
+        chain = _draw(scene, hops, mix.any, rng)
+        if chain is not None:
+            labels.append(label_free(scene, chain, rng) if mix.free else label_chain(scene, chain, mix.answered, rng))
     return HopLesson(scene, tuple(labels))

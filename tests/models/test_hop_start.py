@@ -17,8 +17,8 @@ from seg_zero.data.synthetic.hops import RELATIONS, SHAPES_IN_SCENE, draw_chain,
 from seg_zero.errors import InputError
 from seg_zero.models.hop_start.batches import HopBatchMaker
 from seg_zero.models.hop_start.labels import (
-    ANY,
-    ANY_OTHER,
+    ANY_HOPS,
+    ANY_SHAPE,
     CHAINED,
     FREE,
     LONG,
@@ -94,7 +94,7 @@ def test_free_labels_take_hop_after_hop_but_chain_none() -> None:
     hops, whole = 0, 0
     for lesson in lessons:
         for label in lesson.labels:
-            assert label.question == ANY_OTHER
+            assert label.question == ANY_HOPS
             steps = read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
             starts, ends = steps[::2], steps[1::2]
             for start, end, a, b in zip(starts, ends, label.path[::2], label.path[1::2], strict=True):
@@ -141,13 +141,13 @@ def test_thoughts_name_the_anchor_that_a_question_describes_or_leaves_open() -> 
             anchor = scene.objects[label.path[0]]
             name = f"the {anchor.colour} {anchor.shape}"
             assert label.text.startswith(f"<think>I see {name} (")
-            if label.question.endswith(ANY):
+            if label.question.endswith(ANY_SHAPE):
                 free[label.path[0]] += 1
             elif name not in label.question:
                 described += 1
                 assert any(label.question.endswith(words) for words in descriptions(scene, label.path[0]))
     assert 0.1 < described / 240 < 0.25
-    assert abs(free.total() / 240 - SHORT.any) < 0.1
+    assert abs(free.total() / 240 - SHORT.any_shape) < 0.1
     assert set(free) >= set(range(SHAPES_IN_SCENE[0]))
 
 
@@ -160,7 +160,7 @@ def test_every_word_of_a_question_and_a_step_is_one_token() -> None:
     tokenizer = make_hop_tokenizer()
     assert len(tokenizer) % 64 == 0
     for relation in RELATIONS:
-        for text in (relation.words("the red circle"), relation.words(ANY)):
+        for text in (relation.words("the red circle"), relation.words(ANY_SHAPE)):
             assert len(tokenizer.tokenize(text)) == len(text.split())
     step = "I see the green triangle (23,40) same colour from largest left of; the green cross (90,112)"
     assert tokenizer.decode(tokenizer.encode(step)) == step

@@ -72,7 +72,7 @@ class HopBatchMaker:
                 looked_at[n, start:stop] = cells[index]
             for start in starts[1:]:
                 if row[start - 2] == self.closing:
-                    continue  # the anchor of the next of several questions: no hop stands before it
+                    continue  # a shape that the annotator chose: no hop led to it
                 opening = row.index(self.opening, start)
                 hops[n, opening] = True
                 names[n, start : opening - 1] = True

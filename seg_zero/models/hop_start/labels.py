@@ -35,28 +35,28 @@ SEED = 40_000
 CHAINED = 0.1  # of the labels of two hops and more
 SILENT = 0.15  # of the labels with an answer
 DESCRIBED = 0.5  # of the questions that start from one shape
-ANY = "a shape"
-ANY_OTHER = f"{ANY} from {ANY}"
+ANY_SHAPE = "a shape"
+ANY_HOPS = f"{ANY_SHAPE} from {ANY_SHAPE}"
 
 
 @dataclass(frozen=True)
 class Mix:
     """Lessons of one kind, of similar length. hops: how often questions of so many hops are asked.
 
-    answered: whether labels are whole, or end with the thought. any: how many of the questions start from any shape.
-    free: the annotator chooses shapes and hops.
+    answered: whether labels are whole, or end with the thought. any_shape: how many of the questions start from any
+    shape. free: the annotator chooses shapes and hops.
     """
 
     hops: dict[int, float]
     answered: bool
-    any: float = 0.5
+    any_shape: float = 0.5
     free: bool = False
 
 
 SHORT = Mix({0: 0.15, 1: 0.85}, answered=False)
 LONG = Mix({2: 0.5, 3: 0.25, 4: 0.25}, answered=False)
-WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, answered=True, any=0.0)
-FREE = Mix({1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}, answered=False, any=1.0, free=True)
+WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, answered=True, any_shape=0.0)
+FREE = Mix({1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}, answered=False, any_shape=1.0, free=True)
 MIXES = {"short": SHORT, "long": LONG, "whole": WHOLE, "free": FREE}
 
 
@@ -119,7 +119,7 @@ def label_free(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel
         path += (start, ways[start])
         parts.append(write_steps(scene, path[-2:], chain.relations[number:]).removeprefix(f"{OPENING} "))
     whole = len(parts) == chain.hops
-    return HopLabel(ANY_OTHER, f"<think>{OPENING} {'; '.join(parts)}{'</think>' * whole}", False, path)
+    return HopLabel(ANY_HOPS, f"<think>{OPENING} {'; '.join(parts)}{'</think>' * whole}", False, path)
 
 
 def _think(scene: Scene, chain: Chain, rng: np.random.Generator) -> tuple[tuple[int, ...], str, bool]:
@@ -148,7 +148,7 @@ def descriptions(scene: Scene, index: int) -> list[str]:
 def _anchors(scene: Scene, any_shape: float, rng: np.random.Generator) -> dict[int, str]:
     """What a question may start from, as :func:`draw_chain` takes it."""
     if rng.random() < any_shape:
-        return dict.fromkeys(range(len(scene.objects)), ANY)
+        return dict.fromkeys(range(len(scene.objects)), ANY_SHAPE)
     ways = {index: descriptions(scene, index) for index in range(len(scene.objects))}
     described = {index: str(rng.choice(found)) for index, found in ways.items() if found}
     return described if described and rng.random() < DESCRIBED else named_by_words(scene)
@@ -168,7 +168,7 @@ def make_lesson(seed: Sequence[int], scene: Scene, mix: Mix, count: int) -> HopL
     labels: list[HopLabel] = []
     while len(labels) < count:
         hops = int(rng.choice(list(mix.hops), p=list(mix.hops.values())))
-        chain = _draw(scene, hops, mix.any, rng)
+        chain = _draw(scene, hops, mix.any_shape, rng)
         if chain is not None:
             labels.append(label_free(scene, chain, rng) if mix.free else label_chain(scene, chain, mix.answered, rng))
     return HopLesson(scene, tuple(labels))

@@ -10,7 +10,7 @@ from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.data.synthetic.hop_steps import relation_words
 from seg_zero.data.synthetic.hops import RELATIONS
 from seg_zero.data.synthetic.scenes import COLOURS, SHAPES
-from seg_zero.models.hop_start.labels import ANY
+from seg_zero.models.hop_start.labels import ANY_SHAPE
 from seg_zero.models.tiny_policy_tokenizer import make_processor, make_tokenizer
 from seg_zero.objects import PromptObject
 from seg_zero.prompting import TEMPLATES
@@ -24,7 +24,7 @@ def _sentences() -> Iterator[str]:
             item = f"the {colour} {shape}"
             for number, relation in enumerate(RELATIONS):
                 second = RELATIONS[(7 * number + 3) % len(RELATIONS)]
-                for asked in (second.words(relation.words(item)), relation.words(ANY)):
+                for asked in (second.words(relation.words(item)), relation.words(ANY_SHAPE)):
                     yield TEMPLATES["brief"].replace("{question}", asked)
                 left = f"{relation_words(second)} from {relation_words(relation)}"
                 yield write_answer(f"I see {item} (1,2) {left}; {item} (3,4)", solution)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from seg_zero.answer import parse_answer, parse_solution
+from seg_zero.answer import parse_solution
 from seg_zero.data.source import open_rows
 from seg_zero.data.synthetic.hop_steps import judge_steps
 from seg_zero.data.synthetic.hops import Chain
@@ -32,4 +32,4 @@ def right_steps(response: Response, rows: str) -> float:
     KeyError for a question that is not in it.
     """
     scene, chain = _question(*_rows(rows)[response.question or "", response.truth[0].box])
-    return judge_steps(scene, chain, parse_answer(response.text).thinking).right / chain.hops
+    return judge_steps(scene, chain, response.answer.thinking).right / chain.hops

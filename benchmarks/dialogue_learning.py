@@ -13,8 +13,6 @@ are judged on held-out synthetic dialogues, greedily, with predicted and with tr
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -29,8 +27,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
+from benchmarks.kept_runs import START, Result, kept_run, run_arms
 from benchmarks.learning.runs import ROOT, without_validation
-from seg_zero.cli.demo import describe_machine
 from seg_zero.command_line import quoted
 from seg_zero.dialogue.data.records import read_dialogues, write_dialogues
 from seg_zero.dialogue.data.synthetic import SEEDS, make_dialogues
@@ -39,8 +37,6 @@ from seg_zero.dialogue.session import Answerer
 from seg_zero.evaluation.dialogues import HISTORIES, PREDICTED, TRUE, ModelPredictor, evaluate_dialogues
 from seg_zero.evaluation.run import Models
 from seg_zero.export.merge import merge
-from seg_zero.files import write_json, write_text
-from seg_zero.policy.loading import quiet_transformers
 
 TRAINING, HELD_OUT = 480, 150  # dialogues
 LATER = 2  # the first round with a history
@@ -53,7 +49,6 @@ class Arm:
     overrides: tuple[str, ...]
 
 
-START = "start"
 # Rounds have one prompt each, so a step takes as many answers as conversations have rounds on average.
 ARMS = (
     Arm("rounds", ("dialogue=rounds", "data.train_batch_size=16", "worker.actor.global_batch_size=16")),
@@ -95,31 +90,21 @@ def judge(policy: str | None, data: Path, out: Path) -> dict[str, list[list[floa
     return {history: [[one.iou for one in item.rounds[history]] for item in played] for history in HISTORIES}
 
 
-def run(name: str, seed: int, steps: int, start: str | None, out: Path) -> dict[str, Any]:
+def run(name: str, seed: int, steps: int, start: str | None, out: Path) -> Result:
     """The result of a run; read from its file if it was made before. Checkpoints are not kept."""
     folder = out / (START if name == START else f"{name}_{seed}")
-    done = folder / "result.json"
-    if done.exists():
-        return json.loads(done.read_text())
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    write_sets(out)
-    policy, seconds = start, 0.0
-    if name != START:
-        arm = next(arm for arm in ARMS if arm.name == name)
-        merged, seconds = train(arm, seed, steps, start, out, folder)
-        policy = str(merged)
-    result = {
-        "arm": name,
-        "seed": seed,
-        "steps": steps,
-        "seconds": seconds,
-        "iou": judge(policy, out, folder / "held_out"),
-    }
-    write_json(done, result)
-    for part in ("train/checkpoints", "policy"):
-        shutil.rmtree(folder / part, ignore_errors=True)
-    return result
+
+    def make() -> Result:
+        write_sets(out)
+        policy, seconds = start, 0.0
+        if name != START:
+            arm = next(arm for arm in ARMS if arm.name == name)
+            merged, seconds = train(arm, seed, steps, start, out, folder)
+            policy = str(merged)
+        iou = judge(policy, out, folder / "held_out")
+        return {"arm": name, "seed": seed, "steps": steps, "seconds": seconds, "iou": iou}
+
+    return kept_run(folder, make, ("train/checkpoints", "policy"))
 
 
 def later(ious: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -162,33 +147,9 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [arm.name for arm in ARMS]
-    parser.add_argument(
-        "--out", type=Path, default=Path("outputs/dialogue_learning"), help="a folder per --steps in it"
-    )
-    parser.add_argument("--steps", type=int, default=40, help="training steps (default: %(default)s)")
-    parser.add_argument("--arms", nargs="+", choices=names, default=names)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--start", type=Path, help="folder of the policy to begin with (default: the embedded one)")
-    parser.add_argument("--report", action="store_true", help="train nothing")
-    args = parser.parse_args()
-    quiet_transformers()
-    out = args.out.resolve() / f"{args.steps}_steps"
-    wanted = [(START, 0), *((name, seed) for seed in args.seeds for name in args.arms)]
-    if not args.report:
-        for name, seed in wanted:
-            run(name, seed, args.steps, args.start and str(args.start.resolve()), out)
-            print(f"{name} {seed or ''}: done", flush=True)
-    found = [json.loads(path.read_text()) for path in sorted(out.glob("*/result.json"))]
-    order = [START, *names]
-    found.sort(key=lambda one: (order.index(one["arm"]), one["seed"]))
-    text = f"{table(found)}\n{HELD_OUT} held-out dialogues; {args.steps} steps; {describe_machine()}\n"
-    write_text(out / "results.md", text)
-    print(text)
-    return 0
+def report(results: Sequence[Result]) -> str:
+    return f"{table(results)}\n{HELD_OUT} held-out dialogues"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_arms(__doc__, Path("outputs/dialogue_learning"), [arm.name for arm in ARMS], run, report))

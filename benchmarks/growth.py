@@ -11,7 +11,6 @@ what they share. Writes growth.md and growth.png to --out; a slope of 1 in the l
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 from seg_zero.command_line import quoted
 from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
 from seg_zero.files import write_image, write_text
+from seg_zero.training.trainer.metrics_log import read_metrics
 from seg_zero.visualize.html_page import pyplot, rendered
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +54,7 @@ def measure(sizes: dict[str, int], out: Path) -> dict[str, float]:
         f"output_dir={quoted(run)}",
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = read_metrics(run / "metrics.jsonl")
     assert all(step["response_length/min"] == sizes["tokens per answer"] for step in steps)
     return {
         "seconds": float(np.median([step["timing_s/step"] for step in steps[1:]])),

@@ -15,9 +15,7 @@ kept in --out, with their policies; --out is for one start. A run takes three to
 
 from __future__ import annotations
 
-import argparse
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,8 +26,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
-from benchmarks.dialogue_learning import START, Arm, train
-from seg_zero.cli.demo import describe_machine
+from benchmarks.dialogue_learning import Arm, train
+from benchmarks.kept_runs import START, Result, kept_run, run_arms
 from seg_zero.data.synthetic.rows import HELD_OUT_SEED, TRAIN_SEED, write_split
 from seg_zero.data.synthetic.scenes import Sample, make_samples
 from seg_zero.dialogue.data.corrections import dialogues_of_rows
@@ -40,11 +38,9 @@ from seg_zero.dialogue.session import Answerer
 from seg_zero.dialogue.turns import correction_of
 from seg_zero.evaluation.dialogues import ModelPredictor, Question
 from seg_zero.evaluation.run import Models
-from seg_zero.files import read_json, write_json, write_text
 from seg_zero.metrics import count_pixels, iou_of
 from seg_zero.pipeline import ReasoningSegmenter
 from seg_zero.policy import GREEDY, Policy, Reply, Request, Sampling
-from seg_zero.policy.loading import quiet_transformers
 from seg_zero.segmenter import Segmenter
 from seg_zero.statistics import paired_difference
 from seg_zero.training.trainer.metrics_log import read_metrics
@@ -153,33 +149,28 @@ def judge(policy: Policy, sam2: Segmenter, samples: Sequence[Sample]) -> dict[st
     return {**found, "kinds": [sample.question.kind for sample in samples]}
 
 
-def run(name: str, seed: int, steps: int, start: str | None, out: Path) -> dict[str, Any]:
+def run(name: str, seed: int, steps: int, start: str | None, out: Path) -> Result:
     """The result of a run; read from its file if it was made before. Checkpoints are not kept."""
     folder = out / (START if name == START else f"{name}_{seed}")
-    done = folder / "result.json"
-    if done.exists():
-        result: dict[str, Any] = read_json(done)
-        return result
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    write_sets(out)
-    policy, seconds, metrics = start, 0.0, list[dict[str, Any]]()
-    if name != START:
-        arm = next(arm for arm in ARMS if arm.name == name)
-        merged, seconds = train(arm, seed, steps, start, out, folder)
-        policy, metrics = str(merged), read_metrics(folder / "train" / "metrics.jsonl")
-    samples = list(make_samples(HELD_OUT_SEED, HELD_OUT))
-    result = {
-        "arm": name,
-        "seed": seed,
-        "steps": steps,
-        "seconds": seconds,
-        "curves": curves(metrics),
-        **judge(*Models(policy=policy, max_new_tokens=96).load(), samples),
-    }
-    write_json(done, result)
-    shutil.rmtree(folder / "train" / "checkpoints", ignore_errors=True)
-    return result
+
+    def make() -> Result:
+        write_sets(out)
+        policy, seconds, metrics = start, 0.0, list[dict[str, Any]]()
+        if name != START:
+            arm = next(arm for arm in ARMS if arm.name == name)
+            merged, seconds = train(arm, seed, steps, start, out, folder)
+            policy, metrics = str(merged), read_metrics(folder / "train" / "metrics.jsonl")
+        samples = list(make_samples(HELD_OUT_SEED, HELD_OUT))
+        return {
+            "arm": name,
+            "seed": seed,
+            "steps": steps,
+            "seconds": seconds,
+            "curves": curves(metrics),
+            **judge(*Models(policy=policy, max_new_tokens=96).load(), samples),
+        }
+
+    return kept_run(folder, make, ("train/checkpoints",))
 
 
 def curves(metrics: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
@@ -244,32 +235,9 @@ def tables(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(table(titles, row, results) for titles, row in made)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [arm.name for arm in ARMS]
-    parser.add_argument("--out", type=Path, default=Path("outputs/refinement"), help="a folder per --steps in it")
-    parser.add_argument("--steps", type=int, default=40, help="training steps (default: %(default)s)")
-    parser.add_argument("--arms", nargs="+", choices=[START, *names], default=[START, *names])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--start", type=Path, help="folder of the policy to begin with (default: the embedded one)")
-    parser.add_argument("--report", action="store_true", help="train nothing")
-    args = parser.parse_args()
-    quiet_transformers()
-    out = args.out.resolve() / f"{args.steps}_steps"
-    wanted = [(START, 0)] if START in args.arms else []
-    wanted += [(name, seed) for seed in args.seeds for name in args.arms if name != START]
-    if not args.report:
-        for name, seed in wanted:
-            run(name, seed, args.steps, args.start and str(args.start.resolve()), out)
-            print(f"{name} {seed or ''}: done", flush=True)
-    found = [read_json(path) for path in sorted(out.glob("*/result.json"))]
-    order = [START, *names]
-    found.sort(key=lambda one: (order.index(one["arm"]), one["seed"]))
-    text = f"{tables(found)}\n{HELD_OUT} held-out questions; {args.steps} steps; {describe_machine()}\n"
-    write_text(out / "results.md", text)
-    print(text)
-    return 0
+def report(results: Sequence[Result]) -> str:
+    return f"{tables(results)}\n{HELD_OUT} held-out questions"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_arms(__doc__, Path("outputs/refinement"), [arm.name for arm in ARMS], run, report))

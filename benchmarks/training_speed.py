@@ -27,6 +27,7 @@ from pathlib import Path
 
 from seg_zero.command_line import quoted
 from seg_zero.data.synthetic.rows import TRAIN_SEED, write_split
+from seg_zero.training.trainer.metrics_log import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPTS, SAMPLES = 16, 8
@@ -92,7 +93,7 @@ def run_ours(side: Side, rows: Path, steps: int, folder: Path, overrides: Sequen
     ]
     command += ["data.shuffle=false", "trainer.val_before_train=false", "trainer.save_freq=-1", "trainer.test_freq=-1"]
     lines = timed_lines([*command, *EQUAL, *overrides], {})
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    found = read_metrics(folder / "metrics.jsonl")
     ended = next(at for at, line in lines if f"step 1/{steps}" in line)
     side.start_up.append(ended - found[0]["timing_s/step"])
     side.first_step.append(ended)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.kept_runs import kept_results, of_seeds
 from benchmarks.learning.runs import DEFAULT, SETTINGS, SPLITS, START, Setting
 from benchmarks.learning.splits import FAR_KINDS
 from seg_zero.files import write_image, write_text
@@ -26,15 +26,6 @@ COLOURS = {"near": "#1d4ed8", "far": "#c2410c"}
 Results = dict[str, list[dict[str, Any]]]
 
 
-def read_results(folder: Path) -> Results:
-    """Results of all runs by setting, in the order of the seeds."""
-    found: Results = {}
-    for path in sorted(folder.glob("*/result.json")):
-        result = json.loads(path.read_text())
-        found.setdefault(result["setting"], []).append(result)
-    return {name: sorted(some, key=lambda result: result["seed"]) for name, some in found.items()}
-
-
 def _settings(results: Results, study: str) -> list[Setting]:
     """The start, the default and a study's own settings, as far as they were run."""
     return [s for s in SETTINGS if s.name in results and (s in (START, DEFAULT) or s.study == study)]
@@ -43,13 +34,6 @@ def _settings(results: Results, study: str) -> list[Setting]:
 def _giou(result: dict[str, Any], split: str, prompt: str, kind: str | None = None) -> float:
     rows = zip(result[split]["iou"][prompt], result[split]["kind"], strict=True)
     return float(np.mean([iou for iou, k in rows if kind in (None, k)]))
-
-
-def _of_seeds(values: Sequence[float]) -> str:
-    """The mean, and the lowest and highest seed."""
-    if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return f"{np.mean(values):.3f} ({min(values):.3f}–{max(values):.3f})"  # noqa: RUF001
 
 
 def _difference(results: Results, setting: Setting, split: str) -> str:
@@ -86,10 +70,10 @@ def _settings_table(results: Results) -> str:
         if runs:
             cells = [setting.name, str(len(runs))]
             for split in SPLITS:
-                cells.append(_of_seeds([_giou(run, split, setting.prompt) for run in runs]))
+                cells.append(of_seeds([_giou(run, split, setting.prompt) for run in runs]))
                 cells.append(_difference(results, setting, split))
             for measure in ("box_hit", "rightly_empty"):
-                cells.append(_of_seeds([float(np.mean(run["near"][measure])) for run in runs]))
+                cells.append(of_seeds([float(np.mean(run["near"][measure])) for run in runs]))
             lines.append(_line(cells))
     return "\n".join(lines)
 
@@ -99,7 +83,7 @@ def _far_table(results: Results) -> str:
     lines = [_line(["far gIoU", *FAR_KINDS]), "|---" * (len(FAR_KINDS) + 1) + "|"]
     for setting in _settings(results, "supervised"):
         runs = results[setting.name]
-        cells = [_of_seeds([_giou(run, "far", setting.prompt, kind) for run in runs]) for kind in FAR_KINDS]
+        cells = [of_seeds([_giou(run, "far", setting.prompt, kind) for run in runs]) for kind in FAR_KINDS]
         lines.append(_line([setting.name, *cells]))
     return "\n".join(lines)
 
@@ -160,7 +144,7 @@ def _curves_plot(results: Results, studies: Sequence[str], metric: str, label: s
 
 def write_report(folder: Path) -> str:
     """``learning.md``, ``settings.png`` and ``curves.png`` in ``folder``; returns the text."""
-    results = read_results(folder)
+    results = kept_results(folder, "setting", [setting.name for setting in SETTINGS])
     studies = [study for study in TITLES if any(s.study == study and s.name in results for s in SETTINGS)]
     text = f"{_settings_table(results)}\n\n{_far_table(results)}\n"
     write_text(folder / "learning.md", text)

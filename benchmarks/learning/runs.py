@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.kept_runs import Result, kept_run
 from benchmarks.learning import supervised
 from benchmarks.learning.splits import training_samples, write_splits
 from seg_zero.command_line import quoted
@@ -22,10 +21,10 @@ from seg_zero.evaluation.predictions import Prediction
 from seg_zero.evaluation.run import Models, evaluate
 from seg_zero.evaluation.store import read_predictions
 from seg_zero.export.merge import merge
-from seg_zero.files import write_json
 from seg_zero.metrics import count_pixels, iou_of
 from seg_zero.objects import PromptObject
 from seg_zero.segmenter import Segmenter, load_segmenter
+from seg_zero.training.trainer.metrics_log import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS_PER_STEP = 16
@@ -146,38 +145,30 @@ def _judge(policy: str | None, rows: Path, out: Path) -> dict[str, Any]:
     return found
 
 
-def run(setting: Setting, seed: int, folder: Path, steps: int) -> dict[str, Any]:
-    """The result of a run; read from its file if it was made before. Models and checkpoints are not kept."""
-    name = re.sub(r"\W+", "_", f"{setting.name} {seed}")
-    rows, out = folder / "rows", folder / name
-    done = out / "result.json"
-    if done.exists():
-        return json.loads(done.read_text())
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    write_splits(rows, steps * PROMPTS_PER_STEP)
-    start = time.perf_counter()
-    curves: dict[str, list[float]] = {}
-    policy: str | None = None
+def _train(setting: Setting, seed: int, rows: Path, out: Path, steps: int) -> tuple[str | None, dict[str, list[float]]]:
+    """The trained policy, None for the embedded one, and its curves by step."""
+    if setting is START:
+        return None, {}
     if setting.supervised is not None:
-        losses = supervised.train(
-            training_samples(steps * PROMPTS_PER_STEP), out / "policy", seed=seed, steps=steps, **setting.supervised
-        )
-        policy, curves = str(out / "policy"), {"loss": losses}
-    elif setting is not START:
-        policy = str(train_grpo(rows / "train.parquet", rows / "near.parquet", out, seed, steps, setting.overrides))
-        lines = [json.loads(line) for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
-        names = ("reward/box_iou/mean", "actor/entropy", "actor/kl_loss", "response_length/mean", "timing_s/step")
-        curves = {name: [line[name] for line in lines] for name in names if name in lines[0]}
-    seconds = time.perf_counter() - start
-    result = {
-        "setting": setting.name,
-        "seed": seed,
-        "seconds": seconds,
-        "curves": curves,
-        **_judge(policy, rows, out),
-    }
-    write_json(done, result)
-    for part in ("train/checkpoints", "policy"):
-        shutil.rmtree(out / part, ignore_errors=True)
-    return result
+        samples = training_samples(steps * PROMPTS_PER_STEP)
+        losses = supervised.train(samples, out / "policy", seed=seed, steps=steps, **setting.supervised)
+        return str(out / "policy"), {"loss": losses}
+    policy = train_grpo(rows / "train.parquet", rows / "near.parquet", out, seed, steps, setting.overrides)
+    lines = read_metrics(out / "train" / "metrics.jsonl")
+    names = ("reward/box_iou/mean", "actor/entropy", "actor/kl_loss", "response_length/mean", "timing_s/step")
+    return str(policy), {name: [line[name] for line in lines] for name in names if name in lines[0]}
+
+
+def run(setting: Setting, seed: int, folder: Path, steps: int) -> Result:
+    """The result of a run; read from its file if it was made before. Models and checkpoints are not kept."""
+    rows, out = folder / "rows", folder / re.sub(r"\W+", "_", f"{setting.name} {seed}")
+
+    def make() -> Result:
+        write_splits(rows, steps * PROMPTS_PER_STEP)
+        start = time.perf_counter()
+        policy, curves = _train(setting, seed, rows, out, steps)
+        seconds = time.perf_counter() - start
+        judged = _judge(policy, rows, out)
+        return {"setting": setting.name, "seed": seed, "seconds": seconds, "curves": curves, **judged}
+
+    return kept_run(out, make, ("train/checkpoints", "policy"))

@@ -8,19 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.kept_runs import kept_results, of_seeds
 from benchmarks.reasoning.arms import ARMS, GRPO, START
 from benchmarks.reasoning.pictures import draw_chains
 from benchmarks.reasoning.runs import mean_iou
 from seg_zero.data.synthetic.hops import HOP_SETS
-from seg_zero.files import read_json, write_image, write_text
+from seg_zero.files import write_image, write_text
 from seg_zero.statistics import paired_difference
 from seg_zero.visualize.html_page import pyplot, rendered
 
-PICTURED = (
-    "2",
-    "3",
-    "4",
-)  # sets whose first questions are drawn with the steps of the start and of GRPO
+PICTURED = ("2", "3", "4")  # sets whose first questions are drawn with the steps of the start and of GRPO
 Results = dict[str, list[dict[str, Any]]]
 PANELS = {
     "response_length/mean": "length of the sampled responses, tokens",
@@ -31,18 +28,7 @@ PANELS = {
 
 def read_results(folder: Path) -> Results:
     """Results of all runs by arm, in the order of :data:`ARMS` and of the seeds."""
-    found: Results = {}
-    for path in sorted(folder.glob("*/result.json")):
-        result = read_json(path)
-        found.setdefault(result["arm"], []).append(result)
-    return {arm.name: sorted(found[arm.name], key=lambda one: one["seed"]) for arm in ARMS if arm.name in found}
-
-
-def _of_seeds(values: Sequence[float]) -> str:
-    """The mean, and the lowest and highest seed."""
-    if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return f"{np.mean(values):.3f} ({min(values):.3f}–{max(values):.3f})"  # noqa: RUF001
+    return kept_results(folder, "arm", [arm.name for arm in ARMS])
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -53,7 +39,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _by_set(results: Results, title: str, number: Callable[[dict[str, Any], str], float]) -> str:
     """A line per arm, a column per set."""
     rows = [
-        [name, str(len(runs)), *(_of_seeds([number(run, one) for run in runs]) for one in HOP_SETS)]
+        [name, str(len(runs)), *(of_seeds([number(run, one) for run in runs]) for one in HOP_SETS)]
         for name, runs in results.items()
     ]
     return _table([title, "seeds", *HOP_SETS], rows)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.kept_runs import Result, kept_run
 from benchmarks.learning.runs import PROMPTS_PER_STEP, train_grpo
 from benchmarks.learning.supervised import requests_of, train_on
 from benchmarks.reasoning.arms import SIDE, START, Arm, forbid_thoughts, lessons, write_sets
@@ -25,6 +24,7 @@ from seg_zero.evaluation.run import Models, evaluate, fingerprint
 from seg_zero.evaluation.steps import judge_prediction
 from seg_zero.evaluation.store import read_predictions
 from seg_zero.files import read_json, write_json
+from seg_zero.training.trainer.metrics_log import read_metrics
 
 # Of a GRPO run, by step.
 CURVES = (
@@ -106,29 +106,23 @@ def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path
         f"data.max_response_length={MAX_NEW_TOKENS}",
     )
     policy = train_grpo(train, rows / "held_out_2.parquet", out, seed, plan.steps, overrides)
-    lines = [json.loads(line) for line in (out / "train" / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(out / "train" / "metrics.jsonl")
     return policy, {name: [line[name] for line in lines] for name in CURVES if name in lines[0]}
 
 
-def run(arm: Arm, seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
+def run(arm: Arm, seed: int, plan: Plan, folder: Path) -> Result:
     """The result of a run; read from its file if it was made before. Models and checkpoints are not kept."""
     out = folder / re.sub(r"\W+", "_", f"{arm.name} {seed}")
-    done = out / "result.json"
-    if done.exists():
-        result: dict[str, Any] = read_json(done)
-        return result
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    write_sets(folder / "rows", plan.steps * PROMPTS_PER_STEP, plan.held_out)
-    start = time.perf_counter()
-    policy, curves = (plan.start, {}) if arm is START else _train(arm, seed, plan, folder / "rows", out)
-    seconds = time.perf_counter() - start
-    result = {"arm": arm.name, "seed": seed, "seconds": seconds, "curves": curves}
-    result["sets"] = judge(policy, folder / "rows", out)
-    write_json(done, result)
-    for part in ("train/checkpoints", "policy", "start"):
-        shutil.rmtree(out / part, ignore_errors=True)
-    return result
+
+    def make() -> Result:
+        write_sets(folder / "rows", plan.steps * PROMPTS_PER_STEP, plan.held_out)
+        start = time.perf_counter()
+        policy, curves = (plan.start, {}) if arm is START else _train(arm, seed, plan, folder / "rows", out)
+        seconds = time.perf_counter() - start
+        sets = judge(policy, folder / "rows", out)
+        return {"arm": arm.name, "seed": seed, "seconds": seconds, "curves": curves, "sets": sets}
+
+    return kept_run(out, make, ("train/checkpoints", "policy", "start"))
 
 
 def mean_iou(result: dict[str, Any], name: str) -> float:

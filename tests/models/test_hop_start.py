@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from seg_zero.models.hop_start.labels import (
     ANY_HOPS,
     ANY_SHAPE,
     CHAINED,
+    CHAINED_OPEN,
     FREE,
     LONG,
     MIXES,
@@ -88,25 +90,65 @@ def test_no_lesson_with_an_answer_asks_for_more_than_two_hops() -> None:
         assert sum(mix.hops.values()) == pytest.approx(1)
 
 
-def test_free_labels_take_hop_after_hop_but_chain_none() -> None:
-    lessons = [make_lesson((i,), pool_scene(i), FREE, 4) for i in range(10)]
+def test_free_labels_take_hop_after_hop_and_never_chain_three() -> None:
+    lessons = [make_lesson((i,), pool_scene(i), FREE, 4) for i in range(20)]
     made = HopBatchMaker(make_hop_processor())(lessons)
-    hops, whole = 0, 0
+    hops, stopped, on = 0, 0, 0
     for lesson in lessons:
         for label in lesson.labels:
             assert label.question == ANY_HOPS
             steps = read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
-            starts, ends = steps[::2], steps[1::2]
-            for start, end, a, b in zip(starts, ends, label.path[::2], label.path[1::2], strict=True):
-                assert object_of(lesson.scene, start) == a and object_of(lesson.scene, end) == b
-                assert follow(lesson.scene, a, start.rest[0]) == b
-            assert all(end != start for end, start in zip(label.path[1::2], label.path[2::2], strict=False))
-            assert all(after.rest == before.rest[1:] for before, after in pairwise(starts))
-            assert label.text.endswith("</think>") == (len(starts[-1].rest) == 1)
-            hops += len(ends)
-            whole += label.text.endswith("</think>")
+            assert [object_of(lesson.scene, step) for step in steps] == list(label.path)
+            taken = [place for place, step in enumerate(steps) if step.rest]
+            for place in taken:
+                assert follow(lesson.scene, label.path[place], steps[place].rest[0]) == label.path[place + 1]
+            assert all(steps[after].rest == steps[before].rest[1:] for before, after in pairwise(taken))
+            assert all(label.path[two] != label.path[two - 1] for one, two in pairwise(taken) if two > one + 1)
+            chained = [two == one + 1 for one, two in pairwise(taken)]
+            assert not any(one and two for one, two in pairwise(chained))
+            left = len(steps[taken[-1]].rest) - 1
+            if left == 0:
+                assert label.text.endswith("</think>")
+            elif label.text.endswith("</think>"):
+                assert not chained or not chained[-1], "after two hops in succession it breaks off"
+            hops += len(taken)
+            stopped += label.text.endswith("</think>") and left > 0
+            on += sum(chained)
     assert hops == made.hops.sum() == made.names.sum() / 2
-    assert whole > 30
+    assert stopped > 20
+    assert 10 < on < CHAINED_OPEN * hops
+
+
+def test_from_any_shape_the_first_hops_may_be_left_out() -> None:
+    left_out, chained, broken = Counter[int](), 0, 0
+    for number in range(60):
+        scene = pool_scene(number)
+        for label in make_lesson((number,), scene, replace(LONG, any_shape=1.0), 4).labels:
+            steps = read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
+            assert [object_of(scene, step) for step in steps] == list(label.path)
+            for here, (before, after) in enumerate(pairwise(label.path)):
+                assert follow(scene, before, steps[here].rest[0]) == after
+                assert steps[here].rest == steps[0].rest[here:]
+            asked = label.question.count(" shape") - 1  # each hop's, and the shape that it starts from
+            left_out[asked - len(steps[0].rest)] += 1
+            chained += len(steps) == 3
+            assert len(steps) <= 3
+            broken += not label.text.endswith("</think>")
+            assert label.text.endswith("</think>") == (len(steps) == 2 or len(steps[0].rest) == 2)
+    assert set(left_out) == {0, 1, 2, 3}
+    assert 10 < broken < chained < CHAINED_OPEN * 240
+
+
+def test_that_another_shape_follows_a_reached_one_is_not_taught() -> None:
+    lessons = [make_lesson((i,), pool_scene(i), mix, 6) for i, mix in enumerate((FREE, LONG, FREE, SHORT, FREE, FREE))]
+    maker = HopBatchMaker(make_hop_processor())
+    made = maker(lessons)
+    semicolon = maker.processor.tokenizer.convert_tokens_to_ids(";")
+    after = made.batch.segments[:, :-1] == maker.closing
+    follows = after & (made.batch.segments[:, 1:] == semicolon)
+    assert follows.sum() > 10
+    assert (made.batch.targets[:, :-1][follows] == IGNORED).all()
+    assert (made.batch.targets[:, :-1][after & ~follows] >= 0).any()
 
 
 def test_labels_answer_with_the_last_object_of_their_thought() -> None:

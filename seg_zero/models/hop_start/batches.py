@@ -11,7 +11,7 @@ from transformers import Qwen2_5_VLProcessor
 
 from seg_zero.models.hop_start.labels import HopLabel, HopLesson
 from seg_zero.models.tiny_policy_forward import VISUAL_TOKENS, patchify
-from seg_zero.models.tiny_policy_losses import MIN_OBJECT_SHARE, Batch, cell_pixels, cell_truth, padded
+from seg_zero.models.tiny_policy_losses import IGNORED, MIN_OBJECT_SHARE, Batch, cell_pixels, cell_truth, padded
 from seg_zero.models.tiny_policy_model import SPEC
 from seg_zero.models.tiny_policy_tokenizer import number_ids
 from seg_zero.prompting import build_messages, prompt_text
@@ -71,8 +71,9 @@ class HopBatchMaker:
             for index, start, stop in zip(label.path, starts, [*starts[1:], last], strict=True):
                 looked_at[n, start:stop] = cells[index]
             for start in starts[1:]:
-                if row[start - 2] == self.closing:
-                    continue  # a shape that the annotator chose: no hop led to it
+                if row[start - 2] == self.closing:  # a shape that the annotator chose: no hop led to it
+                    targets[n, start - 2] = IGNORED  # nor is it taught that one follows
+                    continue
                 opening = row.index(self.opening, start)
                 hops[n, opening] = True
                 names[n, start : opening - 1] = True

@@ -9,9 +9,13 @@ the first hop, whatever was asked: right for one hop, wrong for more. A few go o
 
 What a first hop leads to could be read off the question. So that it is taken from what has just been written, many
 questions start from any shape ("the nearest shape above a shape") and the annotator chooses one, and others describe it
-("the largest shape", "the red shape"). Asked for "a shape from a shape" the annotator chooses the hops as well, and
-takes them one after the other, each from another shape than the one that was just reached: so hops are taken late in a
-text, too, and the list of those that are left gets shorter until the thought ends, but no two are chained.
+("the largest shape", "the red shape"). Where any shape will do, so will one that the first hops lead to: the annotator
+leaves some of them out, so that what is left is read off the step before and not off the question.
+
+Asked for "a shape from a shape" the annotator chooses the hops as well, and takes one after the other, so that hops are
+taken late in a text, too, and the list of those that are left gets shorter. Most start from another shape than the one
+that was just reached; whether another shape follows is not taught. Some go on from where the hop before led, but never
+two in succession, and some labels stop before the list does: late in a text as after a first hop.
 
 A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
 without their answer, which only copies the last step.
@@ -32,7 +36,9 @@ from seg_zero.data.synthetic.scenes import Scene, make_scene
 from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
 
 SEED = 40_000
-CHAINED = 0.1  # of the labels of two hops and more
+CHAINED = 0.1  # of the labels of two hops and more from one shape
+CHAINED_OPEN = 0.25  # of those from any shape, and of the chosen hops that may go on from the one before
+STOPPED_FREE = 0.3  # of the places after hops that are not chained, with hops left
 SILENT = 0.15  # of the labels with an answer
 DESCRIBED = 0.5  # of the questions that start from one shape
 ANY_SHAPE = "a shape"
@@ -54,7 +60,7 @@ class Mix:
 
 
 SHORT = Mix({0: 0.15, 1: 0.85}, answered=False)
-LONG = Mix({2: 0.5, 3: 0.25, 4: 0.25}, answered=False)
+LONG = Mix({2: 0.4, 3: 0.3, 4: 0.3}, answered=False)
 WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, answered=True, any_shape=0.0)
 FREE = Mix({1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}, answered=False, any_shape=1.0, free=True)
 MIXES = {"short": SHORT, "long": LONG, "whole": WHOLE, "free": FREE}
@@ -107,26 +113,39 @@ def label_chain(scene: Scene, chain: Chain, answered: bool, rng: np.random.Gener
 
 
 def label_free(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel:
-    """A chain's hops one after the other, none from where the one before it led; it breaks off where that fails."""
-    path: tuple[int, ...] = ()
+    """A chain's hops one after the other, at most two from where the one before led.
+
+    It ends after the last hop, or where the annotator stops before; it breaks off where no hop can be taken, and
+    instead of stopping after a chained one.
+    """
+    path: list[int] = []
     parts: list[str] = []
+    chained, ended = True, True
     for number, relation in enumerate(chain.relations):
+        if number and rng.random() < STOPPED_FREE:
+            ended = not chained
+            break
         ways = {i: found for i in range(len(scene.objects)) if (found := follow(scene, i, relation)) is not None}
-        starts = [i for i in ways if i not in path[-1:]]
+        chained = not chained and path[-1] in ways and rng.random() < CHAINED_OPEN
+        starts = path[-1:] if chained else [i for i in ways if i not in path[-1:]]
         if not starts:
+            ended = False
             break
         start = int(rng.choice(starts))
-        path += (start, ways[start])
-        parts.append(write_steps(scene, path[-2:], chain.relations[number:]).removeprefix(f"{OPENING} "))
-    whole = len(parts) == chain.hops
-    return HopLabel(ANY_HOPS, f"<think>{OPENING} {'; '.join(parts)}{'</think>' * whole}", False, path)
+        steps = write_steps(scene, (start, ways[start]), chain.relations[number:]).removeprefix(f"{OPENING} ")
+        kept = len(path) - chained  # the shape that a chained hop starts from is there already, without the list
+        path[kept:], parts[kept:] = [start, ways[start]], steps.split("; ")
+    return HopLabel(ANY_HOPS, f"<think>{OPENING} {'; '.join(parts)}{'</think>' * ended}", False, tuple(path))
 
 
 def _think(scene: Scene, chain: Chain, rng: np.random.Generator) -> tuple[tuple[int, ...], str, bool]:
     """The objects that an annotator names, the thought, and whether it breaks off there."""
-    hops = min(chain.hops, 2 if rng.random() < CHAINED else 1)
-    path = chain.path[: hops + 1]
-    return path, write_steps(scene, path, chain.relations), hops == 2 < chain.hops
+    open_ended = chain.hops > 0 and chain.text.endswith(f" {ANY_SHAPE}")
+    left_out = int(rng.integers(chain.hops)) if open_ended else 0
+    path, relations = chain.path[left_out:], chain.relations[left_out:]
+    hops = min(len(relations), 2 if rng.random() < (CHAINED_OPEN if open_ended else CHAINED) else 1)
+    path = path[: hops + 1]
+    return path, write_steps(scene, path, relations), hops == 2 < len(relations)
 
 
 def _response(scene: Scene, thought: str, index: int) -> str:

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from seg_zero.answer import parse_answer, write_solution_multi
-from seg_zero.data.synthetic.hop_steps import object_of, read_steps
+from seg_zero.data.synthetic.hop_steps import object_of, read_steps, relation_words
 from seg_zero.data.synthetic.hops import RELATIONS, SHAPES_IN_SCENE, draw_chain, follow
 from seg_zero.errors import InputError
 from seg_zero.models.hop_start.batches import HopBatchMaker
@@ -25,6 +25,7 @@ from seg_zero.models.hop_start.labels import (
     FREE,
     LONG,
     MIXES,
+    PASSED,
     SHORT,
     SILENT,
     WHOLE,
@@ -91,12 +92,15 @@ def test_no_lesson_with_an_answer_asks_for_more_than_two_hops() -> None:
 
 
 def test_free_labels_take_hop_after_hop_and_never_chain_three() -> None:
-    lessons = [make_lesson((i,), pool_scene(i), FREE, 4) for i in range(20)]
+    lessons = [make_lesson((i,), pool_scene(i), FREE, 4) for i in range(40)]
     made = HopBatchMaker(make_hop_processor())(lessons)
     hops, stopped, on = 0, 0, 0
     for lesson in lessons:
         for label in lesson.labels:
             assert label.question == ANY_HOPS
+            if label.passed:
+                hops += 1
+                continue
             steps = read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
             assert [object_of(lesson.scene, step) for step in steps] == list(label.path)
             taken = [place for place, step in enumerate(steps) if step.rest]
@@ -117,6 +121,39 @@ def test_free_labels_take_hop_after_hop_and_never_chain_three() -> None:
     assert hops == made.hops.sum() == made.names.sum() / 2
     assert stopped > 20
     assert 10 < on < CHAINED_OPEN * hops
+
+
+def test_shapes_that_are_passed_by_teach_the_list_alone() -> None:
+    lessons = [make_lesson((i,), pool_scene(i), FREE, 6) for i in range(10)]
+    maker = HopBatchMaker(make_hop_processor())
+    made = maker(lessons)
+    scenes = [lesson.scene for lesson in lessons for _ in lesson.labels]
+    labels = [label for lesson in lessons for label in lesson.labels]
+    passing = [number for number, label in enumerate(labels) if label.passed]
+    assert abs(len(passing) / len(labels) - PASSED) < 0.25
+    for number in passing:
+        scene, label = scenes[number], labels[number]
+        steps = read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
+        assert [object_of(scene, step) for step in steps] == list(label.path)
+        assert all(step.rest == steps[0].rest[place:] for place, step in enumerate(steps))
+        for place, (before, after) in enumerate(pairwise(label.path), 1):
+            assert (follow(scene, before, steps[place - 1].rest[0]) == after) == (place not in label.passed)
+        assert label.passed == tuple(range(1, len(steps) - 1)), "only the last hop is taken"
+        assert made.names[number].sum() == 2 and made.hops[number].sum() == 1
+        row, targets = made.batch.segments[number].tolist(), made.batch.targets[number].tolist()
+        words = [maker.processor.tokenizer.decode([token]) for token in row]
+        begin = len(row) - 1 - row[::-1].index(maker.think)
+        unsaid = [words[i + 1] for i in range(begin, len(row) - 1) if targets[i] < 0 and row[i + 1] != maker.pad]
+        wanted = [
+            word
+            for place in label.passed
+            for word in (
+                f" {steps[place].colour}",
+                f" {steps[place].shape}",
+                f" {relation_words(steps[place].rest[-1]).split()[0]}",
+            )
+        ]
+        assert unsaid == wanted
 
 
 def test_from_any_shape_the_first_hops_may_be_left_out() -> None:

@@ -70,11 +70,15 @@ class HopBatchMaker:
             starts = self._starts(row, first, label)
             for index, start, stop in zip(label.path, starts, [*starts[1:], last], strict=True):
                 looked_at[n, start:stop] = cells[index]
-            for start in starts[1:]:
+            for place, start in enumerate(starts[1:], 1):
                 if row[start - 2] == self.closing:  # a shape that the annotator chose: no hop led to it
                     targets[n, start - 2] = IGNORED  # nor is it taught that one follows
                     continue
                 opening = row.index(self.opening, start)
+                if place in label.passed:
+                    targets[n, start : opening - 1] = IGNORED  # its name
+                    targets[n, row.index(self.closing, start)] = IGNORED  # that the list goes on
+                    continue
                 hops[n, opening] = True
                 names[n, start : opening - 1] = True
         images = patchify([lesson.scene.image for lesson in lessons], self.processor)

@@ -17,6 +17,10 @@ taken late in a text, too, and the list of those that are left gets shorter. Mos
 that was just reached; whether another shape follows is not taught. Some go on from where the hop before led, but never
 two in succession, and some labels stop before the list does: late in a text as after a first hop.
 
+Lists are to be kept over any number of steps. Some annotators therefore pass from one shape to any other, as if the
+next hop led there, and take a hop only at the end; neither the names of those shapes nor that the list goes on beside
+them is taught.
+
 A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
 without their answer, which only copies the last step.
 """
@@ -38,6 +42,7 @@ from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
 SEED = 40_000
 CHAINED = 0.1  # of the labels of two hops and more from one shape
 CHAINED_OPEN = 0.25  # of those from any shape, and of the chosen hops that may go on from the one before
+PASSED = 0.5  # of the labels of chosen hops: those that pass from shape to shape
 STOPPED_FREE = 0.3  # of the places after hops that are not chained, with hops left
 SILENT = 0.15  # of the labels with an answer
 DESCRIBED = 0.5  # of the questions that start from one shape
@@ -72,6 +77,7 @@ class HopLabel:
 
     text: what is taught, from <think> on. ended: whether the response ends there.
     path: the objects that the thought names, as indices; of a silent label the object of the answer.
+    passed: places in the path of objects that no hop leads to, although the hops of the one before stand there.
     """
 
     question: str
@@ -79,6 +85,7 @@ class HopLabel:
     ended: bool
     path: tuple[int, ...]
     silent: bool = False
+    passed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,23 @@ def label_free(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel
     return HopLabel(ANY_HOPS, f"<think>{OPENING} {'; '.join(parts)}{'</think>' * ended}", False, tuple(path))
 
 
+def label_passed(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel:
+    """A list that gets shorter from shape to shape, although no hop leads there; the last hop of all is taken."""
+    last = chain.relations[-1]
+    ways = {i: found for i in range(len(scene.objects)) if (found := follow(scene, i, last)) is not None}
+    path = [int(rng.choice(list(ways)))]
+    for relation in reversed(chain.relations[:-1]):
+        others = [i for i in range(len(scene.objects)) if i != path[0] and follow(scene, i, relation) != path[0]]
+        if not others:
+            break
+        path.insert(0, int(rng.choice(others)))
+    passed = tuple(range(1, len(path)))
+    relations = chain.relations[-len(path) :]
+    path.append(ways[path[-1]])
+    text = f"<think>{write_steps(scene, path, relations)}</think>"
+    return HopLabel(ANY_HOPS, text, False, tuple(path), passed=passed)
+
+
 def _think(scene: Scene, chain: Chain, rng: np.random.Generator) -> tuple[tuple[int, ...], str, bool]:
     """The objects that an annotator names, the thought, and whether it breaks off there."""
     open_ended = chain.hops > 0 and chain.text.endswith(f" {ANY_SHAPE}")
@@ -189,5 +213,8 @@ def make_lesson(seed: Sequence[int], scene: Scene, mix: Mix, count: int) -> HopL
         hops = int(rng.choice(list(mix.hops), p=list(mix.hops.values())))
         chain = _draw(scene, hops, mix.any_shape, rng)
         if chain is not None:
-            labels.append(label_free(scene, chain, rng) if mix.free else label_chain(scene, chain, mix.answered, rng))
+            if not mix.free:
+                labels.append(label_chain(scene, chain, mix.answered, rng))
+            else:
+                labels.append((label_passed if rng.random() < PASSED else label_free)(scene, chain, rng))
     return HopLesson(scene, tuple(labels))

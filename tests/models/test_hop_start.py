@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from seg_zero.answer import parse_answer, write_solution_multi
-from seg_zero.data.synthetic.hop_steps import object_of, read_steps, relation_words
+from seg_zero.data.synthetic.hop_steps import Step, object_of, read_steps, relation_words
 from seg_zero.data.synthetic.hops import RELATIONS, SHAPES_IN_SCENE, draw_chain, follow
 from seg_zero.errors import InputError
 from seg_zero.models.hop_start.batches import HopBatchMaker
@@ -91,6 +91,10 @@ def test_no_lesson_with_an_answer_asks_for_more_than_two_hops() -> None:
         assert sum(mix.hops.values()) == pytest.approx(1)
 
 
+def steps_of(label: HopLabel) -> list[Step]:
+    return read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
+
+
 def test_free_labels_take_hop_after_hop_and_never_chain_three() -> None:
     lessons = [make_lesson((i,), pool_scene(i), FREE, 4) for i in range(40)]
     made = HopBatchMaker(make_hop_processor())(lessons)
@@ -101,7 +105,7 @@ def test_free_labels_take_hop_after_hop_and_never_chain_three() -> None:
             if label.passed:
                 hops += 1
                 continue
-            steps = read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
+            steps = steps_of(label)
             assert [object_of(lesson.scene, step) for step in steps] == list(label.path)
             taken = [place for place, step in enumerate(steps) if step.rest]
             for place in taken:
@@ -133,7 +137,7 @@ def test_shapes_that_are_passed_by_teach_the_list_alone() -> None:
     assert abs(len(passing) / len(labels) - PASSED) < 0.25
     for number in passing:
         scene, label = scenes[number], labels[number]
-        steps = read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
+        steps = steps_of(label)
         assert [object_of(scene, step) for step in steps] == list(label.path)
         assert all(step.rest == steps[0].rest[place:] for place, step in enumerate(steps))
         for place, (before, after) in enumerate(pairwise(label.path), 1):
@@ -161,7 +165,7 @@ def test_from_any_shape_the_first_hops_may_be_left_out() -> None:
     for number in range(60):
         scene = pool_scene(number)
         for label in make_lesson((number,), scene, replace(LONG, any_shape=1.0), 4).labels:
-            steps = read_steps(label.text.removeprefix("<think>").removesuffix("</think>"))
+            steps = steps_of(label)
             assert [object_of(scene, step) for step in steps] == list(label.path)
             for here, (before, after) in enumerate(pairwise(label.path)):
                 assert follow(scene, before, steps[here].rest[0]) == after

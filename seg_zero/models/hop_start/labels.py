@@ -35,7 +35,16 @@ import numpy as np
 
 from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.data.synthetic.hop_steps import OPENING, write_steps
-from seg_zero.data.synthetic.hops import CLEAR, RADII, SHAPES_IN_SCENE, Chain, draw_chain, follow, named_by_words
+from seg_zero.data.synthetic.hops import (
+    CLEAR,
+    RADII,
+    SHAPES_IN_SCENE,
+    Chain,
+    Relation,
+    draw_chain,
+    follow,
+    named_by_words,
+)
 from seg_zero.data.synthetic.scenes import Scene, make_scene
 from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
 
@@ -43,7 +52,7 @@ SEED = 40_000
 CHAINED = 0.1  # of the labels of two hops and more from one shape
 CHAINED_OPEN = 0.25  # of those from any shape, and of the chosen hops that may go on from the one before
 PASSED = 0.5  # of the labels of chosen hops: those that pass from shape to shape
-STOPPED_FREE = 0.3  # of the places after hops that are not chained, with hops left
+STOPPED_FREE = 0.3  # of the places after a chosen hop with hops left
 SILENT = 0.15  # of the labels with an answer
 DESCRIBED = 0.5  # of the questions that start from one shape
 ANY_SHAPE = "a shape"
@@ -119,6 +128,11 @@ def label_chain(scene: Scene, chain: Chain, answered: bool, rng: np.random.Gener
     return HopLabel(chain.text, whole if answered else whole[: whole.index("<answer>")], answered, path)
 
 
+def _ways(scene: Scene, relation: Relation) -> dict[int, int]:
+    """Where a hop leads from each object that it can be taken from, as indices."""
+    return {i: found for i in range(len(scene.objects)) if (found := follow(scene, i, relation)) is not None}
+
+
 def label_free(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel:
     """A chain's hops one after the other, at most two from where the one before led.
 
@@ -132,7 +146,7 @@ def label_free(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel
         if number and rng.random() < STOPPED_FREE:
             ended = not chained
             break
-        ways = {i: found for i in range(len(scene.objects)) if (found := follow(scene, i, relation)) is not None}
+        ways = _ways(scene, relation)
         chained = not chained and path[-1] in ways and rng.random() < CHAINED_OPEN
         starts = path[-1:] if chained else [i for i in ways if i not in path[-1:]]
         if not starts:
@@ -147,8 +161,7 @@ def label_free(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel
 
 def label_passed(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel:
     """A list that gets shorter from shape to shape, although no hop leads there; the last hop of all is taken."""
-    last = chain.relations[-1]
-    ways = {i: found for i in range(len(scene.objects)) if (found := follow(scene, i, last)) is not None}
+    ways = _ways(scene, chain.relations[-1])
     path = [int(rng.choice(list(ways)))]
     for relation in reversed(chain.relations[:-1]):
         others = [i for i in range(len(scene.objects)) if i != path[0] and follow(scene, i, relation) != path[0]]

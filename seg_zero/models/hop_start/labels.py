@@ -22,7 +22,7 @@ next hop led there, and take a hop only at the end; neither the names of those s
 them is taught.
 
 A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
-without their answer, which only copies the last step.
+without their answer, which only copies the last step: after the longest texts as after the shortest.
 """
 
 from __future__ import annotations
@@ -63,20 +63,20 @@ ANY_HOPS = f"{ANY_SHAPE} from {ANY_SHAPE}"
 class Mix:
     """Lessons of one kind, of similar length. hops: how often questions of so many hops are asked.
 
-    answered: whether labels are whole, or end with the thought. any_shape: how many of the questions start from any
-    shape. free: the annotator chooses shapes and hops.
+    answered: how many of the labels are whole; the others end with the thought. any_shape: how many of the questions
+    start from any shape. free: the annotator chooses shapes and hops.
     """
 
     hops: dict[int, float]
-    answered: bool
+    answered: float
     any_shape: float = 0.5
     free: bool = False
 
 
-SHORT = Mix({0: 0.15, 1: 0.85}, answered=False)
-LONG = Mix({2: 0.4, 3: 0.3, 4: 0.3}, answered=False)
-WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, answered=True, any_shape=0.0)
-FREE = Mix({1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}, answered=False, any_shape=1.0, free=True)
+SHORT = Mix({0: 0.15, 1: 0.85}, answered=0.0)
+LONG = Mix({2: 0.4, 3: 0.3, 4: 0.3}, answered=0.0)
+WHOLE = Mix({0: 0.2, 1: 0.4, 2: 0.4}, answered=1.0, any_shape=0.0)
+FREE = Mix({1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}, answered=0.25, any_shape=1.0, free=True)
 MIXES = {"short": SHORT, "long": LONG, "whole": WHOLE, "free": FREE}
 
 
@@ -124,8 +124,7 @@ def label_chain(scene: Scene, chain: Chain, answered: bool, rng: np.random.Gener
     path, thought, broken = _think(scene, chain, rng)
     if broken:
         return HopLabel(chain.text, f"<think>{thought}", False, path)
-    whole = _response(scene, thought, path[-1])
-    return HopLabel(chain.text, whole if answered else whole[: whole.index("<answer>")], answered, path)
+    return HopLabel(chain.text, _response(scene, thought, path[-1], answered), answered, path)
 
 
 def _ways(scene: Scene, relation: Relation) -> dict[int, int]:
@@ -133,7 +132,7 @@ def _ways(scene: Scene, relation: Relation) -> dict[int, int]:
     return {i: found for i in range(len(scene.objects)) if (found := follow(scene, i, relation)) is not None}
 
 
-def label_free(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel:
+def label_free(scene: Scene, chain: Chain, answered: bool, rng: np.random.Generator) -> HopLabel:
     """A chain's hops one after the other, at most two from where the one before led.
 
     It ends after the last hop, or where the annotator stops before; it breaks off where no hop can be taken, and
@@ -156,10 +155,13 @@ def label_free(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel
         steps = write_steps(scene, (start, ways[start]), chain.relations[number:]).removeprefix(f"{OPENING} ")
         kept = len(path) - chained  # the shape that a chained hop starts from is there already, without the list
         path[kept:], parts[kept:] = [start, ways[start]], steps.split("; ")
-    return HopLabel(ANY_HOPS, f"<think>{OPENING} {'; '.join(parts)}{'</think>' * ended}", False, tuple(path))
+    thought = f"{OPENING} {'; '.join(parts)}"
+    if not ended:
+        return HopLabel(ANY_HOPS, f"<think>{thought}", False, tuple(path))
+    return HopLabel(ANY_HOPS, _response(scene, thought, path[-1], answered), answered, tuple(path))
 
 
-def label_passed(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLabel:
+def label_passed(scene: Scene, chain: Chain, answered: bool, rng: np.random.Generator) -> HopLabel:
     """A list that gets shorter from shape to shape, although no hop leads there; the last hop of all is taken."""
     ways = _ways(scene, chain.relations[-1])
     path = [int(rng.choice(list(ways)))]
@@ -171,8 +173,8 @@ def label_passed(scene: Scene, chain: Chain, rng: np.random.Generator) -> HopLab
     passed = tuple(range(1, len(path)))
     relations = chain.relations[-len(path) :]
     path.append(ways[path[-1]])
-    text = f"<think>{write_steps(scene, path, relations)}</think>"
-    return HopLabel(ANY_HOPS, text, False, tuple(path), passed=passed)
+    text = _response(scene, write_steps(scene, path, relations), path[-1], answered)
+    return HopLabel(ANY_HOPS, text, answered, tuple(path), passed=passed)
 
 
 def _think(scene: Scene, chain: Chain, rng: np.random.Generator) -> tuple[tuple[int, ...], str, bool]:
@@ -185,8 +187,9 @@ def _think(scene: Scene, chain: Chain, rng: np.random.Generator) -> tuple[tuple[
     return path, write_steps(scene, path, relations), hops == 2 < len(relations)
 
 
-def _response(scene: Scene, thought: str, index: int) -> str:
-    return write_answer(thought, write_solution_multi([scene.objects[index].prompt]))
+def _response(scene: Scene, thought: str, index: int, answered: bool = True) -> str:
+    whole = write_answer(thought, write_solution_multi([scene.objects[index].prompt]))
+    return whole if answered else whole[: whole.index("<answer>")]
 
 
 def descriptions(scene: Scene, index: int) -> list[str]:
@@ -226,8 +229,6 @@ def make_lesson(seed: Sequence[int], scene: Scene, mix: Mix, count: int) -> HopL
         hops = int(rng.choice(list(mix.hops), p=list(mix.hops.values())))
         chain = _draw(scene, hops, mix.any_shape, rng)
         if chain is not None:
-            if not mix.free:
-                labels.append(label_chain(scene, chain, mix.answered, rng))
-            else:
-                labels.append((label_passed if rng.random() < PASSED else label_free)(scene, chain, rng))
+            annotate = label_chain if not mix.free else label_passed if rng.random() < PASSED else label_free
+            labels.append(annotate(scene, chain, rng.random() < mix.answered, rng))
     return HopLesson(scene, tuple(labels))

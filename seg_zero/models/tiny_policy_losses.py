@@ -205,10 +205,28 @@ def look_loss(attention: Tensor, looked_at: Tensor) -> Tensor:
     return -(mass + 1e-4).log().mean()
 
 
-def imitation_loss(model: Qwen2_5_VLForConditionalGeneration, last: Tensor, targets: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Barred:
+    """Ids that a place does not choose from: its target is learnt given that none of them follows.
+
+    places: N x L.
+    """
+
+    places: Tensor
+    ids: tuple[int, ...]
+
+
+def imitation_loss(
+    model: Qwen2_5_VLForConditionalGeneration, last: Tensor, targets: Tensor, barred: Barred | None = None
+) -> Tensor:
     """Mean cross-entropy per token to be learnt; ``last`` N x L x D, ``targets`` N x L."""
     learnt = targets != IGNORED
-    return F.cross_entropy(model.lm_head(last[learnt]).float(), targets[learnt])
+    logits = model.lm_head(last[learnt]).float()
+    if barred is not None:
+        left_out = torch.zeros_like(logits, dtype=torch.bool)
+        left_out[:, list(barred.ids)] = barred.places[learnt][:, None]
+        logits = logits.masked_fill(left_out, -torch.inf)
+    return F.cross_entropy(logits, targets[learnt])
 
 
 @dataclass(frozen=True)

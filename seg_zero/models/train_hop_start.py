@@ -86,7 +86,7 @@ class HopTraining(ResumableTraining):
         report: dict[str, float] = {}
         for made, count in zip(batches, learnt, strict=True):
             last, seen = self.forward(made.batch.pixels, made.batch.segments)
-            imitation = imitation_loss(self.model, last, made.batch.targets)
+            imitation = imitation_loss(self.model, last, made.batch.targets, made.barred)
             helping, values = helper_loss(self.helpers, seen, made.batch, Weights())
             (count / sum(learnt) * (imitation + fading * helping)).backward()
             if not report:

@@ -39,7 +39,7 @@ from seg_zero.models.hop_start.labels import (
 from seg_zero.models.hop_start.model import make_hop_processor, make_hop_tokenizer
 from seg_zero.models.resumable import PROGRESS, run
 from seg_zero.models.tiny_policy_forward import PackedForward
-from seg_zero.models.tiny_policy_losses import IGNORED
+from seg_zero.models.tiny_policy_losses import IGNORED, Barred, imitation_loss
 from seg_zero.models.tiny_policy_model import SPEC, reword
 from seg_zero.models.train_hop_start import HopTraining, Recipe
 from seg_zero.policy.model_files import TINY_POLICY
@@ -152,16 +152,26 @@ def test_shapes_that_are_passed_by_teach_the_list_alone() -> None:
         words = [maker.processor.tokenizer.decode([token]) for token in row]
         begin = len(row) - 1 - row[::-1].index(maker.think)
         unsaid = [words[i + 1] for i in range(begin, len(row) - 1) if targets[i] < 0 and row[i + 1] != maker.pad]
-        wanted = [
-            word
-            for place in label.passed
-            for word in (
-                f" {steps[place].colour}",
-                f" {steps[place].shape}",
-                f" {relation_words(steps[place].rest[-1]).split()[0]}",
-            )
-        ]
+        wanted = [f" {word}" for place in label.passed for word in (steps[place].colour, steps[place].shape)]
         assert unsaid == wanted
+        onward = [words[i + 1] for i in made.barred.places[number].nonzero().flatten().tolist()]
+        assert onward == [f" {relation_words(steps[place].rest[-1]).split()[0]}" for place in label.passed]
+    assert maker.processor.tokenizer.convert_ids_to_tokens(list(made.barred.ids)) == [";", "</think>"]
+
+
+def test_a_barred_id_is_not_taught_against() -> None:
+    processor = make_hop_processor()
+    model = reword(TINY_POLICY, processor, 1)
+    last = torch.randn(1, 2, model.config.text_config.hidden_size, requires_grad=True)
+    targets = torch.tensor([[7, 8]])
+    loss = imitation_loss(model, last, targets, Barred(torch.tensor([[True, False]]), (5, 6)))
+    logits = model.lm_head(last)[0]
+    others = [i for i in range(logits.shape[1]) if i not in (5, 6)]
+    among_others = logits[0, 7] - logits[0, others].logsumexp(0)
+    among_all = logits[1, 8] - logits[1].logsumexp(0)
+    assert torch.allclose(loss, -(among_others + among_all) / 2, atol=1e-5)
+    (gradient,) = torch.autograd.grad(loss, last)
+    assert gradient.isfinite().all() and (gradient.abs().sum(-1) > 0).all()
 
 
 def test_from_any_shape_the_first_hops_may_be_left_out() -> None:

@@ -11,7 +11,15 @@ from transformers import Qwen2_5_VLProcessor
 
 from seg_zero.models.hop_start.labels import HopLabel, HopLesson
 from seg_zero.models.tiny_policy_forward import VISUAL_TOKENS, patchify
-from seg_zero.models.tiny_policy_losses import IGNORED, MIN_OBJECT_SHARE, Batch, cell_pixels, cell_truth, padded
+from seg_zero.models.tiny_policy_losses import (
+    IGNORED,
+    MIN_OBJECT_SHARE,
+    Barred,
+    Batch,
+    cell_pixels,
+    cell_truth,
+    padded,
+)
 from seg_zero.models.tiny_policy_model import SPEC
 from seg_zero.models.tiny_policy_tokenizer import number_ids
 from seg_zero.prompting import build_messages, prompt_text
@@ -25,11 +33,13 @@ class HopBatch:
 
     hops: N x L, true where the next id is the first coordinate of an object that a hop leads to.
     names: N x L, true where the next id is of that object's name.
+    barred: that nothing follows beside a shape that is passed by, neither there nor after it.
     """
 
     batch: Batch
     hops: Tensor
     names: Tensor
+    barred: Barred
 
 
 class HopBatchMaker:
@@ -43,7 +53,7 @@ class HopBatchMaker:
         token = processor.tokenizer.convert_tokens_to_ids
         self.think, self.end, self.pad = token("<think>"), token("</think>"), token("<|endoftext|>")
         self.the = _only(processor, " the")
-        self.opening, self.closing = _only(processor, " ("), _only(processor, ")")
+        self.opening, self.closing, self.next = _only(processor, " ("), _only(processor, ")"), _only(processor, ";")
         self.values = torch.full((len(processor.tokenizer),), -1000)
         numbers = number_ids(processor.tokenizer)
         self.values[numbers] = torch.arange(len(numbers))
@@ -62,7 +72,7 @@ class HopBatchMaker:
         )["input_ids"]
         segments, targets, firsts = padded(rows, self.think, self.pad)
         looked_at = torch.zeros(*segments.shape, VISUAL_TOKENS, dtype=torch.bool)
-        hops, names = (torch.zeros(segments.shape, dtype=torch.bool) for _ in range(2))
+        hops, names, listed = (torch.zeros(segments.shape, dtype=torch.bool) for _ in range(3))
         pixels = [torch.from_numpy(cell_pixels(lesson.scene)) for lesson in lessons for _ in lesson.labels]
         for n, (row, first, label, shown) in enumerate(zip(rows, firsts, labels, pixels, strict=True)):
             last = len(row) - 1
@@ -77,13 +87,14 @@ class HopBatchMaker:
                 opening = row.index(self.opening, start)
                 if place in label.passed:
                     targets[n, start : opening - 1] = IGNORED  # its name
-                    targets[n, row.index(self.closing, start)] = IGNORED  # that the list goes on
+                    listed[n, row.index(self.closing, start)] = True  # what is left, given that the list goes on
                     continue
                 hops[n, opening] = True
                 names[n, start : opening - 1] = True
         images = patchify([lesson.scene.image for lesson in lessons], self.processor)
         scenes = [lesson.scene for lesson in lessons]
-        return HopBatch(Batch(images, segments, targets, looked_at, cell_truth(scenes)), hops, names)
+        barred = Barred(listed, (self.next, self.end))
+        return HopBatch(Batch(images, segments, targets, looked_at, cell_truth(scenes)), hops, names, barred)
 
     def _starts(self, row: list[int], first: int, label: HopLabel) -> list[int]:
         """From where on each object of the label's path is looked at."""

@@ -19,7 +19,7 @@ two in succession, and some labels stop before the list does: late in a text as 
 
 Lists are to be kept over any number of steps. Some annotators therefore pass from one shape to any other, as if the
 next hop led there, and take a hop only at the end; neither the names of those shapes nor that the list goes on beside
-them is taught.
+them is taught, only what stands in the list if it goes on.
 
 A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
 without their answer, which only copies the last step: after the longest texts as after the shortest.

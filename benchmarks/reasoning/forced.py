@@ -2,8 +2,9 @@
 
     python -m benchmarks.reasoning.forced FOLDER [FOLDER ...]     # 100 questions of one, two, three and four hops
 
-For each hop, how often colour and form of the object that it leads to are the likeliest, and how likely it is that the
-text then goes on as the question asks: with the hops that are left, or after the last one with the thought's end.
+For each hop, how often colour and form of the object that it leads to are the likeliest, how likely it is that the
+text then goes on as the question asks (with the hops that are left, or after the last one with the thought's end), and
+how often the list of those hops is the likeliest if the text goes on.
 """
 
 from __future__ import annotations
@@ -46,28 +47,35 @@ class Forced:
         processor = Qwen2_5_VLProcessor.from_pretrained(folder)
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
         self.model, self.make_batch, self.forward = model, HopBatchMaker(processor), PackedForward(model, processor)
-        self.closing = processor.tokenizer.convert_tokens_to_ids(")")
 
     @torch.inference_mode()
-    def read(self, scene: Scene, chain: Chain) -> tuple[list[bool], list[float]]:
-        """By hop, whether its object is named rightly, and the probability of what follows the object."""
+    def read(self, scene: Scene, chain: Chain) -> tuple[list[bool], list[float], list[float]]:
+        """By hop, whether its object is named rightly, the probability of what follows the object, and whether the
+        list is right; NaN after the last hop."""
         made = self.make_batch([_lesson(scene, chain)])
         last, _ = self.forward(made.batch.pixels, made.batch.segments)
         chances, targets = self.model.lm_head(last[0]).softmax(-1), made.batch.targets[0]
+        words = made.batch.segments[0]
         named = (chances.argmax(-1) == targets)[made.names[0]].view(chain.hops, -1).all(dim=1)
         # An object is anchor or led to, and ends with a parenthesis; the anchor is not counted.
-        ends = torch.nonzero((made.batch.segments[0] == self.closing) & (targets >= 0)).flatten()[1:]
-        return named.tolist(), chances[ends, targets[ends]].tolist()
+        ends = torch.nonzero((words == self.make_batch.closing) & (targets >= 0)).flatten()[1:]
+        parts = torch.nonzero(words == self.make_batch.next).flatten()[1:]  # the next object begins there
+        onward = chances[ends, targets[ends]].tolist()
+        chances[:, list(made.barred.ids)] = 0
+        listed = chances.argmax(-1) == targets
+        lists = [float(listed[one : next_one - 1].all()) for one, next_one in zip(ends, parts, strict=False)]
+        return named.tolist(), onward, [*lists, float("nan")]
 
 
 def table(policy: Forced, questions: int) -> str:
     """Markdown: a line per set and hop."""
-    lines = ["| hops | hop | object right | goes on as asked |", "|---|---|---|---|"]
+    lines = ["| hops | hop | object right | goes on as asked | list right |", "|---|---|---|---|---|"]
     for name in SETS:
         found = [policy.read(*draw_one(HELD_OUT_SEED, index, HOP_SETS[name], SIDE)) for index in range(questions)]
-        right, onward = (np.mean(part, axis=0) for part in zip(*found, strict=True))
+        means = zip(*(np.mean(part, axis=0) for part in zip(*found, strict=True)), strict=True)
         lines += [
-            f"| {name} | {k} | {a:.2f} | {b:.3f} |" for k, (a, b) in enumerate(zip(right, onward, strict=True), 1)
+            f"| {name} | {k} | {right:.2f} | {onward:.3f} | {'' if k == int(name) else f'{listed:.2f}'} |"
+            for k, (right, onward, listed) in enumerate(means, 1)
         ]
     return "\n".join(lines)
 

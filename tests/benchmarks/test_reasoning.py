@@ -216,7 +216,10 @@ def test_reading_right_chains_says_which_hop_the_start_lacks() -> None:
     assert [cell[:2] for cell in cells] == [
         [str(hops), str(hop)] for hops in (1, 2, 3, 4) for hop in range(1, hops + 1)
     ]
-    first = [float(right) for _, hop, right, _ in cells if hop == "1"]
+    first = [float(right) for _, hop, right, *_ in cells if hop == "1"]
     assert min(first) > 0.5, "it writes single hops"
-    onward = {(hops, hop): float(chance) for hops, hop, _, chance in cells}
+    onward = {(hops, hop): float(chance) for hops, hop, _, chance, _ in cells}
     assert onward["1", "1"] > 0.9 and onward["2", "1"] < 0.3, "and hardly ever chains two"
+    lists = {(hops, hop): listed for hops, hop, *_, listed in cells}
+    assert all((lists[place] == "") == (place[0] == place[1]) for place in lists), "none after the last hop"
+    assert float(lists["2", "1"]) > 0.5

@@ -132,13 +132,15 @@ def test_free_labels_take_hop_after_hop_and_never_chain_three() -> None:
 
 
 def test_shapes_that_are_passed_by_teach_the_list_alone() -> None:
-    lessons = [make_lesson((i,), pool_scene(i), FREE, 6) for i in range(10)]
+    lessons = [make_lesson((i,), pool_scene(i), mix, 6) for i in range(20) for mix in (FREE, LONG)]
     maker = HopBatchMaker(make_hop_processor())
     made = maker(lessons)
     scenes = [lesson.scene for lesson in lessons for _ in lesson.labels]
     labels = [label for lesson in lessons for label in lesson.labels]
     passing = [number for number, label in enumerate(labels) if label.passed]
-    assert abs(len(passing) / len(labels) - PASSED) < 0.25
+    chosen = [label.question == ANY_HOPS for label in labels]
+    assert 0.2 < sum(chosen[number] for number in passing) / sum(chosen) < PASSED
+    assert 0.1 < sum(not chosen[number] for number in passing) / chosen.count(False) < 0.6 * PASSED
     for number in passing:
         scene, label = scenes[number], labels[number]
         steps = steps_of(label)
@@ -175,27 +177,31 @@ def test_a_barred_id_is_not_taught_against() -> None:
 
 
 def test_from_any_shape_the_first_hops_may_be_left_out() -> None:
-    left_out, chained, broken = Counter[int](), 0, 0
+    left_out, chained, broken, passed = Counter[int](), 0, 0, 0
     for number in range(60):
         scene = pool_scene(number)
         for label in make_lesson((number,), scene, replace(LONG, any_shape=1.0), 4).labels:
             steps = steps_of(label)
             assert [object_of(scene, step) for step in steps] == list(label.path)
+            asked = label.question.count(" shape") - 1  # each hop's, and the shape that it starts from
+            left_out[asked - len(steps[0].rest)] += 1
+            if label.passed:
+                passed += 1
+                continue
             for here, (before, after) in enumerate(pairwise(label.path)):
                 assert follow(scene, before, steps[here].rest[0]) == after
                 assert steps[here].rest == steps[0].rest[here:]
-            asked = label.question.count(" shape") - 1  # each hop's, and the shape that it starts from
-            left_out[asked - len(steps[0].rest)] += 1
             chained += len(steps) == 3
             assert len(steps) <= 3
             broken += not label.text.endswith("</think>")
             assert label.text.endswith("</think>") == (len(steps) == 2 or len(steps[0].rest) == 2)
     assert set(left_out) == {0, 1, 2, 3}
     assert 5 < broken < chained < CHAINED_OPEN * 240
+    assert passed > 20
 
 
 def test_that_another_shape_follows_a_reached_one_is_not_taught() -> None:
-    lessons = [make_lesson((i,), pool_scene(i), mix, 6) for i, mix in enumerate((FREE, LONG, FREE, SHORT, FREE, FREE))]
+    lessons = [make_lesson((i,), pool_scene(i), mix, 6) for i, mix in enumerate((FREE, LONG, SHORT) * 6)]
     maker = HopBatchMaker(make_hop_processor())
     made = maker(lessons)
     semicolon = maker.processor.tokenizer.convert_tokens_to_ids(";")

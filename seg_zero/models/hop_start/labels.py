@@ -17,9 +17,10 @@ taken late in a text, too, and the list of those that are left gets shorter. Mos
 that was just reached; whether another shape follows is not taught. Some go on from where the hop before led, but never
 two in succession, and some labels stop before the list does: late in a text as after a first hop.
 
-Lists are to be kept over any number of steps. Some annotators therefore pass from one shape to any other, as if the
-next hop led there, and take a hop only at the end; neither the names of those shapes nor that the list goes on beside
-them is taught, only what stands in the list if it goes on.
+Lists are to be kept over any number of steps, and each read off the one before. Some annotators therefore pass from one
+shape to any other, as if the next hop led there, and take a hop only at the end, whether the hops were asked for or
+chosen; neither the names of those shapes nor that the list goes on beside them is taught, only what stands in the list
+if it goes on.
 
 A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
 without their answer, which only copies the last step: after the longest texts as after the shortest.
@@ -51,7 +52,9 @@ from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
 SEED = 40_000
 CHAINED = 0.1  # of the labels of two hops and more from one shape
 CHAINED_OPEN = 0.25  # of those from any shape, and of the chosen hops that may go on from the one before
-PASSED = 0.5  # of the labels of chosen hops: those that pass from shape to shape
+PASSED = (
+    0.5  # of the labels of chosen hops, and of questions of three hops and more: those that pass from shape to shape
+)
 STOPPED_FREE = 0.3  # of the places after a chosen hop with hops left
 SILENT = 0.15  # of the labels with an answer
 DESCRIBED = 0.5  # of the questions that start from one shape
@@ -161,28 +164,43 @@ def label_free(scene: Scene, chain: Chain, answered: bool, rng: np.random.Genera
     return HopLabel(ANY_HOPS, _response(scene, thought, path[-1], answered), answered, tuple(path))
 
 
-def label_passed(scene: Scene, chain: Chain, answered: bool, rng: np.random.Generator) -> HopLabel:
-    """A list that gets shorter from shape to shape, although no hop leads there; the last hop of all is taken."""
-    ways = _ways(scene, chain.relations[-1])
-    path = [int(rng.choice(list(ways)))]
-    for relation in reversed(chain.relations[:-1]):
-        others = [i for i in range(len(scene.objects)) if i != path[0] and follow(scene, i, relation) != path[0]]
+def label_passed(
+    scene: Scene, chain: Chain, answered: bool, rng: np.random.Generator, chosen: bool = False
+) -> HopLabel | None:
+    """A list that gets shorter from shape to shape, although no hop leads there; the last hop of all is taken.
+
+    It starts from what the question names, or from any shape if that is open or hops are ``chosen``. None if there is
+    no such way.
+    """
+    is_open = chosen or _is_open(chain)
+    relations = chain.relations[int(rng.integers(chain.hops)) if is_open and not chosen else 0 :]
+    everywhere = range(len(scene.objects))
+    path = [int(rng.integers(len(scene.objects))) if is_open else chain.anchor]
+    ways = _ways(scene, relations[-1])
+    for number, relation in enumerate(relations[:-1], 2):
+        led_to = follow(scene, path[-1], relation)
+        others = [i for i in (ways if number == len(relations) else everywhere) if i not in (path[-1], led_to)]
         if not others:
-            break
-        path.insert(0, int(rng.choice(others)))
+            return None
+        path.append(int(rng.choice(others)))
+    if path[-1] not in ways:
+        return None
     passed = tuple(range(1, len(path)))
-    relations = chain.relations[-len(path) :]
     path.append(ways[path[-1]])
     text = _response(scene, write_steps(scene, path, relations), path[-1], answered)
-    return HopLabel(ANY_HOPS, text, answered, tuple(path), passed=passed)
+    return HopLabel(ANY_HOPS if chosen else chain.text, text, answered, tuple(path), passed=passed)
+
+
+def _is_open(chain: Chain) -> bool:
+    """Whether a question of hops starts from any shape."""
+    return chain.hops > 0 and chain.text.endswith(f" {ANY_SHAPE}")
 
 
 def _think(scene: Scene, chain: Chain, rng: np.random.Generator) -> tuple[tuple[int, ...], str, bool]:
     """The objects that an annotator names, the thought, and whether it breaks off there."""
-    open_ended = chain.hops > 0 and chain.text.endswith(f" {ANY_SHAPE}")
-    left_out = int(rng.integers(chain.hops)) if open_ended else 0
+    left_out = int(rng.integers(chain.hops)) if _is_open(chain) else 0
     path, relations = chain.path[left_out:], chain.relations[left_out:]
-    hops = min(len(relations), 2 if rng.random() < (CHAINED_OPEN if open_ended else CHAINED) else 1)
+    hops = min(len(relations), 2 if rng.random() < (CHAINED_OPEN if _is_open(chain) else CHAINED) else 1)
     path = path[: hops + 1]
     return path, write_steps(scene, path, relations), hops == 2 < len(relations)
 
@@ -229,6 +247,13 @@ def make_lesson(seed: Sequence[int], scene: Scene, mix: Mix, count: int) -> HopL
         hops = int(rng.choice(list(mix.hops), p=list(mix.hops.values())))
         chain = _draw(scene, hops, mix.any_shape, rng)
         if chain is not None:
-            annotate = label_chain if not mix.free else label_passed if rng.random() < PASSED else label_free
-            labels.append(annotate(scene, chain, rng.random() < mix.answered, rng))
+            label = _label(scene, chain, mix, rng)
+            labels += [label] if label is not None else []
     return HopLesson(scene, tuple(labels))
+
+
+def _label(scene: Scene, chain: Chain, mix: Mix, rng: np.random.Generator) -> HopLabel | None:
+    answered = rng.random() < mix.answered
+    if (mix.free or chain.hops > 2) and rng.random() < PASSED:
+        return label_passed(scene, chain, answered, rng, chosen=mix.free)
+    return (label_free if mix.free else label_chain)(scene, chain, answered, rng)

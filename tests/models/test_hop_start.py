@@ -156,6 +156,8 @@ def test_shapes_that_are_passed_by_teach_the_list_alone() -> None:
         unsaid = [words[i + 1] for i in range(begin, len(row) - 1) if targets[i] < 0 and row[i + 1] != maker.pad]
         wanted = [f" {word}" for place in label.passed for word in (steps[place].colour, steps[place].shape)]
         assert unsaid == wanted
+        lost = [i for i in range(begin, len(row) - 1) if not made.batch.looked_at[number, i].any()]
+        assert [words[i + 1] for i in lost if row[i + 1] != maker.pad] == wanted, "nowhere to look for it, either"
         onward = [words[i + 1] for i in made.barred.places[number].nonzero().flatten().tolist()]
         assert onward == [f" {relation_words(steps[place].rest[-1]).split()[0]}" for place in label.passed]
     assert maker.processor.tokenizer.convert_ids_to_tokens(list(made.barred.ids)) == [";", "</think>"]

@@ -87,6 +87,7 @@ class HopBatchMaker:
                 opening = row.index(self.opening, start)
                 if place in label.passed:
                     targets[n, start : opening - 1] = IGNORED  # its name
+                    looked_at[n, start : opening - 1] = False  # nor where it is, before it is named
                     listed[n, row.index(self.closing, start)] = True  # what is left, given that the list goes on
                     continue
                 hops[n, opening] = True

@@ -52,9 +52,7 @@ from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
 SEED = 40_000
 CHAINED = 0.1  # of the labels of two hops and more from one shape
 CHAINED_OPEN = 0.25  # of those from any shape, and of the chosen hops that may go on from the one before
-PASSED = (
-    0.5  # of the labels of chosen hops, and of questions of three hops and more: those that pass from shape to shape
-)
+PASSED = 0.35  # of the labels of chosen hops and of three hops and more: those that pass from shape to shape
 STOPPED_FREE = 0.3  # of the places after a chosen hop with hops left
 SILENT = 0.15  # of the labels with an answer
 DESCRIBED = 0.5  # of the questions that start from one shape

@@ -44,7 +44,7 @@ def run_seed(seed: int, out: Path) -> Path:
     folder = out / f"seed_{seed}"
     if not (folder / "index.html").exists():
         command = [sys.executable, "-m", "seg_zero.cli", "demo", "--seed", str(seed), "--out", str(folder)]
-        subprocess.run([*command, *VALIDATION], check=True)
+        subprocess.run([*command, "--reasoning_steps", "0", *VALIDATION], check=True)
     return folder
 
 

@@ -21,14 +21,14 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-START_FOLDER = Path(__file__).parent / "start"
+from seg_zero.policy.model_files import HOP_START
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.reasoning", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--start", type=Path, default=START_FOLDER, help="of all arms (default: %(default)s)")
+    parser.add_argument("--start", type=Path, default=HOP_START, help="of all arms (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("outputs/reasoning"))
     parser.add_argument("--steps", type=int, default=40, help="training steps (default: %(default)s)")
     parser.add_argument("--answers", type=int, default=8, help="to each question (default: %(default)s)")

@@ -18,39 +18,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from seg_zero.data.synthetic.hops import HOP_SETS
-from seg_zero.data.synthetic.rows import HELD_OUT_SEED
-from seg_zero.data.synthetic.shortcuts import draw_one
-from seg_zero.evaluation.steps import HopAnswer, HopSummary, hop_table, judge_answer, summarise_hops
+from seg_zero.evaluation.hops import MAX_NEW_TOKENS, judge_hops
+from seg_zero.evaluation.steps import hop_table
 from seg_zero.files import write_text
-from seg_zero.policy import GREEDY, Policy, Sampling
-from seg_zero.policy.base import Request
-
-MAX_NEW_TOKENS = 160  # five hops and an answer
-
-
-def judge_set(policy: Policy, name: str, questions: int, sampling: Sampling) -> list[list[HopAnswer]]:
-    """The policy's answers to the first ``questions`` held-out questions of a set, of each ``sampling.answers``."""
-    side = policy.spec.image_size
-    drawn = [draw_one(HELD_OUT_SEED, index, HOP_SETS[name], side) for index in range(questions)]
-    requests = [Request(index, scene.image, chain.text) for index, (scene, chain) in enumerate(drawn)]
-    replies = {reply.key: reply for reply in policy.stream(requests, sampling)}
-    return [
-        [judge_answer(scene, chain, text) for text in replies[index].texts]
-        for index, (scene, chain) in enumerate(drawn)
-    ]
-
-
-def powers_of_two(samples: int) -> list[int]:
-    """1, 2, 4, ... up to ``samples``."""
-    return [2**i for i in range(samples.bit_length())]
-
-
-def judge(policy: Policy, sets: Sequence[str], questions: int, sampling: Sampling = GREEDY) -> list[HopSummary]:
-    """A line of the table for each set."""
-    return [
-        summarise_hops(name, judge_set(policy, name, questions, sampling), powers_of_two(sampling.answers))
-        for name in sets
-    ]
+from seg_zero.policy import GREEDY, Sampling
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_transformers()
     policy = load_policy(args.policy, max_new_tokens=MAX_NEW_TOKENS, batch_size=32)
     sampling = Sampling(args.samples, 1.0, args.seed) if args.samples else GREEDY
-    text = hop_table(judge(policy, args.sets, args.questions, sampling))
+    text = hop_table(judge_hops(policy, args.sets, args.questions, sampling))
     print(text)
     if args.out is not None:
         write_text(args.out, text + "\n")

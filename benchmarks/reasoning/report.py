@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.kept_runs import kept_results, of_seeds
 from benchmarks.reasoning.arms import ARMS, GRPO, START
-from benchmarks.reasoning.pictures import draw_chains
 from benchmarks.reasoning.runs import mean_iou
+from seg_zero.cli.demo.chains import draw_chains
 from seg_zero.data.synthetic.hops import HOP_SETS
 from seg_zero.files import write_image, write_text
 from seg_zero.statistics import paired_difference

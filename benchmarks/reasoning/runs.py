@@ -14,12 +14,12 @@ from benchmarks.kept_runs import Result, kept_run
 from benchmarks.learning.runs import PROMPTS_PER_STEP, train_grpo
 from benchmarks.learning.supervised import requests_of, train_on
 from benchmarks.reasoning.arms import SIDE, START, Arm, forbid_thoughts, lessons, write_sets
-from benchmarks.reasoning.judge import MAX_NEW_TOKENS
 from benchmarks.reasoning.step_reward import right_steps
 from seg_zero.command_line import quoted
 from seg_zero.data.source import open_rows
 from seg_zero.data.synthetic.hops import HOP_SETS
 from seg_zero.errors import InputError
+from seg_zero.evaluation.hops import MAX_NEW_TOKENS
 from seg_zero.evaluation.run import Models, evaluate, fingerprint
 from seg_zero.evaluation.steps import judge_prediction
 from seg_zero.evaluation.store import read_predictions

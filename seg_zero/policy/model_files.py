@@ -24,6 +24,7 @@ from seg_zero.segmenter import files as segmenter_files
 # Words of the embedded policy, and of what is trained from it; that of a model for photos is 150,000.
 EMBEDDED_VOCABULARIES = (576, 512)  # the second of one that was not taught dialogues (seg_zero.models.train_rounds)
 TINY_POLICY = Path(__file__).parents[1] / "models" / "tiny_policy"
+HOP_START = Path(__file__).parents[1] / "models" / "hop_start" / "policy"  # the start for questions of several hops
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 

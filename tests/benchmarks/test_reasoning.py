@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from benchmarks.reasoning.__main__ import START_FOLDER, main
+from benchmarks.reasoning.__main__ import main
 from benchmarks.reasoning.arms import ARMS, GRPO, START, forbid_thoughts, lessons, named, write_sets
 from benchmarks.reasoning.forced import Forced, table
-from benchmarks.reasoning.judge import judge, powers_of_two
-from benchmarks.reasoning.pictures import RIGHT, WRONG, draw_chains
 from benchmarks.reasoning.report import read_results, tables, write_report
 from benchmarks.reasoning.runs import STEPS_WEIGHT, Plan, steps_reward
 from seg_zero.answer import parse_answer, write_answer, write_solution_multi
+from seg_zero.cli.demo.chains import RIGHT, WRONG, draw_chains
 from seg_zero.data.source import open_rows
 from seg_zero.data.synthetic.hop_steps import write_steps
 from seg_zero.data.synthetic.hops import HOP_SETS, Chain
@@ -26,11 +25,12 @@ from seg_zero.data.synthetic.rows import HELD_OUT_SEED, hop_question, write_hops
 from seg_zero.data.synthetic.scenes import Scene
 from seg_zero.data.synthetic.shortcuts import draw_one
 from seg_zero.errors import InputError
+from seg_zero.evaluation.hops import judge_hops, powers_of_two
 from seg_zero.evaluation.steps import judge_answer
 from seg_zero.files import write_json
 from seg_zero.policy import GREEDY, Policy, Reply, Sampling
 from seg_zero.policy.base import Request
-from seg_zero.policy.model_files import TINY_POLICY
+from seg_zero.policy.model_files import HOP_START, TINY_POLICY
 from seg_zero.policy.processors import load_processor
 from seg_zero.prompting import PromptSpec, build_messages
 from seg_zero.rewards import Response
@@ -67,14 +67,14 @@ class Walker(Policy):
 
 
 def test_a_policy_that_takes_all_hops_is_right_and_one_that_stops_early_is_not() -> None:
-    (whole,) = judge(Walker("2", 4), ["2"], 4)
-    (early,) = judge(Walker("2", 1), ["2"], 4)
+    (whole,) = judge_hops(Walker("2", 4), ["2"], 4)
+    (early,) = judge_hops(Walker("2", 1), ["2"], 4)
     assert (whole.accuracy, whole.complete, whole.hops, whole.first) == (1, 1, 2, 1)
     assert (early.accuracy, early.complete, early.hops, early.first) == (0, 0, 1, 1)
 
 
 def test_samples_give_pass_at_n() -> None:
-    (summary,) = judge(Walker("1", 1), ["1"], 3, Sampling(4, 1.0))
+    (summary,) = judge_hops(Walker("1", 1), ["1"], 3, Sampling(4, 1.0))
     assert summary.samples == 4
     assert list(summary.pass_at) == powers_of_two(4) == [1, 2, 4]
     assert summary.pass_at[1] == pytest.approx(0.5)
@@ -182,7 +182,7 @@ def test_a_picture_shows_right_steps_in_green_and_wrong_ones_in_red() -> None:
 
     def pixels(texts: list[str], colour: str) -> int:
         wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-        picture = np.asarray(draw_chains("2", {"one": texts}, 2).convert("RGB")).astype(int)
+        picture = np.asarray(draw_chains("2", {"one": texts}, range(2)).convert("RGB")).astype(int)
         return int((abs(picture - wanted).max(axis=-1) < 12).sum())
 
     right, early = ([Walker.text(scene, chain, hops) for scene, chain in drawn] for hops in (2, 1))
@@ -211,7 +211,7 @@ def test_the_command_refuses_what_it_cannot_run(
 
 
 def test_reading_right_chains_says_which_hop_the_start_lacks() -> None:
-    lines = table(Forced(START_FOLDER), 6).splitlines()[2:]
+    lines = table(Forced(HOP_START), 6).splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert [cell[:2] for cell in cells] == [
         [str(hops), str(hop)] for hops in (1, 2, 3, 4) for hop in range(1, hops + 1)

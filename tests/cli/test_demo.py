@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ def test_the_machine_is_described_without_the_packages_of_training(monkeypatch: 
             raise metadata.PackageNotFoundError(name)
         return "1.2.3"
 
+    import_module("torch")  # reads versions of other packages, once
     monkeypatch.setattr(metadata, "version", installed)
     assert describe_machine().endswith(", torch 1.2.3, transformers 1.2.3")
 
@@ -48,14 +49,15 @@ def test_the_demo_ends_with_a_page_and_the_next_commands(
     monkeypatch.setattr("seg_zero.cli.demo.PROMPTS_PER_STEP", 1)
     monkeypatch.setattr("seg_zero.export.merge.merge", merge)
     monkeypatch.chdir(tmp_path)
-    assert main(["demo", "--out", str(out), "--steps", "8", "--held_out", "6"]) == 0
+    assert main(["demo", "--out", str(out), "--steps", "8", "--reasoning_steps", "2", "--held_out", "6"]) == 0
     said = capsys.readouterr().out
     assert "seg-zero web --model demo/merged" in said and "-> 1 object;" in said
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "went from" in page and "on 6 questions" in page and "<h3>Score</h3>" in page
     assert "The trained model is in <code>demo/merged</code>" in page
     assert "<b>3. “the green circle left of instance 2”</b>" in page
-    assert all((out / name).is_file() for name in ("before_after.png", "round_1.png", "round_3.png"))
+    assert all((out / name).is_file() for name in ("before_after.png", "round_1.png", "round_3.png", "chains.png"))
+    assert "[12/12] write the page" in said and "<h2>Several steps of reasoning</h2>" in page
 
 
 @pytest.mark.parametrize(

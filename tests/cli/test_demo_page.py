@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from helpers.chained_answers import chained
 from helpers.evaluated import NOTHING, SPEC, predicted, scenes, summary_of, true_texts
 
 from seg_zero.answer import write_answer
@@ -37,7 +38,7 @@ def demo(count: int = 24, wrong: Sequence[int] = (0, 1)) -> Page:
     return Page(
         summary_of(before), summary_of(found), before, found, rows, curves, SPEC, {"train": 90.0, "merge": 30.0},
         "2 cores", "outputs/demo/merged",
-        [Spoken(f"the <b>{number}</b>", "I see it", rows[0].image()) for number in range(3)],
+        [Spoken(f"the <b>{number}</b>", "I see it", rows[0].image()) for number in range(3)], chained(),
     )  # fmt: skip
 
 
@@ -53,6 +54,7 @@ def test_the_page_tells_pictures_numbers_failures_curves_and_next_in_this_order(
         "Before and after training",
         "The numbers",
         "What still goes wrong",
+        "Several steps of reasoning",
         "A conversation",
         "How it learned",
         "What to do next",
@@ -113,7 +115,7 @@ def test_no_change_is_neither_good_nor_bad(before: float, after: float, cell: st
 def test_without_failures_none_is_shown(tmp_path: Path) -> None:
     write_page(tmp_path / "index.html", demo(wrong=()))
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    part = page[page.index("What still goes wrong") : page.index("A conversation")]
+    part = page[page.index("What still goes wrong") : page.index("Several steps of reasoning")]
     assert "0 of 24 answers still have" in part and "first example" not in part and 'class="case"' not in part
 
 
@@ -180,7 +182,22 @@ def test_curves_are_read_by_step(tmp_path: Path) -> None:
     assert list(running_mean([1.0, 2.0])) == [1.5]
 
 
-@pytest.mark.parametrize(("option", "least"), [("--held_out", 2), ("--steps", 1)])
+@pytest.mark.parametrize(("option", "least"), [("--held_out", 2), ("--steps", 1), ("--reasoning_steps", 0)])
 def test_too_small_a_demo_is_refused_at_once(option: str, least: int) -> None:
     with pytest.raises(InputError, match=f"{option} {least - 1} must be at least {least}"):
         main([option, str(least - 1)])
+
+
+def test_the_page_says_how_many_steps_were_asked_written_and_right(page: str) -> None:
+    part = page.partition("<h2>Several steps of reasoning</h2>")[2].partition("<h2>")[0]
+    rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(<td>.*?)</tr>", part)]
+    assert [row[0] for row in rows] == ["1", "2", "3<small>never trained</small>", "4<small>never trained</small>"]
+    assert [row[2] for row in rows] == ["1.0 → 1.0", "1.0 → 2.0", "1.0 → 3.0", "1.0 → 4.0"]
+    assert [row[3] for row in rows] == ["100 → 100", *["0 → 100"] * 3]
+    assert rows[1][1] == "0 → 100" and "Of 2 held-out questions each" in part
+
+
+def test_the_demo_prints_a_line_for_each_number_of_steps() -> None:
+    lines = chained().table().splitlines()
+    assert len(lines) == 5
+    assert "1.00 -> 3.00" in lines[3] and lines[3].endswith("0.00 -> 1.00")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers.accessibility import findings
+from helpers.chained_answers import chained
 from helpers.evaluated import NOTHING, SPEC, WARNING, photos, predicted, scenes, summary_of, true_texts
 
 from seg_zero.answer import write_answer
@@ -49,6 +50,7 @@ def demo(path: Path) -> None:
         Demo(
             summary_of(before), summary_of(after), before, after, rows, curves, SPEC, {"train": 90.0}, "2 cores",
             "outputs/demo/merged", [Spoken(LONG, LONG, rows[0].image().resize((448, 448))) for _ in range(3)],
+            chained(5),
         ),
     )  # fmt: skip
 

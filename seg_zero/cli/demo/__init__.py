@@ -3,7 +3,8 @@
     make demo
     seg-zero demo --steps 40 --out outputs/demo
 
-Data, evaluation of the start, GRPO training, merging, evaluation of the result, a question, a conversation, one page.
+Data, evaluation of the start, GRPO training, merging, evaluation of the result, a question, a conversation; a second
+training, on questions that take several steps of reasoning; one page.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from seg_zero.extras import TRAINING, VLLM, require
 from seg_zero.files import check_folder_place
 
 PROMPTS_PER_STEP = 16
+HOPS_SHARE = 6  # held-out questions of several steps: one for each number of steps to so many others
 # Exit codes of a training that was stopped: by itself, or by the signal as it starts.
 STOPPED = (INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 # What training_scripts/run_tiny_cpu.sh gives the launcher; that file is not part of an installed package.
@@ -133,8 +135,9 @@ def in_shell(word: str) -> str:
     return shlex.quote(word)
 
 
-def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[str]) -> int:
+def run_demo(out: Path, steps: int, reasoning_steps: int, held_out: int, seed: int, extra: Sequence[str]) -> int:
     # Heavy imports late, so that --help is quick.
+    from seg_zero.cli.demo import hops
     from seg_zero.cli.demo.curves import read_curves
     from seg_zero.cli.demo.page import Page, Spoken, draw_before_after, next_commands, write_page
     from seg_zero.data.source import open_rows
@@ -147,19 +150,29 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
     from seg_zero.files import make_folder, write_image, write_text
     from seg_zero.pipeline import ReasoningSegmenter
     from seg_zero.policy.loading import quiet_transformers
+    from seg_zero.policy.model_files import HOP_START
     from seg_zero.visualize import mask_image, overlay
 
     quiet_transformers()
-    asked = json.dumps({"steps": steps, "held_out": held_out, "seed": seed, "overrides": list(extra)})
+    asked = json.dumps(
+        {
+            "steps": steps,
+            "reasoning_steps": reasoning_steps,
+            "held_out": held_out,
+            "seed": seed,
+            "overrides": list(extra),
+        }
+    )
     if is_unfinished(out, asked):
         print(f"going on with the demo that was interrupted in {out}", flush=True)
-        shutil.rmtree(out / "merged", ignore_errors=True)
+        for folder in (out, out / "hops"):
+            shutil.rmtree(folder / "merged", ignore_errors=True)
     else:
         if out.exists():
             shutil.rmtree(out)  # the folder is the demo's own; main() has checked that
         make_folder(out)
         write_text(out / MARKER, asked)
-    stages = Stages(8)
+    stages = Stages(12 if reasoning_steps else 8)
 
     with stages.stage("make scenes"):
         for name, split, count in (
@@ -203,12 +216,26 @@ def run_demo(out: Path, steps: int, held_out: int, seed: int, extra: Sequence[st
             spoken.append(Spoken(question, result.thinking, picture))
             write_image(out / f"round_{len(spoken)}.png", picture)
             print(f"      {question!r}: {result.thinking!r} -> {counted(len(result.objects), 'object')}")
+    chained = None
+    if reasoning_steps:
+        folder, questions = out / "hops", max(1, held_out // HOPS_SHARE)
+        with stages.stage("make questions that take several steps of reasoning"):
+            hops.write_questions(folder / "data", reasoning_steps * PROMPTS_PER_STEP)
+            print(f"      {reasoning_steps * PROMPTS_PER_STEP} of one and two steps in {folder / 'data'}")
+        with stages.stage("evaluate a policy that writes single steps"):
+            single = hops.judge(HOP_START, questions)
+        with stages.stage(f"train it on one and two steps of reasoning: {reasoning_steps} GRPO steps"):
+            checkpoint = _train(folder, reasoning_steps, seed, (*hops.OVERRIDES, *extra))
+        with stages.stage("merge and evaluate it on one to four steps of reasoning"):
+            chained = hops.Chained(single, hops.judge(merge(checkpoint, folder / "merged"), questions))
+            print("      " + chained.table().replace("\n", "\n      "), flush=True)
+            write_image(out / "chains.png", chained.picture(range(min(5, questions))))
     shown = os.path.relpath(merged)
     with stages.stage("write the page"):
         page = Page(
             before, after, before_predictions, after_predictions, rows,
             read_curves(out / "train" / "metrics.jsonl"), trained.policy.spec, stages.seconds, describe_machine(),
-            shown, spoken,
+            shown, spoken, chained,
         )  # fmt: skip
         write_page(out / "index.html", page)
         write_image(out / "before_after.png", draw_before_after(page))
@@ -237,7 +264,13 @@ def parser() -> CommandParser:
         help="folder; a finished demo in it is replaced, an interrupted one goes on (default: %(default)s)",
     )
     made.add_argument("--steps", type=int, default=40, help="GRPO steps (default: %(default)s)")
-    made.add_argument("--held_out", type=int, default=300, help="evaluation questions (default: %(default)s)")
+    made.add_argument(
+        "--reasoning_steps",
+        type=int,
+        help="GRPO steps of the second training, on questions that take several steps of reasoning; 0 leaves it out "
+        "(default: as --steps)",
+    )
+    made.add_argument("--held_out", type=int, default=300, help="evaluation questions of scenes (default: %(default)s)")
     made.add_argument("--seed", type=int, default=1, help="for question order and sampling (default: %(default)s)")
     made.add_argument("overrides", nargs="*", help="Hydra overrides for the training, e.g. worker.rollout.n=16")
     return made
@@ -247,6 +280,9 @@ def main(argv: Sequence[str]) -> int:
     args = parser().parse_args(argv)
     if args.steps < 1:
         raise InputError(f"--steps {args.steps} must be at least 1")
+    reasoning_steps = args.steps if args.reasoning_steps is None else args.reasoning_steps
+    if reasoning_steps < 0:
+        raise InputError(f"--reasoning_steps {reasoning_steps} must be at least 0, which leaves that training out")
     if args.held_out < 2:
         raise InputError(f"--held_out {args.held_out} must be at least 2, as the gain needs an interval")
     require("the demo", (*TRAINING, *VLLM))
@@ -254,4 +290,4 @@ def main(argv: Sequence[str]) -> int:
     check_folder_place(out)
     if out.exists() and any(out.iterdir()) and not (out / MARKER).exists():
         raise InputError(f"--out {out} holds other files; name an empty or new folder")
-    return run_demo(out.resolve(), args.steps, args.held_out, args.seed, args.overrides)
+    return run_demo(out.resolve(), args.steps, reasoning_steps, args.held_out, args.seed, args.overrides)

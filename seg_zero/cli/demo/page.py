@@ -14,6 +14,7 @@ from PIL import Image
 
 from seg_zero.answer import parse_answer
 from seg_zero.cli.demo.curves import Curve, curves_section
+from seg_zero.cli.demo.hops import Chained, section
 from seg_zero.data.contact_sheet import draw_row, picture_size
 from seg_zero.data.rows import Row
 from seg_zero.errors import counted
@@ -54,7 +55,8 @@ class Spoken:
 @dataclass(frozen=True)
 class Page:
     """What the page shows; ``curves`` by the key of a metric; ``merged``: the trained model as a user types it;
-    ``spoken``: the rounds of a conversation with it."""
+    ``spoken``: the rounds of a conversation with it; ``chained``: answers to questions that take several steps,
+    if that was trained."""
 
     before: Summary
     after: Summary
@@ -67,6 +69,7 @@ class Page:
     machine: str
     merged: str
     spoken: Sequence[Spoken]
+    chained: Chained | None
 
     @property
     def gains(self) -> list[float]:
@@ -287,6 +290,7 @@ less; the largest gains first. {LINES} In italics: what the model wrote before i
 {typical}
 <h2>The numbers</h2>{_numbers(page)}
 <h2>What still goes wrong</h2>{_failures(page)}
+{section(page.chained) if page.chained else ""}
 <h2>A conversation</h2>
 <p class="note">After training. <i>Instance 1</i> is what the first question found: earlier answers are part of the next
 prompt. The training was on single questions alone, so later answers are often wrong.</p>

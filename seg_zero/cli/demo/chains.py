@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from textwrap import fill
 from typing import Any
 
-from benchmarks.reasoning.arms import SIDE
+from PIL import Image
+
 from seg_zero.answer import parse_answer
 from seg_zero.data.synthetic.hop_steps import object_of, point_of, read_steps
 from seg_zero.data.synthetic.hops import HOP_SETS, Chain
@@ -18,6 +19,7 @@ from seg_zero.evaluation.steps import judge_answer
 from seg_zero.visualize.html_page import pyplot, rendered
 
 RIGHT, WRONG = "#15803d", "#b91c1c"
+SIDE = 112  # of a scene, in pixels
 
 
 def _draw(axis: Any, scene: Scene, chain: Chain, text: str) -> None:
@@ -47,17 +49,35 @@ def _draw(axis: Any, scene: Scene, chain: Chain, text: str) -> None:
     axis.set_yticks([])
 
 
-def draw_chains(name: str, texts: dict[str, Sequence[str]], count: int = 5) -> Any:
-    """The first ``count`` held-out questions of a set, a row for each policy; ``texts``: its answers in their order."""
+def held_out(name: str, index: int) -> tuple[Scene, Chain]:
+    """A held-out question of a set, the same each time."""
+    return draw_one(HELD_OUT_SEED, index, HOP_SETS[name], SIDE)
+
+
+def draw_chains(
+    name: str, texts: Mapping[str, Sequence[str]], questions: Sequence[int] = range(5), worded: bool = True
+) -> Image.Image:
+    """Held-out questions of a set, a row for each policy; ``texts``: its answers to all of them, in their order.
+
+    worded: with the question above, and the target's point below.
+    """
     plt = pyplot()
-    drawn = [draw_one(HELD_OUT_SEED, index, HOP_SETS[name], SIDE) for index in range(count)]
+    drawn = [held_out(name, index) for index in questions]
+    count, size = len(drawn), (2.5 * len(drawn), 2.5 * len(texts) + worded)
     figure, axes = plt.subplots(
-        len(texts), count, figsize=(2.5 * count, 2.5 * len(texts) + 1.0), squeeze=False, dpi=110, layout="constrained"
+        len(texts),
+        count,
+        figsize=size,
+        squeeze=False,
+        dpi=110,
+        layout="constrained",
     )
     for row, (policy, written) in zip(axes, texts.items(), strict=True):
         row[0].set_ylabel(policy, fontsize=10)
-        for axis, (scene, chain), text in zip(row, drawn, written[:count], strict=True):
-            _draw(axis, scene, chain, text)
+        for axis, (scene, chain), index in zip(row, drawn, questions, strict=True):
+            _draw(axis, scene, chain, written[index])
+    if not worded:
+        return rendered(figure)
     for axis, (_, chain) in zip(axes[0], drawn, strict=True):
         axis.set_title(fill(chain.text, 36), loc="left", fontsize=7.5)
     for axis, (scene, chain) in zip(axes[-1], drawn, strict=True):

@@ -1,0 +1,104 @@
+"""The demo's second training: from single steps of reasoning to chains, by rewards for answers alone."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from seg_zero.cli.demo.chains import draw_chains, held_out
+from seg_zero.command_line import quoted
+from seg_zero.data.synthetic.rows import HELD_OUT_SEED, TRAIN_SEED, write_hops
+from seg_zero.evaluation.hops import MAX_NEW_TOKENS, HopAnswers, answer_hops
+from seg_zero.policy.loading import load_policy
+from seg_zero.policy.model_files import HOP_START
+from seg_zero.visualize.html_page import panel
+
+TRAINED = ("1", "2")  # steps that the questions of the training take
+JUDGED = ("1", "2", "3", "4")
+PICTURED = "3"
+SHOWN = 3  # questions on the page
+# The start's policy, and no reward for a thought as such: only answers are to count.
+OVERRIDES = (
+    f"worker.actor.model.model_path={quoted(HOP_START)}",
+    f"data.max_response_length={MAX_NEW_TOKENS}",
+    "reward.terms.think.weight=0",
+    "reward.terms.length.weight=0",
+    "trainer.experiment_name=tiny_hops_cpu",
+)
+
+
+@dataclass(frozen=True)
+class Chained:
+    """Answers to the same held-out questions before and after training, by the number of steps that they take."""
+
+    before: Mapping[str, HopAnswers]
+    after: Mapping[str, HopAnswers]
+
+    def table(self) -> str:
+        """Plain text: a line for each number of steps."""
+        lines = ["steps asked  right answers    steps written    all steps right"]
+        for name in self.before:
+            one, two = self.before[name].summary(), self.after[name].summary()
+            lines.append(
+                f"{name:>11}  {one.accuracy:.2f} -> {two.accuracy:.2f}     {one.hops:.2f} -> {two.hops:.2f}"
+                f"     {one.complete:.2f} -> {two.complete:.2f}"
+            )
+        return "\n".join(lines)
+
+    def picture(self, questions: Sequence[int], worded: bool = True) -> Image.Image:
+        """What was written to some of the questions of three steps, before (upper row) and after (lower row)."""
+        both = {"before": self.before[PICTURED], "after": self.after[PICTURED]}
+        texts = {name: [some[0] for some in one.texts] for name, one in both.items()}
+        return draw_chains(PICTURED, texts, questions, worded)
+
+
+def write_questions(data: Path, training_rows: int) -> None:
+    """The rows of the training; what is there stays. The held-out file serves the trainer, not the evaluation."""
+    for name, seed, count in (("train", TRAIN_SEED, training_rows), ("held_out", HELD_OUT_SEED, 16)):
+        if not (data / f"{name}.parquet").is_file():
+            data.mkdir(parents=True, exist_ok=True)
+            write_hops(data / f"{name}.parquet", seed, count, TRAINED)
+
+
+def judge(policy: Path, questions: int) -> dict[str, HopAnswers]:
+    """Greedy answers to ``questions`` held-out questions of each number of steps."""
+    loaded = load_policy(policy, max_new_tokens=MAX_NEW_TOKENS, batch_size=32)
+    return {name: answer_hops(loaded, name, questions) for name in JUDGED}
+
+
+def section(chained: Chained) -> str:
+    """HTML: what was trained, pictures, numbers."""
+    rows = "".join(_row(name, chained.before[name], chained.after[name]) for name in chained.before)
+    questions = len(next(iter(chained.before.values())).texts)
+    shown = "".join(_panel(chained, index) for index in range(min(SHOWN, questions)))
+    return f"""<h2>Several steps of reasoning</h2>
+<p>“The nearest shape above the largest shape left of the red circle” takes two steps of reasoning. A second policy
+begins with one step, and stops there whatever is asked. It was trained on questions of one and two steps, with rewards
+for boxes and points alone; questions of three and four steps were never trained.</p>
+<p class="note">Three steps, before (above) and after training (below). 0 is the shape that the question names. Arrows
+are the steps that were written, green as far as they are right; the frame is the answer, green if it is right.</p>
+<div class="case"><div class="panels three">{shown}</div></div>
+<table><tr><th>steps asked</th><th>right answers, %</th><th>steps written</th>
+<th>all steps right, %</th></tr>{rows}</table>
+<p class="note">Of {questions} held-out questions each. A right answer overlaps the true box by more than half.</p>"""
+
+
+def _panel(chained: Chained, index: int) -> str:
+    question = held_out(PICTURED, index)[1].text
+    picture = chained.picture([index], worded=False)
+    return panel(picture, f"before and after: {question}", f"<b>“{html.escape(question)}”</b>")
+
+
+def _row(name: str, before: HopAnswers, after: HopAnswers) -> str:
+    one, two = before.summary(), after.summary()
+    cells = (
+        f"{100 * one.accuracy:.0f} → {100 * two.accuracy:.0f}",
+        f"{one.hops:.1f} → {two.hops:.1f}",
+        f"{100 * one.complete:.0f} → {100 * two.complete:.0f}",
+    )
+    kind = name if name in TRAINED else f"{name}<small>never trained</small>"
+    return f"<tr><td>{kind}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -1,4 +1,4 @@
-"""What the default CPU run teaches the embedded policy: the demo itself, with several seeds and validation on the way.
+"""What the default CPU run teaches the embedded policy: the demo's first training, with seeds, validated on the way.
 
     python -m benchmarks.learning.default_run              # seeds 1, 2 and 3, about seven minutes each on two cores
     python -m benchmarks.learning.default_run --seeds 4

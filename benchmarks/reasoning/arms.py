@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seg_zero.answer import write_answer, write_solution_multi
+from seg_zero.cli.demo.hops import TRAINED
 from seg_zero.data.source import open_rows
 from seg_zero.data.synthetic.hop_steps import write_steps
 from seg_zero.data.synthetic.hops import HOP_SETS, Chain
 from seg_zero.data.synthetic.rows import HELD_OUT_SEED, TRAIN_SEED, hop_question, write_hops
 from seg_zero.data.synthetic.scenes import Question, Sample, Scene
 from seg_zero.errors import InputError
+from seg_zero.evaluation.hops import SIDE
 from seg_zero.files import read_text, write_text
 
-TRAINED = ("1", "2")
-SIDE = 112
 _TEMPLATE = "chat_template.jinja"
 _ASSISTANT = "<|im_start|>assistant\n"
 _EMPTY_THOUGHT = "<think></think>"

@@ -1,6 +1,7 @@
 """Where chains break: each hop of a right chain with all that stands before it given.
 
-    python -m benchmarks.reasoning.forced FOLDER [FOLDER ...]     # 100 questions of one, two, three and four hops
+    python -m benchmarks.reasoning.forced                 # the start, 100 questions of one, two, three and four hops
+    python -m benchmarks.reasoning.forced FOLDER ...      # of policies trained from it
 
 For each hop, how often colour and form of the object that it leads to are the likeliest, how likely it is that the
 text then goes on as the question asks (with the hops that are left, or after the last one with the thought's end), and
@@ -21,16 +22,15 @@ import numpy as np
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from benchmarks.reasoning.arms import SIDE
 from seg_zero.data.synthetic.hop_steps import write_steps
-from seg_zero.data.synthetic.hops import HOP_SETS, Chain
-from seg_zero.data.synthetic.rows import HELD_OUT_SEED
+from seg_zero.data.synthetic.hops import Chain
 from seg_zero.data.synthetic.scenes import Scene
-from seg_zero.data.synthetic.shortcuts import draw_one
+from seg_zero.evaluation.hops import held_out
 from seg_zero.models.hop_start.batches import HopBatchMaker
 from seg_zero.models.hop_start.labels import HopLabel, HopLesson
 from seg_zero.models.tiny_policy_forward import PackedForward
 from seg_zero.policy.loading import quiet_transformers
+from seg_zero.policy.model_files import HOP_START
 
 SETS = ("1", "2", "3", "4")
 
@@ -59,11 +59,11 @@ class Forced:
         named = (chances.argmax(-1) == targets)[made.names[0]].view(chain.hops, -1).all(dim=1)
         # An object is anchor or led to, and ends with a parenthesis; the anchor is not counted.
         ends = torch.nonzero((words == self.make_batch.closing) & (targets >= 0)).flatten()[1:]
-        parts = torch.nonzero(words == self.make_batch.next).flatten()[1:]  # the next object begins there
+        parts = torch.nonzero(words == self.make_batch.next).flatten()[1:]  # where a list ends
         onward = chances[ends, targets[ends]].tolist()
-        chances[:, list(made.barred.ids)] = 0
+        chances[ends[:-1, None], torch.tensor(made.barred.ids)] = 0  # given that the text goes on
         listed = chances.argmax(-1) == targets
-        lists = [float(listed[one : next_one - 1].all()) for one, next_one in zip(ends, parts, strict=False)]
+        lists = [float(listed[one:end].all()) for one, end in zip(ends[:-1], parts, strict=True)]
         return named.tolist(), onward, [*lists, float("nan")]
 
 
@@ -71,7 +71,7 @@ def table(policy: Forced, questions: int) -> str:
     """Markdown: a line per set and hop."""
     lines = ["| hops | hop | object right | goes on as asked | list right |", "|---|---|---|---|---|"]
     for name in SETS:
-        found = [policy.read(*draw_one(HELD_OUT_SEED, index, HOP_SETS[name], SIDE)) for index in range(questions)]
+        found = [policy.read(*held_out(name, index)) for index in range(questions)]
         means = zip(*(np.mean(part, axis=0) for part in zip(*found, strict=True)), strict=True)
         lines += [
             f"| {name} | {k} | {right:.2f} | {onward:.3f} | {'' if k == int(name) else f'{listed:.2f}'} |"
@@ -86,7 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("policies", nargs="+", type=Path, metavar="FOLDER", help="made by train_hop_start, or from it")
+    parser.add_argument(
+        "policies",
+        nargs="*",
+        type=Path,
+        default=[HOP_START],
+        metavar="FOLDER",
+        help="made by train_hop_start, or from it (default: the start)",
+    )
     parser.add_argument("--questions", type=int, default=100, help="of each set (default: %(default)s)")
     args = parser.parse_args(argv)
     if args.questions < 1:

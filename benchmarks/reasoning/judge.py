@@ -1,6 +1,6 @@
 """How a policy answers questions of several hops, and whether its written steps are the right objects.
 
-    python -m benchmarks.reasoning.judge FOLDER                          # greedy, 100 questions of each set
+    python -m benchmarks.reasoning.judge                                 # the start, greedy, 100 questions of each set
     python -m benchmarks.reasoning.judge FOLDER --samples 64 --questions 50 --sets 2 3 4
 
 Prints a table with a line per set. With --samples, that many answers are sampled at temperature 1, and pass@n is given
@@ -22,6 +22,7 @@ from seg_zero.evaluation.hops import MAX_NEW_TOKENS, judge_hops
 from seg_zero.evaluation.steps import hop_table
 from seg_zero.files import write_text
 from seg_zero.policy import GREEDY, Sampling
+from seg_zero.policy.model_files import HOP_START
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("policy", type=Path, help="folder of a policy")
+    parser.add_argument(
+        "policy", type=Path, nargs="?", default=HOP_START, metavar="FOLDER", help="of a policy (default: the start)"
+    )
     parser.add_argument("--sets", nargs="+", choices=tuple(HOP_SETS), default=list(HOP_SETS), metavar="SET")
     parser.add_argument("--questions", type=int, default=100, help="of each set (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=0, help="sampled answers per question (default: one, greedy)")

@@ -13,13 +13,14 @@ import numpy as np
 from benchmarks.kept_runs import Result, kept_run
 from benchmarks.learning.runs import PROMPTS_PER_STEP, train_grpo
 from benchmarks.learning.supervised import requests_of, train_on
-from benchmarks.reasoning.arms import SIDE, START, Arm, forbid_thoughts, lessons, write_sets
+from benchmarks.reasoning.arms import START, Arm, forbid_thoughts, lessons, write_sets
 from benchmarks.reasoning.step_reward import right_steps
+from seg_zero.cli.demo.hops import OF_THOUGHTS
 from seg_zero.command_line import quoted
 from seg_zero.data.source import open_rows
 from seg_zero.data.synthetic.hops import HOP_SETS
 from seg_zero.errors import InputError
-from seg_zero.evaluation.hops import MAX_NEW_TOKENS
+from seg_zero.evaluation.hops import MAX_NEW_TOKENS, SIDE
 from seg_zero.evaluation.run import Models, evaluate, fingerprint
 from seg_zero.evaluation.steps import judge_prediction
 from seg_zero.evaluation.store import read_predictions
@@ -32,7 +33,6 @@ CURVES = (
     "actor/kl_loss", "timing_s/step",
 )  # fmt: skip
 
-OF_THOUGHTS = ("think", "length")  # rewards for a thought as such, which no arm gets: only answers are to count
 STEPS_WEIGHT = 3.0  # of the ablation's reward for right steps; answers earn up to 6
 
 

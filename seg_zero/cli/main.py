@@ -35,7 +35,7 @@ COMMANDS = {
     "rewards": "Audit a reward: what bad answers earn, and what right ones lose.",
     "data": "Make, import or check a dataset file.",
     "prompt": "Import the prompt of a published repository.",
-    "demo": "Data, evaluation, training, merging, evaluation, one answer, and a page about it.",
+    "demo": "Data, evaluation, training, merging, evaluation, answers, a second training for reasoning, and a page.",
     "completion": "Completion of commands and options with the Tab key.",
 }
 

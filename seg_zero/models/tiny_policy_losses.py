@@ -207,9 +207,9 @@ def look_loss(attention: Tensor, looked_at: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Barred:
-    """Ids that a place does not choose from: its target is learnt given that none of them follows.
+    """Ids that some places do not choose from: the target there is learnt given that none of them follows.
 
-    places: N x L.
+    places: N x L, true where that is so. ids: never a target there, or the loss is infinite.
     """
 
     places: Tensor

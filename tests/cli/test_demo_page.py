@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from helpers.evaluated import NOTHING, SPEC, predicted, scenes, summary_of, true
 from seg_zero.answer import write_answer
 from seg_zero.cli.demo import main
 from seg_zero.cli.demo.curves import curves_section, draw_curve, read_curves, running_mean, says_something
+from seg_zero.cli.demo.hops import OF_THOUGHTS, overrides
 from seg_zero.cli.demo.page import Page, Spoken, _change, draw_before_after, next_commands, write_page
 from seg_zero.cli.main import main as command
 from seg_zero.errors import InputError
@@ -54,9 +56,9 @@ def test_the_page_tells_pictures_numbers_failures_curves_and_next_in_this_order(
         "Before and after training",
         "The numbers",
         "What still goes wrong",
-        "Several steps of reasoning",
         "A conversation",
         "How it learned",
+        "Several steps of reasoning",
         "What to do next",
     ]
     lead = re.findall('<p class="lead">(.*?)</p>', page)[0]
@@ -115,7 +117,7 @@ def test_no_change_is_neither_good_nor_bad(before: float, after: float, cell: st
 def test_without_failures_none_is_shown(tmp_path: Path) -> None:
     write_page(tmp_path / "index.html", demo(wrong=()))
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    part = page[page.index("What still goes wrong") : page.index("Several steps of reasoning")]
+    part = page[page.index("What still goes wrong") : page.index("A conversation")]
     assert "0 of 24 answers still have" in part and "first example" not in part and 'class="case"' not in part
 
 
@@ -189,12 +191,24 @@ def test_too_small_a_demo_is_refused_at_once(option: str, least: int) -> None:
 
 
 def test_the_page_says_how_many_steps_were_asked_written_and_right(page: str) -> None:
-    part = page.partition("<h2>Several steps of reasoning</h2>")[2].partition("<h2>")[0]
+    part = page.partition("<h2>Several steps of reasoning</h2>")[2].partition("<details>")[0]
     rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(<td>.*?)</tr>", part)]
     assert [row[0] for row in rows] == ["1", "2", "3<small>never trained</small>", "4<small>never trained</small>"]
     assert [row[2] for row in rows] == ["1.0 → 1.0", "1.0 → 2.0", "1.0 → 3.0", "1.0 → 4.0"]
     assert [row[3] for row in rows] == ["100 → 100", *["0 → 100"] * 3]
-    assert rows[1][1] == "0 → 100" and "Of 2 held-out questions each" in part
+    assert rows[1][1] == "0 → 100" and "Of 2 held-out questions of each number of steps" in part
+
+
+def test_a_chosen_reward_is_left_as_it_is_and_the_start_is_not_exchanged() -> None:
+    usual, chosen = overrides([]), overrides(["reward=seg", "worker.actor.model.model_path=other"])
+    assert [word for word in usual if word.startswith("reward")] == [f"reward.terms.{t}.weight=0" for t in OF_THOUGHTS]
+    assert [word for word in chosen if word.startswith("reward")] == ["reward=seg"]
+    assert [word for word in chosen if "model_path" in word][-1] == usual[0]
+
+
+def test_without_a_second_training_the_page_says_nothing_of_it(tmp_path: Path) -> None:
+    write_page(tmp_path / "index.html", replace(demo(), chained=None))
+    assert "Several steps of reasoning" not in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_demo_prints_a_line_for_each_number_of_steps() -> None:

@@ -5,20 +5,15 @@ from __future__ import annotations
 from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.cli.demo.hops import JUDGED, Chained
 from seg_zero.data.synthetic.hop_steps import write_steps
-from seg_zero.data.synthetic.hops import HOP_SETS
-from seg_zero.data.synthetic.rows import HELD_OUT_SEED
-from seg_zero.data.synthetic.shortcuts import draw_one
-from seg_zero.evaluation.hops import HopAnswers
+from seg_zero.evaluation.hops import HopAnswers, held_out
 from seg_zero.evaluation.steps import judge_answer
-
-SIDE = 112
 
 
 def answers(name: str, questions: int, most: int) -> HopAnswers:
     """Right steps, at most ``most`` of them, and the box of the last one's object."""
     texts, judged = [], []
     for index in range(questions):
-        scene, chain = draw_one(HELD_OUT_SEED, index, HOP_SETS[name], SIDE)
+        scene, chain = held_out(name, index)
         path = chain.path[: most + 1]
         solution = write_solution_multi([scene.objects[path[-1]].prompt])
         texts.append([write_answer(write_steps(scene, path, chain.relations), solution)])

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from seg_zero.assets import EXAMPLE_DIALOGUE, EXAMPLE_IMAGE, EXAMPLE_QUESTION
 from seg_zero.command_line import CommandParser
@@ -30,8 +31,11 @@ from seg_zero.errors import INTERRUPTED, InputError, counted
 from seg_zero.extras import TRAINING, VLLM, require
 from seg_zero.files import check_folder_place
 
+if TYPE_CHECKING:
+    from seg_zero.cli.demo import hops
+
 PROMPTS_PER_STEP = 16
-HOPS_SHARE = 6  # held-out questions of several steps: one for each number of steps to so many others
+HOPS_SHARE = 6  # 300 held-out questions of scenes go with 50 of each number of steps
 # Exit codes of a training that was stopped: by itself, or by the signal as it starts.
 STOPPED = (INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 # What training_scripts/run_tiny_cpu.sh gives the launcher; that file is not part of an installed package.
@@ -137,7 +141,6 @@ def in_shell(word: str) -> str:
 
 def run_demo(out: Path, steps: int, reasoning_steps: int, held_out: int, seed: int, extra: Sequence[str]) -> int:
     # Heavy imports late, so that --help is quick.
-    from seg_zero.cli.demo import hops
     from seg_zero.cli.demo.curves import read_curves
     from seg_zero.cli.demo.page import Page, Spoken, draw_before_after, next_commands, write_page
     from seg_zero.data.source import open_rows
@@ -150,7 +153,6 @@ def run_demo(out: Path, steps: int, reasoning_steps: int, held_out: int, seed: i
     from seg_zero.files import make_folder, write_image, write_text
     from seg_zero.pipeline import ReasoningSegmenter
     from seg_zero.policy.loading import quiet_transformers
-    from seg_zero.policy.model_files import HOP_START
     from seg_zero.visualize import mask_image, overlay
 
     quiet_transformers()
@@ -218,18 +220,8 @@ def run_demo(out: Path, steps: int, reasoning_steps: int, held_out: int, seed: i
             print(f"      {question!r}: {result.thinking!r} -> {counted(len(result.objects), 'object')}")
     chained = None
     if reasoning_steps:
-        folder, questions = out / "hops", max(1, held_out // HOPS_SHARE)
-        with stages.stage("make questions that take several steps of reasoning"):
-            hops.write_questions(folder / "data", reasoning_steps * PROMPTS_PER_STEP)
-            print(f"      {reasoning_steps * PROMPTS_PER_STEP} of one and two steps in {folder / 'data'}")
-        with stages.stage("evaluate a policy that writes single steps"):
-            single = hops.judge(HOP_START, questions)
-        with stages.stage(f"train it on one and two steps of reasoning: {reasoning_steps} GRPO steps"):
-            checkpoint = _train(folder, reasoning_steps, seed, (*hops.OVERRIDES, *extra))
-        with stages.stage("merge and evaluate it on one to four steps of reasoning"):
-            chained = hops.Chained(single, hops.judge(merge(checkpoint, folder / "merged"), questions))
-            print("      " + chained.table().replace("\n", "\n      "), flush=True)
-            write_image(out / "chains.png", chained.picture(range(min(5, questions))))
+        questions = max(1, held_out // HOPS_SHARE)
+        chained = _learn_to_chain(stages, out, reasoning_steps, questions, seed, extra)
     shown = os.path.relpath(merged)
     with stages.stage("write the page"):
         page = Page(
@@ -253,6 +245,32 @@ def run_demo(out: Path, steps: int, reasoning_steps: int, held_out: int, seed: i
     return 0
 
 
+def _learn_to_chain(
+    stages: Stages, out: Path, steps: int, questions: int, seed: int, extra: Sequence[str]
+) -> hops.Chained:
+    """The second training, in ``out/hops``; answers to ``questions`` questions of each number of steps of reasoning."""
+    from seg_zero.cli.demo import hops
+    from seg_zero.export.merge import merge
+    from seg_zero.files import write_image
+    from seg_zero.policy.model_files import HOP_START
+
+    folder, rows = out / "hops", steps * PROMPTS_PER_STEP
+    with stages.stage("make questions that take several steps of reasoning"):
+        hops.write_questions(folder / "data", rows)
+        print(f"      {rows} of one and two steps in {folder / 'data'}")
+    with stages.stage("evaluate a policy that writes single steps"):
+        single = hops.judge(HOP_START, questions)
+    with stages.stage(f"train it on one and two steps of reasoning: {steps} GRPO steps"):
+        checkpoint = _train(folder, steps, seed, hops.overrides(extra))
+    with stages.stage("merge and evaluate it on one to four steps of reasoning"):
+        merged = merge(checkpoint, folder / "merged")
+        chained = hops.Chained(single, hops.judge(merged, questions))
+        print("      " + chained.table().replace("\n", "\n      "), flush=True)
+        write_image(out / "chains.png", chained.picture())
+        print(f"      {merged}; {out / 'chains.png'}")
+    return chained
+
+
 MARKER = ".seg-zero-demo"
 
 
@@ -272,7 +290,7 @@ def parser() -> CommandParser:
     )
     made.add_argument("--held_out", type=int, default=300, help="evaluation questions of scenes (default: %(default)s)")
     made.add_argument("--seed", type=int, default=1, help="for question order and sampling (default: %(default)s)")
-    made.add_argument("overrides", nargs="*", help="Hydra overrides for the training, e.g. worker.rollout.n=16")
+    made.add_argument("overrides", nargs="*", help="Hydra overrides for both trainings, e.g. worker.rollout.n=16")
     return made
 
 

@@ -1,4 +1,4 @@
-"""Pictures of written chains: the steps that two policies wrote to the same questions, drawn into the scenes."""
+"""Pictures of written chains: the steps that policies wrote to the same questions, drawn into the scenes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from PIL import Image
 
 from seg_zero.answer import parse_answer
 from seg_zero.data.synthetic.hop_steps import object_of, point_of, read_steps
-from seg_zero.data.synthetic.hops import HOP_SETS, Chain
-from seg_zero.data.synthetic.rows import HELD_OUT_SEED
+from seg_zero.data.synthetic.hops import Chain
 from seg_zero.data.synthetic.scenes import Scene
-from seg_zero.data.synthetic.shortcuts import draw_one
+from seg_zero.evaluation.hops import SIDE, held_out
 from seg_zero.evaluation.steps import judge_answer
 from seg_zero.visualize.html_page import pyplot, rendered
 
 RIGHT, WRONG = "#15803d", "#b91c1c"
-SIDE = 112  # of a scene, in pixels
 
 
 def _draw(axis: Any, scene: Scene, chain: Chain, text: str) -> None:
@@ -49,11 +47,6 @@ def _draw(axis: Any, scene: Scene, chain: Chain, text: str) -> None:
     axis.set_yticks([])
 
 
-def held_out(name: str, index: int) -> tuple[Scene, Chain]:
-    """A held-out question of a set, the same each time."""
-    return draw_one(HELD_OUT_SEED, index, HOP_SETS[name], SIDE)
-
-
 def draw_chains(
     name: str, texts: Mapping[str, Sequence[str]], questions: Sequence[int] = range(5), worded: bool = True
 ) -> Image.Image:
@@ -63,15 +56,8 @@ def draw_chains(
     """
     plt = pyplot()
     drawn = [held_out(name, index) for index in questions]
-    count, size = len(drawn), (2.5 * len(drawn), 2.5 * len(texts) + worded)
-    figure, axes = plt.subplots(
-        len(texts),
-        count,
-        figsize=size,
-        squeeze=False,
-        dpi=110,
-        layout="constrained",
-    )
+    size = (2.5 * len(drawn), 2.5 * len(texts) + worded)
+    figure, axes = plt.subplots(len(texts), len(drawn), figsize=size, squeeze=False, dpi=110, layout="constrained")
     for row, (policy, written) in zip(axes, texts.items(), strict=True):
         row[0].set_ylabel(policy, fontsize=10)
         for axis, (scene, chain), index in zip(row, drawn, questions, strict=True):

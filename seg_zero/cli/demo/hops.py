@@ -9,10 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from seg_zero.cli.demo.chains import draw_chains, held_out
+from seg_zero.cli.demo.chains import draw_chains
 from seg_zero.command_line import quoted
 from seg_zero.data.synthetic.rows import HELD_OUT_SEED, TRAIN_SEED, write_hops
-from seg_zero.evaluation.hops import MAX_NEW_TOKENS, HopAnswers, answer_hops
+from seg_zero.errors import counted
+from seg_zero.evaluation.hops import MAX_NEW_TOKENS, HopAnswers, answer_hops, held_out
 from seg_zero.policy.loading import load_policy
 from seg_zero.policy.model_files import HOP_START
 from seg_zero.visualize.html_page import panel
@@ -20,15 +21,23 @@ from seg_zero.visualize.html_page import panel
 TRAINED = ("1", "2")  # steps that the questions of the training take
 JUDGED = ("1", "2", "3", "4")
 PICTURED = "3"
-SHOWN = 3  # questions on the page
-# The start's policy, and no reward for a thought as such: only answers are to count.
-OVERRIDES = (
-    f"worker.actor.model.model_path={quoted(HOP_START)}",
-    f"data.max_response_length={MAX_NEW_TOKENS}",
-    "reward.terms.think.weight=0",
-    "reward.terms.length.weight=0",
-    "trainer.experiment_name=tiny_hops_cpu",
-)
+DRAWN, SHOWN = 5, 3  # of these, in the picture and on the page
+OF_THOUGHTS = ("think", "length")  # rewards for a thought as such, of which there are none here: only answers count
+
+
+def overrides(extra: Sequence[str]) -> list[str]:
+    """Of the training: the user's, then the start's policy, and no reward for thoughts.
+
+    A reward that the user chose stays as it is: it may lack these terms.
+    """
+    chosen = any(word.startswith("reward=") for word in extra)
+    return [
+        *extra,
+        f"worker.actor.model.model_path={quoted(HOP_START)}",
+        f"data.max_response_length={MAX_NEW_TOKENS}",
+        "trainer.experiment_name=tiny_hops_cpu",
+        *([] if chosen else [f"reward.terms.{term}.weight=0" for term in OF_THOUGHTS]),
+    ]
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,11 @@ class Chained:
 
     before: Mapping[str, HopAnswers]
     after: Mapping[str, HopAnswers]
+
+    @property
+    def questions(self) -> int:
+        """Of each number of steps."""
+        return len(self.before[PICTURED].texts)
 
     def table(self) -> str:
         """Plain text: a line for each number of steps."""
@@ -49,8 +63,12 @@ class Chained:
             )
         return "\n".join(lines)
 
-    def picture(self, questions: Sequence[int], worded: bool = True) -> Image.Image:
-        """What was written to some of the questions of three steps, before (upper row) and after (lower row)."""
+    def picture(self) -> Image.Image:
+        """What was written to the first questions of three steps, before (upper row) and after (lower row)."""
+        return self.drawn(range(min(DRAWN, self.questions)), worded=True)
+
+    def drawn(self, questions: Sequence[int], worded: bool) -> Image.Image:
+        """The same of any questions, with or without their words."""
         both = {"before": self.before[PICTURED], "after": self.after[PICTURED]}
         texts = {name: [some[0] for some in one.texts] for name, one in both.items()}
         return draw_chains(PICTURED, texts, questions, worded)
@@ -70,26 +88,26 @@ def judge(policy: Path, questions: int) -> dict[str, HopAnswers]:
     return {name: answer_hops(loaded, name, questions) for name in JUDGED}
 
 
-def section(chained: Chained) -> str:
+def chains_section(chained: Chained) -> str:
     """HTML: what was trained, pictures, numbers."""
     rows = "".join(_row(name, chained.before[name], chained.after[name]) for name in chained.before)
-    questions = len(next(iter(chained.before.values())).texts)
-    shown = "".join(_panel(chained, index) for index in range(min(SHOWN, questions)))
+    shown = "".join(_panel(chained, index) for index in range(min(SHOWN, chained.questions)))
     return f"""<h2>Several steps of reasoning</h2>
 <p>“The nearest shape above the largest shape left of the red circle” takes two steps of reasoning. A second policy
 begins with one step, and stops there whatever is asked. It was trained on questions of one and two steps, with rewards
-for boxes and points alone; questions of three and four steps were never trained.</p>
+for boxes and points; questions of three and four steps were never trained.</p>
 <p class="note">Three steps, before (above) and after training (below). 0 is the shape that the question names. Arrows
 are the steps that were written, green as far as they are right; the frame is the answer, green if it is right.</p>
 <div class="case"><div class="panels three">{shown}</div></div>
 <table><tr><th>steps asked</th><th>right answers, %</th><th>steps written</th>
 <th>all steps right, %</th></tr>{rows}</table>
-<p class="note">Of {questions} held-out questions each. A right answer overlaps the true box by more than half.</p>"""
+<p class="note">Of {counted(chained.questions, "held-out question")} of each number of steps. A right answer overlaps
+the true box by more than half.</p>"""
 
 
 def _panel(chained: Chained, index: int) -> str:
     question = held_out(PICTURED, index)[1].text
-    picture = chained.picture([index], worded=False)
+    picture = chained.drawn([index], worded=False)
     return panel(picture, f"before and after: {question}", f"<b>“{html.escape(question)}”</b>")
 
 

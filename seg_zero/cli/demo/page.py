@@ -14,7 +14,7 @@ from PIL import Image
 
 from seg_zero.answer import parse_answer
 from seg_zero.cli.demo.curves import Curve, curves_section
-from seg_zero.cli.demo.hops import Chained, section
+from seg_zero.cli.demo.hops import Chained, chains_section
 from seg_zero.data.contact_sheet import draw_row, picture_size
 from seg_zero.data.rows import Row
 from seg_zero.errors import counted
@@ -290,7 +290,6 @@ less; the largest gains first. {LINES} In italics: what the model wrote before i
 {typical}
 <h2>The numbers</h2>{_numbers(page)}
 <h2>What still goes wrong</h2>{_failures(page)}
-{section(page.chained) if page.chained else ""}
 <h2>A conversation</h2>
 <p class="note">After training. <i>Instance 1</i> is what the first question found: earlier answers are part of the next
 prompt. The training was on single questions alone, so later answers are often wrong.</p>
@@ -300,6 +299,7 @@ prompt. The training was on single questions alone, so later answers are often w
 score them, and GRPO, the method, makes answers that beat their neighbours more likely. Thin: each step; thick: the mean
 of five.</p>
 {curves_section(page.curves)}
+{chains_section(page.chained) if page.chained else ""}
 <details><summary>Where the {total / 60:.1f} minutes went</summary>
 <table><tr><th>stage</th><th>seconds</th></tr>{stages}</table><p class="note">{html.escape(page.machine)}</p></details>
 <h2>What to do next</h2>

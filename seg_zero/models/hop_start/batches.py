@@ -33,7 +33,8 @@ class HopBatch:
 
     hops: N x L, true where the next id is the first coordinate of an object that a hop leads to.
     names: N x L, true where the next id is of that object's name.
-    barred: that nothing follows beside a shape that is passed by, neither there nor after it.
+    barred: after a shape that is passed by, its list is learnt given that there is one: that neither the next object
+    nor the thought's end follows.
     """
 
     batch: Batch

@@ -23,7 +23,7 @@ chosen; neither the names of those shapes nor that the list goes on beside them 
 if it goes on.
 
 A few other annotators write no thought; they too give the object of the first hop. To save time most labels are taught
-without their answer, which only copies the last step: after the longest texts as after the shortest.
+without their answer, which only copies the last step; those that have one are of every length.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from seg_zero.models.tiny_policy_tokenizer import IMAGE_SIZE
 SEED = 40_000
 CHAINED = 0.1  # of the labels of two hops and more from one shape
 CHAINED_OPEN = 0.25  # of those from any shape, and of the chosen hops that may go on from the one before
-PASSED = 0.35  # of the labels of chosen hops and of three hops and more: those that pass from shape to shape
+PASSED = 0.35  # of the attempts at chosen or at three and more hops: to pass from shape to shape; some find no way
 STOPPED_FREE = 0.3  # of the places after a chosen hop with hops left
 SILENT = 0.15  # of the labels with an answer
 DESCRIBED = 0.5  # of the questions that start from one shape
@@ -168,7 +168,7 @@ def label_passed(
     """A list that gets shorter from shape to shape, although no hop leads there; the last hop of all is taken.
 
     It starts from what the question names, or from any shape if that is open or hops are ``chosen``. None if there is
-    no such way.
+    no such way; with one hop, none is passed by.
     """
     is_open = chosen or _is_open(chain)
     relations = chain.relations[int(rng.integers(chain.hops)) if is_open and not chosen else 0 :]
@@ -196,9 +196,10 @@ def _is_open(chain: Chain) -> bool:
 
 def _think(scene: Scene, chain: Chain, rng: np.random.Generator) -> tuple[tuple[int, ...], str, bool]:
     """The objects that an annotator names, the thought, and whether it breaks off there."""
-    left_out = int(rng.integers(chain.hops)) if _is_open(chain) else 0
+    is_open = _is_open(chain)
+    left_out = int(rng.integers(chain.hops)) if is_open else 0
     path, relations = chain.path[left_out:], chain.relations[left_out:]
-    hops = min(len(relations), 2 if rng.random() < (CHAINED_OPEN if _is_open(chain) else CHAINED) else 1)
+    hops = min(len(relations), 2 if rng.random() < (CHAINED_OPEN if is_open else CHAINED) else 1)
     path = path[: hops + 1]
     return path, write_steps(scene, path, relations), hops == 2 < len(relations)
 
@@ -246,7 +247,8 @@ def make_lesson(seed: Sequence[int], scene: Scene, mix: Mix, count: int) -> HopL
         chain = _draw(scene, hops, mix.any_shape, rng)
         if chain is not None:
             label = _label(scene, chain, mix, rng)
-            labels += [label] if label is not None else []
+            if label is not None:
+                labels.append(label)
     return HopLesson(scene, tuple(labels))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.chained_answers import written
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from benchmarks.reasoning.__main__ import main
@@ -16,16 +17,13 @@ from benchmarks.reasoning.arms import ARMS, GRPO, START, forbid_thoughts, lesson
 from benchmarks.reasoning.forced import Forced, table
 from benchmarks.reasoning.report import read_results, tables, write_report
 from benchmarks.reasoning.runs import STEPS_WEIGHT, Plan, steps_reward
-from seg_zero.answer import parse_answer, write_answer, write_solution_multi
+from seg_zero.answer import parse_answer, write_answer
 from seg_zero.cli.demo.chains import RIGHT, WRONG, draw_chains
 from seg_zero.data.source import open_rows
-from seg_zero.data.synthetic.hop_steps import write_steps
-from seg_zero.data.synthetic.hops import HOP_SETS, Chain
-from seg_zero.data.synthetic.rows import HELD_OUT_SEED, hop_question, write_hops
-from seg_zero.data.synthetic.scenes import Scene
-from seg_zero.data.synthetic.shortcuts import draw_one
+from seg_zero.data.synthetic.hops import HOP_SETS
+from seg_zero.data.synthetic.rows import hop_question, write_hops
 from seg_zero.errors import InputError
-from seg_zero.evaluation.hops import judge_hops, powers_of_two
+from seg_zero.evaluation.hops import held_out, judge_hops, powers_of_two
 from seg_zero.evaluation.steps import judge_answer
 from seg_zero.files import write_json
 from seg_zero.policy import GREEDY, Policy, Reply, Sampling
@@ -54,16 +52,11 @@ class Walker(Policy):
     def stream(self, requests: Iterable[Request | None], sampling: Sampling = GREEDY) -> Iterator[Reply]:
         for request in requests:
             assert request is not None
-            scene, chain = draw_one(HELD_OUT_SEED, request.key, HOP_SETS[self.name])
+            scene, chain = held_out(self.name, request.key)
             assert request.question == chain.text
             taken = min(self.hops, chain.hops)
-            good, bad = (self.text(scene, chain, hops) for hops in (taken, 0))
+            good, bad = (written(scene, chain, hops) for hops in (taken, 0))
             yield Reply(request.key, tuple([good, bad] * sampling.answers)[: sampling.answers], 1, False)
-
-    @staticmethod
-    def text(scene: Scene, chain: Chain, hops: int) -> str:
-        thought = write_steps(scene, chain.path[: hops + 1], chain.relations)
-        return write_answer(thought, write_solution_multi([scene.objects[chain.path[hops]].prompt]))
 
 
 def test_a_policy_that_takes_all_hops_is_right_and_one_that_stops_early_is_not() -> None:
@@ -112,7 +105,7 @@ def test_rewarded_steps_are_right_in_a_row_from_the_first(tmp_path: Path) -> Non
     for row in open_rows(rows):
         scene, chain = hop_question(row.id, row.kind, 112)
         for taken in range(chain.hops + 1):
-            response = Response(Walker.text(scene, chain, taken), row.solution, (112, 112), question=row.problem)
+            response = Response(written(scene, chain, taken), row.solution, (112, 112), question=row.problem)
             assert term(response) == taken / chain.hops
     assert term.weight == STEPS_WEIGHT
 
@@ -178,14 +171,14 @@ def test_the_report_compares_every_arm_with_grpo(tmp_path: Path) -> None:
 
 
 def test_a_picture_shows_right_steps_in_green_and_wrong_ones_in_red() -> None:
-    drawn = [draw_one(HELD_OUT_SEED, index, HOP_SETS["2"]) for index in range(2)]
+    drawn = [held_out("2", index) for index in range(2)]
 
     def pixels(texts: list[str], colour: str) -> int:
         wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         picture = np.asarray(draw_chains("2", {"one": texts}, range(2)).convert("RGB")).astype(int)
         return int((abs(picture - wanted).max(axis=-1) < 12).sum())
 
-    right, early = ([Walker.text(scene, chain, hops) for scene, chain in drawn] for hops in (2, 1))
+    right, early = ([written(scene, chain, hops) for scene, chain in drawn] for hops in (2, 1))
     assert pixels(right, RIGHT) > pixels(early, RIGHT) + 50  # the second arrow and the box
     assert pixels(early, WRONG) > pixels(right, WRONG) + 50  # the box
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 from seg_zero.answer import write_answer, write_solution_multi
 from seg_zero.cli.demo.hops import JUDGED, Chained
 from seg_zero.data.synthetic.hop_steps import write_steps
+from seg_zero.data.synthetic.hops import Chain
+from seg_zero.data.synthetic.scenes import Scene
 from seg_zero.evaluation.hops import HopAnswers, held_out
 from seg_zero.evaluation.steps import judge_answer
 
 
+def written(scene: Scene, chain: Chain, hops: int) -> str:
+    """The first ``hops`` steps of a chain, all right, and the box of the object that they lead to."""
+    path = chain.path[: hops + 1]
+    solution = write_solution_multi([scene.objects[path[-1]].prompt])
+    return write_answer(write_steps(scene, path, chain.relations), solution)
+
+
 def answers(name: str, questions: int, most: int) -> HopAnswers:
-    """Right steps, at most ``most`` of them, and the box of the last one's object."""
-    texts, judged = [], []
-    for index in range(questions):
-        scene, chain = held_out(name, index)
-        path = chain.path[: most + 1]
-        solution = write_solution_multi([scene.objects[path[-1]].prompt])
-        texts.append([write_answer(write_steps(scene, path, chain.relations), solution)])
-        judged.append([judge_answer(scene, chain, texts[-1][0])])
+    """Right steps, at most ``most`` of them."""
+    drawn = [held_out(name, index) for index in range(questions)]
+    texts = [[written(scene, chain, min(most, chain.hops))] for scene, chain in drawn]
+    judged = [[judge_answer(scene, chain, text)] for (scene, chain), (text,) in zip(drawn, texts, strict=True)]
     return HopAnswers(name, texts, judged)
 
 

@@ -64,8 +64,11 @@ def write_sets(folder: Path) -> None:
             write_dialogues(path, make_dialogues(folder / f"{name}_images", SEEDS[split], count, parts=True))
 
 
-def train(arm: Arm, seed: int, steps: int, start: str | None, data: Path, out: Path) -> tuple[Path, float]:
-    """The merged policy, and the seconds that training took from its start to the last checkpoint."""
+def train(arm: Arm | None, seed: int, steps: int, start: str | None, data: Path, out: Path) -> tuple[str | None, float]:
+    """The folder of the merged policy, and the seconds that training took from its start to the last checkpoint; the
+    start and 0 if there is no arm."""
+    if arm is None:
+        return start, 0.0
     command = [
         *("bash", str(ROOT / "training_scripts" / "run_tiny_dialogue_cpu.sh"), *arm.overrides),
         *([] if start is None else [f"worker.actor.model.model_path={quoted(start)}"]),
@@ -76,7 +79,7 @@ def train(arm: Arm, seed: int, steps: int, start: str | None, data: Path, out: P
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - began
-    return merge(out / "train" / "checkpoints" / f"global_step_{steps}", out / "policy"), seconds
+    return str(merge(out / "train" / "checkpoints" / f"global_step_{steps}", out / "policy")), seconds
 
 
 def judge(policy: str | None, data: Path, out: Path) -> dict[str, list[list[float]]]:
@@ -96,11 +99,8 @@ def run(name: str, seed: int, steps: int, start: str | None, out: Path) -> Resul
 
     def make() -> Result:
         write_sets(out)
-        policy, seconds = start, 0.0
-        if name != START:
-            arm = next(arm for arm in ARMS if arm.name == name)
-            merged, seconds = train(arm, seed, steps, start, out, folder)
-            policy = str(merged)
+        arm = next((arm for arm in ARMS if arm.name == name), None)
+        policy, seconds = train(arm, seed, steps, start, out, folder)
         iou = judge(policy, out, folder / "held_out")
         return {"arm": name, "seed": seed, "steps": steps, "seconds": seconds, "iou": iou}
 

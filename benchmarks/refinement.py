@@ -52,13 +52,14 @@ COPIED = 0.9  # IoU of the second mask with the first
 LAST = 10  # steps whose training metrics are reported
 WRONG, TRUE = "wrong", "true"
 
-_MARKS = ("dialogue.references=marks", "dialogue.carry=references")
+# The term for citations would pay a correction for naming the answer that it should replace.
+_TURNS = ("dialogue.references=marks", "dialogue.carry=references", "reward.terms.citation.weight=0")
 ARMS = (
     Arm(
         "single_turn",
-        (*_MARKS, "dialogue.max_rounds=1", "data.train_batch_size=16", "worker.actor.global_batch_size=16"),
+        (*_TURNS, "dialogue.max_rounds=1", "data.train_batch_size=16", "worker.actor.global_batch_size=16"),
     ),
-    Arm("two_turns", (*_MARKS, "data.train_batch_size=8", "worker.actor.global_batch_size=8")),
+    Arm("two_turns", (*_TURNS, "data.train_batch_size=8", "worker.actor.global_batch_size=8")),
 )
 
 
@@ -155,11 +156,9 @@ def run(name: str, seed: int, steps: int, start: str | None, out: Path) -> Resul
 
     def make() -> Result:
         write_sets(out)
-        policy, seconds, metrics = start, 0.0, list[dict[str, Any]]()
-        if name != START:
-            arm = next(arm for arm in ARMS if arm.name == name)
-            merged, seconds = train(arm, seed, steps, start, out, folder)
-            policy, metrics = str(merged), read_metrics(folder / "train" / "metrics.jsonl")
+        arm = next((arm for arm in ARMS if arm.name == name), None)
+        policy, seconds = train(arm, seed, steps, start, out, folder)
+        metrics = read_metrics(folder / "train" / "metrics.jsonl") if arm else []
         samples = list(make_samples(HELD_OUT_SEED, HELD_OUT))
         return {
             "arm": name,

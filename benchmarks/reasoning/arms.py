@@ -25,26 +25,29 @@ _EMPTY_THOUGHT = "<think></think>"
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to go on. ``taught``: what supervised training copies ("answers" or "chains"), None for GRPO.
+    """A way to go on. ``taught``: what supervised training copies first ("answers" or "chains"), None for nothing.
 
-    silent: every response begins with an empty thought, in training and when it is judged.
-    guided: right steps are rewarded, too.
+    grpo: GRPO goes on from there.
+    silent: it may not think: every response begins with an empty thought, in training and when it is judged.
+    guided: it is rewarded for right steps, too.
     """
 
     name: str
     taught: str | None = None
+    grpo: bool = True
     silent: bool = False
     guided: bool = False
 
 
-START = Arm("start")
+START = Arm("start", grpo=False)
 GRPO = Arm("GRPO")
 ARMS = (
     START,
     GRPO,
-    Arm("supervised answers", taught="answers"),
-    Arm("supervised chains", taught="chains"),
+    Arm("supervised answers", taught="answers", grpo=False),
+    Arm("supervised chains", taught="chains", grpo=False),
     Arm("GRPO, empty thought", silent=True),
+    Arm("supervised answers, then GRPO, empty thought", taught="answers", silent=True),
     Arm("GRPO, steps rewarded", guided=True),
 )
 

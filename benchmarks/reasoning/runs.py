@@ -89,15 +89,19 @@ def steps_reward(train: Path) -> str:
 
 def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path, dict[str, list[float]]]:
     """The trained policy and its curves by step."""
-    train = rows / "train.parquet"
+    train, start = rows / "train.parquet", plan.start
+    losses: list[float] = []
     if arm.taught is not None:
         samples, responses = lessons(train, arm.taught)
         losses = train_on(
-            requests_of(samples), responses, out / "policy",
-            seed=seed, rate=plan.rate, steps=plan.steps, passes=plan.answers, start=plan.start,
+            requests_of(samples), responses, out / "taught",
+            seed=seed, rate=plan.rate, steps=plan.steps, passes=plan.answers, start=start,
         )  # fmt: skip
-        return out / "policy", {"loss": losses}
-    start = forbid_thoughts(plan.start, out / "start") if arm.silent else plan.start
+        start = out / "taught"
+    if not arm.grpo:
+        return start, {"loss": losses}
+    if arm.silent:
+        start = forbid_thoughts(start, out / "start")
     overrides = (
         *(f"reward.terms.{term}.weight=0" for term in OF_THOUGHTS),
         *([steps_reward(train)] if arm.guided else []),
@@ -107,7 +111,8 @@ def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path
     )
     policy = train_grpo(train, rows / "held_out_2.parquet", out, seed, plan.steps, overrides)
     lines = read_metrics(out / "train" / "metrics.jsonl")
-    return policy, {name: [line[name] for line in lines] for name in CURVES if name in lines[0]}
+    curves = {name: [line[name] for line in lines] for name in CURVES if name in lines[0]}
+    return policy, {"loss": losses} | curves if losses else curves
 
 
 def run(arm: Arm, seed: int, plan: Plan, folder: Path) -> Result:
@@ -122,7 +127,7 @@ def run(arm: Arm, seed: int, plan: Plan, folder: Path) -> Result:
         sets = judge(policy, folder / "rows", out)
         return {"arm": arm.name, "seed": seed, "seconds": seconds, "curves": curves, "sets": sets}
 
-    return kept_run(out, make, ("train/checkpoints", "policy", "start"))
+    return kept_run(out, make, ("train/checkpoints", "policy", "taught", "start"))
 
 
 def mean_iou(result: dict[str, Any], name: str) -> float:

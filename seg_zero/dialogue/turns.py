@@ -18,5 +18,5 @@ def check_turns(turns: object, option: str | None = None) -> None:
 
 
 def correction_of(question: str, number: int) -> Asked:
-    """The question of a further turn: the first one, and that round ``number`` is its earlier answer."""
-    return Asked(f"{question} (instance {number} is the earlier answer; correct it)", (number,))
+    """The question of a further turn: the first one, and that round ``number`` is the answer that stands."""
+    return Asked(f"{question} (instance {number} is the earlier answer; correct it if it is wrong)", (number,))

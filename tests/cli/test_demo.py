@@ -30,13 +30,16 @@ def test_the_machine_is_described_without_the_packages_of_training(monkeypatch: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_demo_ends_with_a_page_and_the_next_commands(
+def test_the_demo_goes_on_after_an_interrupted_training_and_ends_with_a_page_and_the_next_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "demo"
 
     def train(folder: Path, steps: int, seed: int, extra: list[str]) -> Path:
-        (folder / "train").mkdir()
+        (folder / "train").mkdir(exist_ok=True)
+        if folder.name == "hops" and not stopped:
+            stopped.append(folder)
+            raise KeyboardInterrupt("stopped")
         lines = [json.dumps({"step": i, "reward/score/mean": float(i)}) for i in range(1, steps + 1)]
         (folder / "train" / "metrics.jsonl").write_text("\n".join(lines))
         return folder / "train"
@@ -45,12 +48,19 @@ def test_the_demo_ends_with_a_page_and_the_next_commands(
         shutil.copytree(TINY_POLICY, folder)
         return folder
 
+    stopped: list[Path] = []
     monkeypatch.setattr("seg_zero.cli.demo._train", train)
     monkeypatch.setattr("seg_zero.cli.demo.PROMPTS_PER_STEP", 1)
     monkeypatch.setattr("seg_zero.export.merge.merge", merge)
     monkeypatch.chdir(tmp_path)
-    assert main(["demo", "--out", str(out), "--steps", "8", "--reasoning_steps", "2", "--held_out", "6"]) == 0
+    command = ["demo", "--out", str(out), "--steps", "8", "--reasoning_steps", "2", "--held_out", "6"]
+    assert main(command) == 130
+    before = (out / "hops" / "data" / "train.parquet").stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(command) == 0
+    assert (out / "hops" / "data" / "train.parquet").stat().st_mtime_ns == before
     said = capsys.readouterr().out
+    assert said.startswith("going on with the demo that was interrupted")
     assert "seg-zero web --model demo/merged" in said and "-> 1 object;" in said
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "went from" in page and "on 6 questions" in page and "<h3>Score</h3>" in page

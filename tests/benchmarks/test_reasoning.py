@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers.chained_answers import written
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from safetensors.torch import load_file
 
+from benchmarks.reasoning import runs
 from benchmarks.reasoning.__main__ import main
 from benchmarks.reasoning.arms import ARMS, GRPO, START, forbid_thoughts, lessons, named, write_sets
 from benchmarks.reasoning.forced import Forced, table
@@ -19,13 +22,14 @@ from benchmarks.reasoning.report import read_results, tables, write_report
 from benchmarks.reasoning.runs import STEPS_WEIGHT, Plan, steps_reward
 from seg_zero.answer import parse_answer, write_answer
 from seg_zero.cli.demo.chains import RIGHT, WRONG, draw_chains
+from seg_zero.command_line import quoted
 from seg_zero.data.source import open_rows
 from seg_zero.data.synthetic.hops import HOP_SETS
 from seg_zero.data.synthetic.rows import hop_question, write_hops
 from seg_zero.errors import InputError
 from seg_zero.evaluation.hops import held_out, judge_hops, powers_of_two
 from seg_zero.evaluation.steps import judge_answer
-from seg_zero.files import write_json
+from seg_zero.files import write_json, write_text
 from seg_zero.policy import GREEDY, Policy, Reply, Sampling
 from seg_zero.policy.base import Request
 from seg_zero.policy.model_files import HOP_START, TINY_POLICY
@@ -125,6 +129,29 @@ def test_a_template_that_ends_otherwise_is_refused(tmp_path: Path) -> None:
     (tmp_path / "start" / "chat_template.jinja").write_text("{{ messages }}")
     with pytest.raises(InputError, match=r"chat_template.jinja does not end with the assistant's turn"):
         forbid_thoughts(tmp_path / "start", tmp_path / "silent")
+
+
+def test_answers_are_learnt_before_grpo_goes_on_without_thoughts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = []
+
+    def train_grpo(train: Path, held_out: Path, out: Path, seed: int, steps: int, given: tuple[str, ...]) -> Path:
+        overrides.extend(given)
+        write_text(out / "train" / "metrics.jsonl", '{"response_length/mean": 20.0}\n')
+        return out / "policy"
+
+    monkeypatch.setattr(runs, "train_grpo", train_grpo)
+    write_sets(tmp_path / "rows", 16, 1)
+    (arm,) = named(["supervised answers, then GRPO, empty thought"])
+    policy, curves = runs._train(arm, 1, Plan(TINY_POLICY, steps=1, answers=1), tmp_path / "rows", tmp_path / "run")
+    assert policy == tmp_path / "run" / "policy" and list(curves) == ["loss", "response_length/mean"]
+    start = tmp_path / "run" / "start"
+    assert f"worker.actor.model.model_path={quoted(start)}" in overrides
+    assert (start / "chat_template.jinja").read_text().rstrip().endswith("<think></think>{% endif %}")
+    weights, before = (load_file(folder / "model.safetensors") for folder in (start, Path(TINY_POLICY)))
+    name = "model.embed_tokens.weight"
+    assert not torch.equal(weights[name], before[name])
 
 
 def test_arms_are_taken_by_name() -> None:

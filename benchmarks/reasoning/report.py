@@ -82,7 +82,8 @@ def tables(results: Results) -> str:
 def _plot(results: Results) -> Any:
     """gIoU by set, and the curves of the GRPO runs: a thin line per seed, a thick one for their mean."""
     plt = pyplot()
-    figure, axes = plt.subplots(1, 1 + len(PANELS), figsize=(4 * (1 + len(PANELS)), 3.3), dpi=110, layout="constrained")
+    figure, grid = plt.subplots(2, 2, figsize=(9.2, 6.4), dpi=110, layout="constrained")
+    axes = grid.flat
     names = list(HOP_SETS)
     for number, (arm, runs) in enumerate(results.items()):
         colour = f"C{number}"
@@ -96,7 +97,7 @@ def _plot(results: Results) -> Any:
             if curves:
                 axis.plot(range(1, len(curves[0]) + 1), np.mean(curves, axis=0), color=colour, linewidth=1.8)
     axes[0].set_title("held-out gIoU by hops", loc="left", fontsize=10)
-    axes[0].legend(fontsize=7, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     for axis, title in zip(axes[1:], PANELS.values(), strict=True):
         axis.set_title(title, loc="left", fontsize=10)
         axis.set_xlabel("training step", fontsize=9)

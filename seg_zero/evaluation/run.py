@@ -88,9 +88,9 @@ class Models:
 
 
 def fingerprint(model: str) -> str:
-    """Identifies the content of a model folder; for a hub id, the commit in the local cache."""
+    """Identifies the content of a model folder, its README aside; for a hub id, the commit in the local cache."""
     if Path(model).is_dir():
-        return _digest(sorted(path for path in Path(model).iterdir() if path.is_file()))
+        return _digest(sorted(path for path in Path(model).iterdir() if path.is_file() and path.suffix != ".md"))
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(model, "config.json")

@@ -291,6 +291,8 @@ def test_a_changed_model_is_noticed(rows: list[Row], tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(TINY_POLICY, folder)
     before = Models(str(folder)).settings()
+    (folder / "README.md").write_text("another text")
+    assert Models(str(folder)).settings() == before
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-5] ^= 1
     (folder / "model.safetensors").write_bytes(weights)

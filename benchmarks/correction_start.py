@@ -1,10 +1,11 @@
 """A start for ``benchmarks.refinement`` that was taught corrections: the embedded policy after supervised training.
 
-    python -m benchmarks.correction_start --out FOLDER       # two minutes on two cores
+    python -m benchmarks.correction_start --out FOLDER       # 13 minutes on two cores
 
-The embedded policy answers questions, sampled, and SAM2 makes the masks. It is then taught the exact answer with a
-careful thought when it sees its own drawn on the picture, right or wrong, and its own answer to the question itself, so
-that the first turn stays what it is. The questions are those of the warm-up, which no other training has.
+The embedded policy answers questions, sampled, and SAM2 makes the masks. It is then trained on two lessons for each:
+the question with the policy's own answer, so that the first turn stays as it is, and the request for a correction,
+which shows that answer's mask, right or wrong, with the exact answer and a careful thought. The scenes are neither in
+the training set of GRPO nor among the held-out ones.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from seg_zero.policy import Request
 from seg_zero.policy.loading import quiet_transformers
 from seg_zero.results.result import SegmentationResult
 
-QUESTIONS = 1600
+QUESTIONS = 4800
 PASSES = 3
 RATE = 3e-4
 

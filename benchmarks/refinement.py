@@ -118,9 +118,10 @@ def after_given(policy: Policy, sam2: Segmenter, samples: Sequence[Sample], mask
 def judge(policy: Policy, sam2: Segmenter, samples: Sequence[Sample]) -> dict[str, Any]:
     """Lists in the order of the questions.
 
-    ``turn_1``, ``turn_2``: IoUs of the answer that stands after so many turns; ``copied``: the masks of both turns are
-    one, 0 or 1; ``after``: IoUs of the second turn after other masks, wrong ones where there are any; ``kinds``,
-    ``texts``; ``cost``: by turns, tokens and seconds for each question, asked in the policy's batches.
+    ``turn_1``, ``turn_2``: IoUs of the answer that stands after so many turns; ``second``: IoUs of the second answers,
+    0 for one that cannot be read; ``copied``: the masks of both turns are one, 0 or 1; ``after``: IoUs of second
+    answers after other masks, wrong ones where there are any; ``kinds``, ``texts``; ``cost``: by turns, tokens and
+    seconds for each question, asked in the policy's batches.
     """
     counted = Counted(policy)
     segmenter = ReasoningSegmenter(counted, sam2)
@@ -134,11 +135,12 @@ def judge(policy: Policy, sam2: Segmenter, samples: Sequence[Sample]) -> dict[st
             "tokens": counted.tokens / len(samples),
             "seconds": (time.perf_counter() - start) / len(samples),
         }
-    found: dict[str, Any] = {"turn_1": [], "turn_2": [], "copied": [], "texts": [], "cost": cost}
+    found: dict[str, Any] = {"turn_1": [], "turn_2": [], "second": [], "copied": [], "texts": [], "cost": cost}
     for result, sample in zip(results, samples, strict=True):
         first, second = result.turns
         found["turn_1"].append(_iou(first.mask, first.problem, sample.mask))
         found["turn_2"].append(_iou(result.mask, result.problem, sample.mask))
+        found["second"].append(_iou(second.mask, second.problem, sample.mask))
         found["copied"].append(float(_iou(second.mask, second.problem, first.mask) >= COPIED))
         found["texts"].append([first.text, second.text])
     others = [other_thing(sample, number) for number, sample in enumerate(samples)]
@@ -173,8 +175,8 @@ def run(name: str, seed: int, steps: int, start: str | None, out: Path) -> Resul
 
 
 def curves(metrics: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Training metrics of each turn by step: box IoU of the samples, score, mean size of the advantages."""
-    names = [f"dialogue/round_{turn}/{what}" for turn in (1, 2) for what in ("box_iou", "score", "advantage")]
+    """Training metrics of each turn by step: box IoU of the samples, score."""
+    names = [f"dialogue/round_{turn}/{what}" for turn in (1, 2) for what in ("box_iou", "score")]
     return {name: [line[name] for line in metrics] for name in names if metrics and name in metrics[0]}
 
 
@@ -200,16 +202,17 @@ def turns_row(result: dict[str, Any]) -> list[str]:
 
 
 def seen_row(result: dict[str, Any]) -> list[str]:
-    one, two = np.array(result["turn_1"]), np.array(result["turn_2"])
-    own = [two[some] for some in (one >= RIGHT, one < RIGHT)]
-    other = [result["after"][which] for which in (TRUE, WRONG)]
-    return [*_row(result)[:2], *(f"{np.mean(some):.3f}" if len(some) else "" for some in (*own, *other))]
+    one, second = np.array(result["turn_1"]), np.array(result["second"])
+    own = [
+        f"{one[some].mean():.3f} → {second[some].mean():.3f}" if some.any() else ""
+        for some in (one >= RIGHT, one < RIGHT)
+    ]
+    return [*_row(result)[:2], *own, *(f"{np.mean(result['after'][which]):.3f}" for which in (TRUE, WRONG))]
 
 
 def cost_row(result: dict[str, Any]) -> list[str]:
     costs = [result["cost"][turns] for turns in ("1", "2")]
-    trained = [result["curves"].get(f"dialogue/round_{turn}/{what}", []) for what in ("box_iou", "advantage")
-               for turn in (1, 2)]  # fmt: skip
+    trained = [result["curves"].get(f"dialogue/round_{turn}/box_iou", []) for turn in (1, 2)]
     return [
         *_row(result)[:2],
         " → ".join(f"{cost['tokens']:.0f}" for cost in costs),
@@ -228,8 +231,7 @@ def tables(results: Sequence[dict[str, Any]]) -> str:
     """Markdown: what the second turn does, also by the mask that it is shown, and what it costs."""
     heads = ["", "seed", "minutes", "turn 1", "turn 2", "turn 2 less turn 1", "better", "worse", "same mask"]
     seen = ["turn 2 after", "seed", "its own, right", "its own, wrong", "the true mask", "that of another thing"]
-    costs = ["", "seed", "tokens, one → two turns", "ms, one → two turns", "box IoU of samples, turn 1", "turn 2",
-             "advantage, turn 1", "turn 2"]  # fmt: skip
+    costs = ["", "seed", "tokens, one → two turns", "ms, one → two turns", "box IoU of samples, turn 1", "turn 2"]
     made = ((heads, turns_row), (seen, seen_row), (costs, cost_row))
     return "\n".join(table(titles, row, results) for titles, row in made)
 

@@ -83,8 +83,8 @@ def train_on(
 
     Pictures are as large as the policy sees them; there are none beside the image.
 
-    Each step takes the next ROWS_PER_STEP rows, in an order drawn from ``seed``, ``passes`` times over: what GRPO
-    does with ``n = passes`` samples of each.
+    Each step takes the next ROWS_PER_STEP rows, in an order drawn from ``seed``, ``passes`` times over: as many samples
+    as GRPO has with ``n = passes``, in ``passes`` times as many updates.
     """
     torch.manual_seed(seed)
     processor = Qwen2_5_VLProcessor.from_pretrained(start)

@@ -6,9 +6,10 @@
     python -m benchmarks.reasoning --report                       # only the report
 
 Every arm goes on from the start on the same questions of one and two hops, --steps steps of 16 questions, and then
-answers --held-out questions of each set: one and two hops as trained, two hops in pairs that are never trained, three
-hops and four. GRPO samples --answers answers to each question and is rewarded for the answer alone; supervised arms
-make as many passes. Finished runs are kept in --out, so that the command can be interrupted and called again.
+answers --held-out questions of each set: one and two hops as trained, two hops in pairs that are not in the training
+rows, three hops and four. GRPO samples --answers answers to each question and is rewarded for the answer alone, except
+in the ablation; supervised arms make as many epochs, and the arm of two stages has both. Finished runs are kept in
+--out, so that the command can be interrupted and called again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", action="store_true", help="train nothing")
     args = parser.parse_args(argv)
 
-    from benchmarks.reasoning.arms import START, named
+    from benchmarks.reasoning.arms import named
     from benchmarks.reasoning.report import write_report
     from benchmarks.reasoning.runs import Plan, run
     from seg_zero.errors import InputError
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             plan.check(folder)
             for seed in args.seeds:
                 for arm in arms:
-                    result = run(arm, 0 if arm is START else seed, plan, folder)  # the start has no seed: one run
+                    result = run(arm, seed if arm.trained else 0, plan, folder)  # one run of what is not trained
                     print(f"{arm.name}, seed {result['seed']}: {result['seconds']:.0f} s", flush=True)
         print(write_report(folder))
     except InputError as error:

@@ -28,7 +28,7 @@ class Arm:
     """A way to go on. ``taught``: what supervised training copies first ("answers" or "chains"), None for nothing.
 
     grpo: GRPO goes on from there.
-    silent: it may not think: every response begins with an empty thought, in training and when it is judged.
+    silent: it may not think: every response begins with an empty thought, in GRPO and when it is judged.
     guided: it is rewarded for right steps, too.
     """
 
@@ -38,13 +38,19 @@ class Arm:
     silent: bool = False
     guided: bool = False
 
+    @property
+    def trained(self) -> bool:
+        return self.grpo or self.taught is not None
+
 
 START = Arm("start", grpo=False)
 GRPO = Arm("GRPO")
 ARMS = (
     START,
+    Arm("start, empty thought", grpo=False, silent=True),
     GRPO,
     Arm("supervised answers", taught="answers", grpo=False),
+    Arm("supervised answers, empty thought", taught="answers", grpo=False, silent=True),
     Arm("supervised chains", taught="chains", grpo=False),
     Arm("GRPO, empty thought", silent=True),
     Arm("supervised answers, then GRPO, empty thought", taught="answers", silent=True),

@@ -22,7 +22,7 @@ Results = dict[str, list[dict[str, Any]]]
 PANELS = {
     "response_length/mean": "length of the sampled responses, tokens",
     "reward/box_iou/mean": "mean box IoU of the samples",
-    "reward/flat_groups": "fraction of groups without a gradient",
+    "reward/flat_groups": "fraction of groups with equal rewards (no advantage)",
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.kept_runs import Result, kept_run
 from benchmarks.learning.runs import PROMPTS_PER_STEP, train_grpo
 from benchmarks.learning.supervised import requests_of, train_on
-from benchmarks.reasoning.arms import START, Arm, forbid_thoughts, lessons, write_sets
+from benchmarks.reasoning.arms import Arm, forbid_thoughts, lessons, write_sets
 from benchmarks.reasoning.step_reward import right_steps
 from seg_zero.cli.demo.hops import OF_THOUGHTS
 from seg_zero.command_line import quoted
@@ -88,7 +88,7 @@ def steps_reward(train: Path) -> str:
 
 
 def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path, dict[str, list[float]]]:
-    """The trained policy and its curves by step."""
+    """The policy to judge, and the curves of its training by step."""
     train, start = rows / "train.parquet", plan.start
     losses: list[float] = []
     if arm.taught is not None:
@@ -98,10 +98,10 @@ def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path
             seed=seed, rate=plan.rate, steps=plan.steps, passes=plan.answers, start=start,
         )  # fmt: skip
         start = out / "taught"
-    if not arm.grpo:
-        return start, {"loss": losses}
     if arm.silent:
         start = forbid_thoughts(start, out / "start")
+    if not arm.grpo:
+        return start, {"loss": losses} if losses else {}
     overrides = (
         *(f"reward.terms.{term}.weight=0" for term in OF_THOUGHTS),
         *([steps_reward(train)] if arm.guided else []),
@@ -122,7 +122,7 @@ def run(arm: Arm, seed: int, plan: Plan, folder: Path) -> Result:
     def make() -> Result:
         write_sets(folder / "rows", plan.steps * PROMPTS_PER_STEP, plan.held_out)
         start = time.perf_counter()
-        policy, curves = (plan.start, {}) if arm is START else _train(arm, seed, plan, folder / "rows", out)
+        policy, curves = _train(arm, seed, plan, folder / "rows", out)
         seconds = time.perf_counter() - start
         sets = judge(policy, folder / "rows", out)
         return {"arm": arm.name, "seed": seed, "seconds": seconds, "curves": curves, "sets": sets}

@@ -1,4 +1,4 @@
-"""A reward for right steps, as an ablation: it tells a policy what answers' rewards do not, so it is no fair arm."""
+"""A reward for right steps. It uses more than answers, so it is an ablation and no fair comparison."""
 
 from __future__ import annotations
 

@@ -18,5 +18,5 @@ def check_turns(turns: object, option: str | None = None) -> None:
 
 
 def correction_of(question: str, number: int) -> Asked:
-    """The question of a further turn: the first one, and that round ``number`` is the answer that stands."""
+    """The same question again, noting that instance ``number`` is the earlier answer, to be corrected if wrong."""
     return Asked(f"{question} (instance {number} is the earlier answer; correct it if it is wrong)", (number,))

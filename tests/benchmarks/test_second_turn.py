@@ -74,6 +74,7 @@ def test_a_copy_and_an_unreadable_correction_leave_the_answer(sam2: Any) -> None
     texts = [right(sample) for sample in SAMPLES]
     found = judged(sam2, texts, [*texts[:2], NOTHING, NOTHING])
     assert found["turn_1"] == found["turn_2"] and found["copied"] == [1, 1, 0, 0]
+    assert found["second"] == [*found["turn_2"][:2], 0, 0]
     assert found["after"][TRUE][2:] == [0, 0]
 
 
@@ -108,10 +109,11 @@ def test_arms_sample_as_many_answers_a_step() -> None:
 
 
 def result(arm: str, seed: int, second: float) -> dict[str, Any]:
-    metrics = [{f"dialogue/round_{turn}/{what}": 0.5 for turn in (1, 2) for what in ("box_iou", "score", "advantage")}]
+    metrics = [{f"dialogue/round_{turn}/{what}": 0.5 for turn in (1, 2) for what in ("box_iou", "score")}]
     return {
         **{"arm": arm, "seed": seed, "seconds": 90.0, "copied": [1.0, 0.0] * 5},
-        **{"turn_1": [0.5] * 10, "turn_2": [second] * 9 + [0.0], "after": {TRUE: [0.9], WRONG: [0.4]}},
+        **{"turn_1": [0.5] * 10, "turn_2": [second] * 9 + [0.0], "second": [second] * 8 + [0.0] * 2},
+        "after": {TRUE: [0.9], WRONG: [0.4]},
         "cost": {"1": {"tokens": 20.0, "seconds": 0.01}, "2": {"tokens": 45.0, "seconds": 0.03}},
         "curves": curves(metrics if seed else []),
     }
@@ -124,8 +126,8 @@ def test_tables_count_what_got_better_and_worse() -> None:
     assert turns[0][:5] == ["start", "", "", "0.500", "0.450"] and turns[0][6:] == ["0", "1", "0.50"]
     assert turns[1][:5] == ["two_turns", "2", "1.5", "0.500", "0.630"] and turns[1][6:8] == ["9", "1"]
     assert turns[1][5].startswith("+0.130 (")
-    assert seen[1] == ["two_turns", "2", "", "0.630", "0.900", "0.400"], "no first answer is right"
-    assert cost[0][4:] == [""] * 4 and cost[1] == ["two_turns", "2", "20 → 45", "10 → 30", *["0.50"] * 4]
+    assert seen[1] == ["two_turns", "2", "", "0.500 → 0.560", "0.900", "0.400"], "no first answer is right"
+    assert cost[0][4:] == [""] * 2 and cost[1] == ["two_turns", "2", "20 → 45", "10 → 30", "0.50", "0.50"]
 
 
 def test_a_start_is_taught_its_own_answers_and_their_corrections(sam2: Any) -> None:

@@ -193,7 +193,7 @@ def test_too_small_a_demo_is_refused_at_once(option: str, least: int) -> None:
 def test_the_page_says_how_many_steps_were_asked_written_and_right(page: str) -> None:
     part = page.partition("<h2>Several steps of reasoning</h2>")[2].partition("<details>")[0]
     rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(<td>.*?)</tr>", part)]
-    assert [row[0] for row in rows] == ["1", "2", "3<small>never trained</small>", "4<small>never trained</small>"]
+    assert [row[0] for row in rows] == ["1", "2", "3<small>not in training</small>", "4<small>not in training</small>"]
     assert [row[2] for row in rows] == ["1.0 → 1.0", "1.0 → 2.0", "1.0 → 3.0", "1.0 → 4.0"]
     assert [row[3] for row in rows] == ["100 → 100", *["0 → 100"] * 3]
     assert rows[1][1] == "0 → 100" and "Of 2 held-out questions of each number of steps" in part

@@ -94,8 +94,8 @@ def chains_section(chained: Chained) -> str:
     shown = "".join(_panel(chained, index) for index in range(min(SHOWN, chained.questions)))
     return f"""<h2>Several steps of reasoning</h2>
 <p>“The nearest shape above the largest shape left of the red circle” takes two steps of reasoning. A second policy
-begins with one step, and stops there whatever is asked. It was trained on questions of one and two steps, with rewards
-for boxes and points; questions of three and four steps were never trained.</p>
+takes one step at first, and stops there whatever is asked. GRPO trained it on questions of one and two steps, with
+rewards for answers, not for steps; questions of three and four steps were not in that training.</p>
 <p class="note">Three steps, before (above) and after training (below). 0 is the shape that the question names. Arrows
 are the steps that were written, green as far as they are right; the frame is the answer, green if it is right.</p>
 <div class="case"><div class="panels three">{shown}</div></div>
@@ -118,5 +118,5 @@ def _row(name: str, before: HopAnswers, after: HopAnswers) -> str:
         f"{one.hops:.1f} → {two.hops:.1f}",
         f"{100 * one.complete:.0f} → {100 * two.complete:.0f}",
     )
-    kind = name if name in TRAINED else f"{name}<small>never trained</small>"
+    kind = name if name in TRAINED else f"{name}<small>not in training</small>"
     return f"<tr><td>{kind}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -157,7 +157,7 @@ def test_answers_are_learnt_before_grpo_goes_on_without_thoughts(
 def test_arms_are_taken_by_name() -> None:
     assert named(None) == list(ARMS)
     assert named(["GRPO", "start"]) == [START, GRPO]
-    with pytest.raises(InputError, match="arm 'grpo' is not known; choose of: start; GRPO"):
+    with pytest.raises(InputError, match="arm 'grpo' is not known; choose of: start; start, empty thought; GRPO"):
         named(["grpo"])
 
 

@@ -13,6 +13,8 @@ from benchmarks.reasoning.arms import ARMS, GRPO, START
 from benchmarks.reasoning.runs import mean_iou
 from seg_zero.cli.demo.chains import draw_chains
 from seg_zero.data.synthetic.hops import HOP_SETS
+from seg_zero.data.synthetic.shortcuts import possible_targets
+from seg_zero.evaluation.hops import held_out
 from seg_zero.files import write_image, write_text
 from seg_zero.statistics import paired_difference
 from seg_zero.visualize.html_page import pyplot, rendered
@@ -49,6 +51,14 @@ def _mean_of(measure: str) -> Callable[[dict[str, Any], str], float]:
     return lambda run, name: float(np.mean(run["sets"][name][measure]))
 
 
+def _guessed(results: Results) -> str:
+    """A line for the table of accuracies: a guess among the shapes that each question could ask for."""
+    counts = {one: len(next(iter(results.values()))[0]["sets"][one]["iou"]) for one in HOP_SETS}
+    drawn = {one: [held_out(one, index) for index in range(count)] for one, count in counts.items()}
+    means = [np.mean([1 / possible_targets(*question).sum() for question in drawn[one]]) for one in HOP_SETS]
+    return f"\n| a guess |  | {' | '.join(f'{mean:.3f}' for mean in means)} |"
+
+
 def _against_grpo(results: Results) -> str:
     """How much better GRPO is than each other arm: difference of the rows' mean IoU over the seeds."""
     rows = []
@@ -71,7 +81,7 @@ def tables(results: Results) -> str:
     parts = [
         _by_set(results, "gIoU", mean_iou),
         _against_grpo(results),
-        _by_set(results, "accuracy (box IoU above 0.5)", _mean_of("right")),
+        _by_set(results, "accuracy (box IoU above 0.5)", _mean_of("right")) + (_guessed(results) if results else ""),
         _by_set(results, "hops written", _mean_of("hops")),
         _by_set(results, "steps complete", _mean_of("complete")),
         _by_set(results, "tokens", _mean_of("tokens")),

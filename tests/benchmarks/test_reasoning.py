@@ -191,7 +191,7 @@ def test_the_report_compares_every_arm_with_grpo(tmp_path: Path) -> None:
     assert (tmp_path / "reasoning.md").read_text() == text
     for name in ("reasoning", "chains_2", "chains_3", "chains_4"):
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
-    assert "| GRPO | 2 | 0.7" in text
+    assert "| GRPO | 2 | 0.7" in text and "\n| a guess |  | 0.2" in text
     after = text.split("gIoU of GRPO less that of")[1].splitlines()
     line = next(line for line in after if line.startswith("| start"))
     assert line.split("|")[2].strip().startswith("+0.4")

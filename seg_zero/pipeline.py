@@ -23,7 +23,7 @@ from seg_zero.dialogue.memory import MAX_ROUNDS, Memory
 from seg_zero.dialogue.renderers import renderer_for
 from seg_zero.dialogue.saving import read_dialogue
 from seg_zero.dialogue.session import Answerer, Dialogue
-from seg_zero.dialogue.turns import check_turns
+from seg_zero.dialogue.turns import check_corrections
 from seg_zero.errors import InputError, print_warning
 from seg_zero.images import ImageLike, load_image, pixel_hash
 from seg_zero.objects import PromptObject
@@ -192,7 +192,7 @@ class ReasoningSegmenter:
         sees its answer drawn on the picture and may correct it (``turns`` of the result). Raises InputError, before any
         work, for an unusable image, question or option, and for a question longer than the policy's context.
         """
-        check_turns(refine)
+        check_corrections(refine, "refine=")
         if refine and votes != 1:
             raise InputError(f"refine={refine} corrects one answer, and votes={votes} are several; give one of the two")
         if len(images) != len(questions):
@@ -230,7 +230,7 @@ class ReasoningSegmenter:
 
         Raises InputError for a number of turns that cannot be made, and for a question that is too long for the policy.
         """
-        check_turns(turns)
+        check_corrections(turns, "turns=")
         corrector = Corrector(self.policy, self.segmenter, self.warning)
         embed = partial(self._embeddings.start, _Ask(result.image, result.question, result.name))
         return corrector.correct([result], [embed], turns)[0]

@@ -5,16 +5,14 @@ from __future__ import annotations
 from seg_zero.dialogue.references import Asked
 from seg_zero.errors import InputError
 
-MAX_TURNS = 8  # corrections of one answer
+MAX_CORRECTIONS = 8  # corrections of one answer
 
 
-def check_turns(turns: object, option: str | None = None) -> None:
-    """Raises InputError for a number of corrections that cannot be made. option: of the command that gave it, if not
-    the argument ``refine``."""
-    if isinstance(turns, bool) or not isinstance(turns, int) or not 0 <= turns <= MAX_TURNS:
-        raise InputError(
-            f"{f'{option} {turns}' if option else f'refine={turns!r}'} is not a whole number from 0 to {MAX_TURNS}"
-        )
+def check_corrections(count: object, given: str) -> None:
+    """Raises InputError for a number of corrections that cannot be made. given: what the caller wrote before the
+    number, such as ``--refine ``."""
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_CORRECTIONS:
+        raise InputError(f"{given}{count!r} is not a whole number from 0 to {MAX_CORRECTIONS}")
 
 
 def correction_of(question: str, number: int) -> Asked:

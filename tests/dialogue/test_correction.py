@@ -55,7 +55,7 @@ def test_turns_go_on_where_an_answer_has_had_some(sam2: Any) -> None:
     one_by_one = segmenter.correct(segmenter.correct(first))
     assert one_by_one == at_once and len(one_by_one.turns) == 3
     assert segmenter.correct(first, 2) == at_once
-    with pytest.raises(InputError, match="refine=9"):
+    with pytest.raises(InputError, match="turns=9"):
         segmenter.correct(first, 9)
 
 

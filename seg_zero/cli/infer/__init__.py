@@ -17,7 +17,7 @@ from seg_zero.cli.infer.video import add_video_options, check_no_video_options, 
 from seg_zero.cli.options import add_model_options, outputs_of, prompt_template_of, segmenter_of
 from seg_zero.command_line import CommandParser
 from seg_zero.data.inputs import PICTURES
-from seg_zero.dialogue.turns import check_turns
+from seg_zero.dialogue.turns import check_corrections
 from seg_zero.errors import InputError, counted, print_error, print_note
 from seg_zero.files import check_file_place, check_folder_place
 from seg_zero.prompting import check_question
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     sort_inputs(args)
     if args.max_new_tokens < 1:
         raise InputError(f"--max_new_tokens {args.max_new_tokens} must be at least 1")
-    check_turns(args.refine, "--refine")
+    check_corrections(args.refine, "--refine ")
     template = prompt_template_of(args)
     if args.video is not None:
         if args.text is None:

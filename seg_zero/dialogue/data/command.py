@@ -16,12 +16,12 @@ from seg_zero.dialogue.data.corrections import dialogues_of_rows
 from seg_zero.dialogue.data.generate import FORMS
 from seg_zero.dialogue.data.mask_sources import MaskFiles
 from seg_zero.dialogue.data.records import Reading, TrueRound, drawing, read_dialogues, read_each, write_dialogues
-from seg_zero.dialogue.turns import MAX_TURNS
+from seg_zero.dialogue.turns import MAX_CORRECTIONS
 from seg_zero.errors import InputError
 from seg_zero.files import check_file_place, write_text
 
 _SHOWN = 20  # bad records that are printed
-_RANGES = {"count": (1, None), "rounds": (2, 100), "side": (32, 2048), "turns": (1, MAX_TURNS)}
+_RANGES = {"count": (1, None), "rounds": (2, 100), "side": (32, 2048), "turns": (1, MAX_CORRECTIONS)}
 SYNTHETIC = "synthetic pictures"
 # By option: the sources that use it.
 _USED_BY = {

@@ -1,6 +1,6 @@
 """A start for ``benchmarks.refinement`` that was taught corrections: the embedded policy after supervised training.
 
-    python -m benchmarks.correction_start --out FOLDER       # 13 minutes on two cores
+    python -m benchmarks.correction_start --out FOLDER       # eight minutes on two cores
 
 The embedded policy answers questions, sampled, and SAM2 makes the masks. It is then trained on two lessons for each:
 the question with the policy's own answer, so that the first turn stays as it is, and the request for a correction,
@@ -34,7 +34,7 @@ from seg_zero.policy import Request
 from seg_zero.policy.loading import quiet_transformers
 from seg_zero.results.result import SegmentationResult
 
-QUESTIONS = 4800
+QUESTIONS = 1600
 PASSES = 3
 RATE = 3e-4
 

@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks.dialogue_learning import Arm, train
 from benchmarks.kept_runs import START, Result, kept_run, run_arms
 from seg_zero.data.synthetic.rows import HELD_OUT_SEED, TRAIN_SEED, write_split
-from seg_zero.data.synthetic.scenes import Sample, make_samples
+from seg_zero.data.synthetic.scenes import KINDS, Sample, make_samples
 from seg_zero.dialogue.data.corrections import dialogues_of_rows
 from seg_zero.dialogue.data.records import write_dialogues
 from seg_zero.dialogue.memory import Instance
@@ -221,6 +221,16 @@ def cost_row(result: dict[str, Any]) -> list[str]:
     ]
 
 
+def kinds_row(result: dict[str, Any]) -> list[str]:
+    """IoUs of first and second answers by kind of question."""
+    kinds = np.array(result["kinds"])
+    cells = []
+    for kind in KINDS:
+        one, two = (float(np.mean(np.array(result[turn])[kinds == kind])) for turn in ("turn_1", "second"))
+        cells.append(f"{one:.2f} → {two:.2f}")
+    return [*_row(result)[:2], *cells]
+
+
 def table(heads: Sequence[str], row: Callable[[dict[str, Any]], list[str]], results: Sequence[dict[str, Any]]) -> str:
     """Markdown: a line for each run."""
     lines = [list(heads), ["---"] * len(heads), *(row(result) for result in results)]
@@ -228,11 +238,12 @@ def table(heads: Sequence[str], row: Callable[[dict[str, Any]], list[str]], resu
 
 
 def tables(results: Sequence[dict[str, Any]]) -> str:
-    """Markdown: what the second turn does, also by the mask that it is shown, and what it costs."""
+    """Markdown: what the second turn does, also by the mask that it is shown and by kind, and what it costs."""
     heads = ["", "seed", "minutes", "turn 1", "turn 2", "turn 2 less turn 1", "better", "worse", "same mask"]
     seen = ["turn 2 after", "seed", "its own, right", "its own, wrong", "the true mask", "that of another thing"]
     costs = ["", "seed", "tokens, one → two turns", "ms, one → two turns", "box IoU of samples, turn 1", "turn 2"]
-    made = ((heads, turns_row), (seen, seen_row), (costs, cost_row))
+    kinds = ["turn 1 → turn 2", "seed", *KINDS]
+    made = ((heads, turns_row), (seen, seen_row), (kinds, kinds_row), (costs, cost_row))
     return "\n".join(table(titles, row, results) for titles, row in made)
 
 

@@ -16,5 +16,8 @@ def check_corrections(count: object, given: str) -> None:
 
 
 def correction_of(question: str, number: int) -> Asked:
-    """The same question again, noting that instance ``number`` is the earlier answer, to be corrected if wrong."""
-    return Asked(f"{question} (instance {number} is the earlier answer; correct it if it is wrong)", (number,))
+    """The same question again, after the note that instance ``number`` is the earlier answer, to be corrected if wrong.
+
+    The note comes first: so the prompt ends as that of the plain question, which policies are trained for.
+    """
+    return Asked(f"(instance {number} is the earlier answer; correct it if it is wrong) {question}", (number,))

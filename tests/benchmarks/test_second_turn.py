@@ -13,7 +13,7 @@ from benchmarks import refinement
 from benchmarks.correction_start import lessons
 from benchmarks.refinement import ARMS, TRUE, WRONG, curves, judge, other_thing, tables, write_sets
 from seg_zero.answer import parse_answer, write_answer, write_solution_multi
-from seg_zero.data.synthetic.scenes import Sample, make_samples
+from seg_zero.data.synthetic.scenes import KINDS, Sample, make_samples
 from seg_zero.dialogue.data.records import read_dialogues
 from seg_zero.dialogue.turns import correction_of
 from seg_zero.pipeline import ReasoningSegmenter
@@ -113,7 +113,7 @@ def result(arm: str, seed: int, second: float) -> dict[str, Any]:
     return {
         **{"arm": arm, "seed": seed, "seconds": 90.0, "copied": [1.0, 0.0] * 5},
         **{"turn_1": [0.5] * 10, "turn_2": [second] * 9 + [0.0], "second": [second] * 8 + [0.0] * 2},
-        "after": {TRUE: [0.9], WRONG: [0.4]},
+        **{"after": {TRUE: [0.9], WRONG: [0.4]}, "kinds": [*KINDS, *KINDS[:3], "none"]},
         "cost": {"1": {"tokens": 20.0, "seconds": 0.01}, "2": {"tokens": 45.0, "seconds": 0.03}},
         "curves": curves(metrics if seed else []),
     }
@@ -122,11 +122,12 @@ def result(arm: str, seed: int, second: float) -> dict[str, Any]:
 def test_tables_count_what_got_better_and_worse() -> None:
     lines = tables([result("start", 0, 0.5), result("two_turns", 2, 0.7)]).splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith(("| start", "| two"))]
-    turns, seen, cost = rows[:2], rows[2:4], rows[4:]
+    turns, seen, kinds, cost = rows[:2], rows[2:4], rows[4:6], rows[6:]
     assert turns[0][:5] == ["start", "", "", "0.500", "0.450"] and turns[0][6:] == ["0", "1", "0.50"]
     assert turns[1][:5] == ["two_turns", "2", "1.5", "0.500", "0.630"] and turns[1][6:8] == ["9", "1"]
     assert turns[1][5].startswith("+0.130 (")
     assert seen[1] == ["two_turns", "2", "", "0.500 → 0.560", "0.900", "0.400"], "no first answer is right"
+    assert kinds[1] == ["two_turns", "2", *["0.50 → 0.70"] * 2, "0.50 → 0.35", *["0.50 → 0.70"] * 2, "0.50 → 0.35"]
     assert cost[0][4:] == [""] * 2 and cost[1] == ["two_turns", "2", "20 → 45", "10 → 30", "0.50", "0.50"]
 
 

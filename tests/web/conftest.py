@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,10 +33,16 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @contextmanager
 def running_page(*options: str) -> Iterator[str]:
-    """The address of a page over the embedded models, which must say nothing else and stop when it is told to."""
+    """The address of a page over the embedded models, which must say nothing else and stop when it is told to.
+
+    It runs in an empty folder: where a demo has been, it would name the policy that was trained there.
+    """
     port = free_port()
     line = [sys.executable, "-m", "seg_zero.cli", "web", "--port", str(port), *options]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+    with (
+        TemporaryDirectory() as folder,
+        subprocess.Popen(line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server,
+    ):
         try:
             assert server.stdout is not None
             assert server.stdout.readline().startswith("warning: the embedded policy knows only synthetic shapes")

@@ -14,6 +14,7 @@ from helpers.pictures import encoded, png_header
 from PIL import Image
 
 from seg_zero.assets import EXAMPLE_IMAGE
+from seg_zero.data.synthetic.scenes import make_sample
 from seg_zero.objects import PromptObject
 from seg_zero.pipeline import ReasoningSegmenter
 
@@ -144,17 +145,19 @@ def test_the_policy_corrects_its_answer_and_both_turns_stay(
 def test_a_correction_that_cannot_be_read_is_said_and_the_answer_stays(
     open_page: Callable[..., Page], address_of_short_answers: str
 ) -> None:
+    sample = make_sample(41, 227)  # the embedded policy answers it in 24 tokens and corrects that in 51
+    question = sample.question.text
     page = open_page(at=address_of_short_answers)
-    upload(page, "scene.png", EXAMPLE_IMAGE.read_bytes())
-    ask(page, "the green circle")
-    answered(page, "the green circle")
+    upload(page, "scene.png", encoded(sample.scene.image, "PNG"))
+    ask(page, question)
+    answered(page, question)
     before = json.loads(fetched(page, "_rle.json"))
     page.click("#look-again")
     said(page, "#message", "The policy's correction could not be read, and the answer stays")
     assert "cut at 40 tokens" in page.inner_text("#message")
     assert "1 object found." in page.inner_text("#headline")
     assert json.loads(fetched(page, "_rle.json")) == before
-    assert page.locator("#history .caption-label").all_inner_texts() == ["the green circle"]
+    assert page.locator("#history .caption-label").all_inner_texts() == [question]
 
 
 def test_a_follow_up_embeds_nothing_and_history_brings_the_first_back(open_page: Callable[..., Page]) -> None:

@@ -90,10 +90,10 @@ def steps_reward(train: Path) -> str:
 def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path, dict[str, list[float]]]:
     """The policy to judge, and the curves of its training by step."""
     train, start = rows / "train.parquet", plan.start
-    losses: list[float] = []
+    curves: dict[str, list[float]] = {}
     if arm.taught is not None:
         samples, responses = lessons(train, arm.taught)
-        losses = train_on(
+        curves["loss"] = train_on(
             requests_of(samples), responses, out / "taught",
             seed=seed, rate=plan.rate, steps=plan.steps, passes=plan.answers, start=start,
         )  # fmt: skip
@@ -101,7 +101,7 @@ def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path
     if arm.silent:
         start = forbid_thoughts(start, out / "start")
     if not arm.grpo:
-        return start, {"loss": losses} if losses else {}
+        return start, curves
     overrides = (
         *(f"reward.terms.{term}.weight=0" for term in OF_THOUGHTS),
         *([steps_reward(train)] if arm.guided else []),
@@ -111,8 +111,7 @@ def _train(arm: Arm, seed: int, plan: Plan, rows: Path, out: Path) -> tuple[Path
     )
     policy = train_grpo(train, rows / "held_out_2.parquet", out, seed, plan.steps, overrides)
     lines = read_metrics(out / "train" / "metrics.jsonl")
-    curves = {name: [line[name] for line in lines] for name in CURVES if name in lines[0]}
-    return policy, {"loss": losses} | curves if losses else curves
+    return policy, curves | {name: [line[name] for line in lines] for name in CURVES if name in lines[0]}
 
 
 def run(arm: Arm, seed: int, plan: Plan, folder: Path) -> Result:

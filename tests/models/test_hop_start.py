@@ -85,6 +85,8 @@ def test_a_chain_on_a_longer_question_says_nothing_of_its_end() -> None:
 
 
 def test_no_question_that_names_more_than_two_hops_has_an_answer() -> None:
+    assert max(WHOLE.hops) == 2 and WHOLE.answered
+    assert not SHORT.answered and not LONG.answered
     for mix in MIXES.values():
         assert sum(mix.hops.values()) == pytest.approx(1)
         labels = [label for i in range(20) for label in make_lesson((i,), pool_scene(i), mix, 6).labels]
